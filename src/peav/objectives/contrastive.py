@@ -1,0 +1,99 @@
+"""Pairwise contrastive losses over a batch, in fp32 and with memory for a few rows of logits at a time.
+
+The losses take the embeddings as they come: whoever wants cosine similarities (training from scratch is far stabler
+with them) normalises before the call. `scale` is alpha itself, not its logarithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 256  # rows of logits alive at once: at B = 3024 one block is 3 MB
+
+
+def sigmoid_loss(
+    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, valid: Tensor | None = None, groups: Tensor | None = None
+) -> Tensor:
+    """Sigmoid loss (SigLIP, arXiv 2303.15343): `-1/B sum_b sum_b' log sigmoid(z (alpha x_b . y_b' + beta))`.
+
+    z is +1 on the diagonal and -1 elsewhere; B counts the valid samples.
+
+    Args:
+        x, y: (B, D) embeddings; row b of one belongs to row b of the other.
+        scale, bias: alpha and beta, tensors of one element.
+        valid: (B,) bool; samples that are not drop out of rows and columns. None: all are.
+        groups: (B,) ints; samples of one group are not negatives of each other. None: all others are negatives.
+
+    Returns:
+        A scalar, fp32 (fp64 for fp64 inputs); without valid samples a zero that keeps the graph.
+    """
+
+    def rows(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, start: int, groups: Tensor | None) -> Tensor:
+        logits = x @ y.T * scale + bias
+        positive = _diagonal(logits, start)
+        terms = -F.logsigmoid(torch.where(positive, logits, -logits))
+        return terms.masked_fill(_false_negatives(positive, start, groups), 0).sum()
+
+    return _sum_over_rows(rows, x, y, scale, bias, valid, groups)
+
+
+def infonce_loss(
+    x: Tensor, y: Tensor, scale: Tensor, valid: Tensor | None = None, groups: Tensor | None = None
+) -> Tensor:
+    """InfoNCE in both directions: mean cross-entropy of each row, and of each column, against its own partner.
+
+    Arguments and result as for `sigmoid_loss`; there is no bias, to which a softmax is blind.
+    """
+
+    def rows(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, start: int, groups: Tensor | None) -> Tensor:
+        logits = x @ y.T * scale
+        positive = _diagonal(logits, start)
+        logits = logits.masked_fill(_false_negatives(positive, start, groups), -torch.inf)
+        return (logits.logsumexp(1) - logits.diagonal(start)).sum()
+
+    zero = scale.new_zeros(())
+    forth = _sum_over_rows(rows, x, y, scale, zero, valid, groups)
+    back = _sum_over_rows(rows, y, x, scale, zero, valid, groups)
+    return (forth + back) / 2
+
+
+def _sum_over_rows(
+    rows: Callable[..., Tensor],
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    valid: Tensor | None,
+    groups: Tensor | None,
+) -> Tensor:
+    """Mean over the valid samples of what `rows` sums, recomputing each block of logits in the backward pass."""
+    assert x.shape == y.shape, f"a pair needs as many queries as targets, of one width; got {x.shape} and {y.shape}"
+    if valid is not None:
+        x, y = x[valid], y[valid]
+        groups = None if groups is None else groups[valid]
+    with torch.autocast(x.device.type, enabled=False):
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        x, y, scale, bias = x.to(dtype), y.to(dtype), scale.to(dtype).squeeze(), bias.to(dtype).squeeze()
+        total = 0 * (x.sum() + y.sum() + scale + bias) if len(x) == 0 else torch.zeros((), dtype=dtype, device=x.device)
+        for start in range(0, len(x), CHUNK):
+            block = x[start : start + CHUNK]
+            total = total + checkpoint(rows, block, y, scale, bias, start, groups, use_reentrant=False)
+        return total / max(len(x), 1)
+
+
+def _diagonal(logits: Tensor, start: int) -> Tensor:
+    """(R, B) bool: which entries of the block of rows from `start` on pair a sample with itself."""
+    row = torch.arange(start, start + len(logits), device=logits.device)
+    return row[:, None] == torch.arange(logits.shape[1], device=logits.device)
+
+
+def _false_negatives(positive: Tensor, start: int, groups: Tensor | None) -> Tensor:
+    """(R, B) bool: entries that are off the diagonal but of one group."""
+    if groups is None:
+        return torch.zeros_like(positive)
+    return (groups[start : start + len(positive), None] == groups) & ~positive
