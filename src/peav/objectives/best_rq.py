@@ -1,0 +1,115 @@
+"""BEST-RQ (Chiu et al. 2022, arXiv 2202.01855) over codec latents: it keeps phonetic detail in the audio tower.
+
+A frozen random projection and a frozen random codebook turn every latent into a label. Spans of latents are hidden
+from the tower, whose sequence output must then predict the labels of what was hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BestRQ(nn.Module):
+    """Labels, masks and loss of masked prediction on one tower.
+
+    Differences from the paper: a codec latent covers 40 ms, so frames are not stacked; masked latents become a learnt
+    vector, not noise, since the scale of the latents depends on the codec.
+
+    Args:
+        latent_dim: width of a codec latent.
+        width: width of the tower's sequence output.
+        codes, code_dim: size of the codebook and width of its vectors.
+        mask_probability: chance that a span starts at a frame.
+        span: frames in a span. The defaults hide a third of the frames, 400 ms at a time, as the paper does.
+        seed: of the projection and the codebook; both are kept in the state dict.
+    """
+
+    projection: Tensor
+    codebook: Tensor
+
+    def __init__(
+        self,
+        latent_dim: int,
+        width: int,
+        codes: int = 8192,
+        code_dim: int = 16,
+        mask_probability: float = 0.04,
+        span: int = 10,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.mask_probability, self.span = mask_probability, span
+        generator = torch.Generator().manual_seed(seed)
+        limit = (6 / (latent_dim + code_dim)) ** 0.5  # Xavier uniform, as in the paper
+        projection = torch.rand(latent_dim, code_dim, generator=generator) * (2 * limit) - limit
+        self.register_buffer("projection", projection)
+        self.register_buffer("codebook", F.normalize(torch.randn(codes, code_dim, generator=generator), dim=-1))
+        self.hidden = nn.Parameter(torch.zeros(latent_dim))
+        self.head = nn.Linear(width, codes)
+
+    @torch.no_grad()
+    def labels(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The nearest code (cosine) of each frame.
+
+        Latents are first normalised to zero mean and unit variance per clip and channel over the valid frames: a
+        label depends neither on the rest of the batch nor on padding, and steady colouration (room, voice, level) is
+        not what tells labels apart.
+
+        Args:
+            latents: (B, T, latent_dim), unmasked.
+            lengths: (B,) valid frames. None: all.
+
+        Returns:
+            (B, T) int64; frames beyond a clip's length hold any label.
+        """
+        valid = _valid(latents, lengths)[..., None]
+        with torch.autocast(latents.device.type, enabled=False):
+            # Sums in fp64: in fp32 they would differ in their last digits with the padding, and flip labels.
+            x = torch.where(valid, latents.double(), 0)
+            count = valid.sum(1, keepdim=True).clamp(min=1)
+            x = torch.where(valid, x - x.sum(1, keepdim=True) / count, 0)
+            x = x / (x.square().sum(1, keepdim=True) / count + 1e-5).sqrt()
+            return (x.float() @ self.projection @ self.codebook.T).argmax(-1)
+
+    def mask(self, latents: Tensor, lengths: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Hide random spans.
+
+        Args:
+            latents: (B, T, latent_dim).
+            lengths: (B,) valid frames; a clip of length 0 stays whole. None: all valid.
+            generator: a CPU generator; its state alone decides the spans, so that a resumed run draws the same ones.
+
+        Returns:
+            The latents with the learnt vector in place of hidden frames, and the (B, T) bool mask of these.
+        """
+        starts = torch.rand(latents.shape[:2], generator=generator) < self.mask_probability
+        reach = F.max_pool1d(F.pad(starts[:, None].float(), (self.span - 1, 0)), self.span, stride=1)
+        mask = (reach[:, 0] > 0).to(latents.device) & _valid(latents, lengths)
+        return torch.where(mask[..., None], self.hidden.to(latents.dtype), latents), mask
+
+    def loss(self, sequence: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the labels of hidden frames.
+
+        Args:
+            sequence: (B, T, width), the tower's output on masked latents.
+            labels: (B, T) int64, of the unmasked latents.
+            mask: (B, T) bool, True where latents were hidden.
+
+        Returns:
+            Mean cross-entropy in nats and accuracy over hidden frames, fp32 scalars; both 0 (with a graph) where
+            nothing is hidden.
+        """
+        logits = self.head(sequence[mask]).float()
+        count = max(len(logits), 1)
+        loss = F.cross_entropy(logits, labels[mask], reduction="sum") / count
+        return loss, (logits.argmax(-1) == labels[mask]).sum() / count
+
+
+def _valid(latents: Tensor, lengths: Tensor | None) -> Tensor:
+    """(B, T) bool: frames within each clip's length."""
+    frames = torch.arange(latents.shape[1], device=latents.device)
+    if lengths is None:
+        return torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
+    return frames < lengths.to(latents.device)[:, None]
