@@ -1,1 +1,38 @@
+"""Networks only: tensors in, tensors out. No files, no hub, no command line."""
 
+from __future__ import annotations
+
+from .config import (
+    PRESETS,
+    AudioConfig,
+    CodecConfig,
+    FrameEncoderConfig,
+    PEAFrameConfig,
+    PEAVConfig,
+    TextConfig,
+    TransformerConfig,
+    VideoConfig,
+    preset,
+)
+from .peaframe import PEAFrame, Span, extract_spans
+from .peav import PAIR_NAMES, PEAV
+from .transformer import TowerOutput
+
+__all__ = [
+    "PAIR_NAMES",
+    "PEAV",
+    "PRESETS",
+    "AudioConfig",
+    "CodecConfig",
+    "FrameEncoderConfig",
+    "PEAFrame",
+    "PEAFrameConfig",
+    "PEAVConfig",
+    "Span",
+    "TextConfig",
+    "TowerOutput",
+    "TransformerConfig",
+    "VideoConfig",
+    "extract_spans",
+    "preset",
+]

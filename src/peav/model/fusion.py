@@ -1,0 +1,49 @@
+"""Audio-video fusion: video states resampled to the audio's time base, then a shallow temporal tower."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .config import TransformerConfig
+from .transformer import TemporalTower, TowerOutput
+
+
+def nearest_indices(source: Tensor, target: Tensor, size: int) -> Tensor:
+    """Per row, the source position that nearest-neighbour resampling from `source` to `target` positions reads.
+
+    source, target: (B,) lengths; size: positions to give. Returns (B, size) int64, arithmetic in fp32 as
+    `F.interpolate(mode="nearest")` does it, so that rows match the original one at a time.
+    """
+    scale = source.float() / target.clamp(min=1).float()
+    index = (torch.arange(size, device=source.device) * scale[:, None]).floor().long()
+    return torch.minimum(index, source[:, None] - 1).clamp(min=0)
+
+
+class Fusion(nn.Module):
+    """1x1 conv on video, nearest resampling, LayerNorm, concatenation with audio, Linear, temporal tower."""
+
+    def __init__(self, config: TransformerConfig, audio_dim: int, video_dim: int) -> None:
+        super().__init__()
+        self.video_proj = nn.Linear(video_dim, audio_dim)
+        self.video_norm = nn.LayerNorm(audio_dim)
+        self.concat_proj = nn.Linear(2 * audio_dim, config.hidden_size)
+        self.tower = TemporalTower(config, config.hidden_size)
+
+    def align(self, video: Tensor, video_lengths: Tensor, audio_lengths: Tensor, size: int) -> Tensor:
+        """video (B, N, D) to (B, size, D), each row stretched from its own frames to its own audio steps."""
+        index = nearest_indices(video_lengths, audio_lengths, size)
+        return video.gather(1, index[..., None].expand(-1, -1, video.shape[-1]))
+
+    def forward(
+        self, audio: Tensor, audio_lengths: Tensor | None, video: Tensor, video_lengths: Tensor | None
+    ) -> TowerOutput:
+        """audio (B, T, Da) and video (B, N, Dv) sequences with valid lengths (B,) or None; output at T positions."""
+        batch, steps, _ = audio.shape
+        audio_sizes = audio.new_full((batch,), steps, dtype=torch.long) if audio_lengths is None else audio_lengths
+        video_sizes = (
+            video.new_full((batch,), video.shape[1], dtype=torch.long) if video_lengths is None else video_lengths
+        )
+        aligned = self.align(self.video_proj(video), video_sizes, audio_sizes, steps)
+        joint = torch.cat([audio, self.video_norm(aligned)], dim=-1)
+        return self.tower(self.concat_proj(joint), audio_lengths)

@@ -1,0 +1,56 @@
+"""Pieces that several towers share: rotary positions, masks, initialisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def valid_mask(lengths: Tensor | None, size: int) -> Tensor | None:
+    """(B,) valid lengths to a (B, size) bool mask, True where valid; None when every position is."""
+    if lengths is None or bool((lengths >= size).all()):
+        return None
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def inverse_frequencies(dim: int, theta: float, device: torch.device) -> Tensor:
+    """(dim / 2,) rotary frequencies, always fp32: they must not follow the model into bf16."""
+    return 1.0 / theta ** (torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
+
+
+def rotations(positions: Tensor, dim: int, theta: float) -> Tensor:
+    """(L,) positions to (L, dim / 2) complex64 unit rotations for `rotate_pairs`."""
+    angles = positions.float()[:, None] * inverse_frequencies(dim, theta, positions.device)
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
+    """Rotate neighbouring channel pairs of x (..., L, d) by `rotation` (L, d / 2): interleaved RoPE, in fp32."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Shared head bookkeeping: split a fused projection, attend, merge."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def split(self, fused: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(B, L, parts * D) to `parts` tensors (B, heads, L, D / heads)."""
+        return fused.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+    @staticmethod
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Scaled dot-product attention, heads merged: (B, L, D). `mask` is bool, True where a key may be seen."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+def init_weights(module: nn.Module) -> None:
+    """From-scratch initialisation: truncated normal(0.02) matrices and convolutions, zero biases."""
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding):
+        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,92 @@
+"""PE-A-Frame: which audio frames a text describes (arXiv 2512.19687, section on frame-level alignment)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import PEAFrameConfig
+from .heads import ProjectionHead
+from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, AudioTower, initialise
+from .text import TextEncoder
+from .transformer import TowerOutput
+
+THRESHOLD = 0.3
+
+
+class Span(NamedTuple):
+    """A stretch of time, in seconds."""
+
+    start: float
+    end: float
+
+
+class PEAFrame(nn.Module):
+    """Audio tower's sequence against the text's CLS state, both through their heads."""
+
+    def __init__(self, config: PEAFrameConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.audio = AudioTower(config.audio)
+        self.text = TextEncoder(config.text)
+        self.heads = nn.ModuleDict(
+            {
+                "audio": ProjectionHead(config.audio.transformer.hidden_size, config.output_dim),
+                "text": ProjectionHead(config.text.hidden_size, config.output_dim),
+            }
+        )
+        self.logit_scale = nn.Parameter(torch.full((1,), LOGIT_SCALE_INIT))
+        self.logit_bias = nn.Parameter(torch.full((1,), LOGIT_BIAS_INIT))
+        initialise(self)
+
+    def encode_codec(
+        self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None
+    ) -> Tensor:
+        """waveform (B, S) at 48 kHz, `lengths` in samples -> latents (B, S / 1920, 128); see `Codec.forward`."""
+        return self.audio.codec(waveform, lengths, chunk_steps=chunk_steps)
+
+    def audio_hidden(self, latents: Tensor, lengths: Tensor | None = None) -> TowerOutput:
+        """latents (B, T, 128), `lengths` in latent steps -> pooled (B, D) and sequence (B, T, D)."""
+        return self.audio.tower(latents, lengths)
+
+    def audio_frames(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """latents (B, T, 128) -> one embedding per 40 ms frame (B, T, output_dim)."""
+        return self.heads["audio"](self.audio_hidden(latents, lengths).sequence)
+
+    def text_embedding(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """ids (N, L), mask (N, L) truthy on real tokens -> embeddings (N, output_dim)."""
+        return self.heads["text"](self.text(ids, mask)[:, 0])
+
+    def frame_logits(self, latents: Tensor, lengths: Tensor | None, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Every clip against every text: latents (B, T, 128), ids (N, L) -> logits (B, N, T).
+
+        Frames beyond a clip's length are -inf: a probability of zero, never a detection.
+        """
+        logits = self.score(self.audio_frames(latents, lengths), self.text_embedding(ids, mask))
+        if lengths is None:
+            return logits
+        padding = torch.arange(logits.shape[-1], device=logits.device) >= lengths[:, None]
+        return logits.masked_fill(padding[:, None], float("-inf"))
+
+    def score(self, frames: Tensor, texts: Tensor) -> Tensor:
+        """Frame embeddings (B, T, E) and text embeddings (N, E) -> scaled, biased logits (B, N, T)."""
+        return texts @ frames.transpose(1, 2) * self.logit_scale + self.logit_bias
+
+
+def extract_spans(logits: Tensor, seconds_per_frame: float, threshold: float = THRESHOLD) -> list[list[Span]]:
+    """Runs of frames whose probability exceeds `threshold`, per row of logits (R, T), as (start, end) in seconds.
+
+    Padding must be -inf, as `PEAFrame.frame_logits` returns it.
+    """
+    active = F.pad((logits.sigmoid() > threshold).to(torch.int8), (1, 1))
+    changes = active.diff(dim=-1)
+    return [
+        [
+            Span(start * seconds_per_frame, end * seconds_per_frame)
+            for start, end in zip((row > 0).nonzero()[:, 0].tolist(), (row < 0).nonzero()[:, 0].tolist(), strict=True)
+        ]
+        for row in changes
+    ]

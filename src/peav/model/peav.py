@@ -1,0 +1,118 @@
+"""PE-AV: audio, video and text towers, their fusion and the heads into one space (arXiv 2512.19687)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .codec import Codec
+from .config import AudioConfig, PEAVConfig, VideoConfig
+from .frame_encoder import FrameEncoder
+from .fusion import Fusion
+from .heads import ProjectionHead
+from .layers import init_weights
+from .text import TextEncoder
+from .transformer import TemporalTower, TowerOutput
+
+PAIR_NAMES = ("a_ac", "a_v", "a_avc", "av_ac", "av_avc", "v_ac", "v_vc", "v_avc", "a_vc__v", "v_ac__a")
+LOGIT_SCALE_INIT, LOGIT_BIAS_INIT = 10.0, -10.0
+
+
+class AudioTower(nn.Module):
+    """Codec and temporal tower."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.codec = Codec(config.codec)
+        self.tower = TemporalTower(config.transformer, config.codec.latent_dim)
+
+
+class VideoTower(nn.Module):
+    """Frame encoder, projection of its normalised features, temporal tower."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        width = config.transformer.hidden_size
+        self.frame_encoder = FrameEncoder(config.frame_encoder)
+        self.proj = nn.Linear(config.frame_encoder.output_dim, width, bias=False)
+        self.tower = TemporalTower(config.transformer, width)
+
+
+def initialise(model: nn.Module) -> None:
+    """From-scratch initialisation of a whole model: 0.02 for matrices and learnt tokens, ones for norms and Snake."""
+    model.apply(init_weights)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("cls_token", "position", "probe")):
+            nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+
+
+class PEAV(nn.Module):
+    """The networks of PE-AV: tensors in, tensors out.
+
+    Everywhere `lengths` are the valid lengths per row (None: all valid), and a row's output equals the same clip alone
+    to 1e-5 relative whatever the padding.
+    """
+
+    def __init__(self, config: PEAVConfig) -> None:
+        super().__init__()
+        self.config = config
+        audio, video = config.audio.transformer.hidden_size, config.video.transformer.hidden_size
+        fusion, text = config.fusion.hidden_size, config.text.hidden_size
+        self.audio = AudioTower(config.audio)
+        self.video = VideoTower(config.video)
+        self.fusion = Fusion(config.fusion, audio, video)
+        self.text = TextEncoder(config.text)
+        widths = {
+            "audio": audio,
+            "video": video,
+            "audio_video": fusion,
+            "text_audio": text,
+            "text_video": text,
+            "text_audio_video": text,
+            "audio_plus_text": audio + text,
+            "video_plus_text": video + text,
+        }
+        self.heads = nn.ModuleDict({name: ProjectionHead(width, config.output_dim) for name, width in widths.items()})
+        self.logit_scale = nn.ParameterDict({name: torch.full((1,), LOGIT_SCALE_INIT) for name in PAIR_NAMES})
+        self.logit_bias = nn.ParameterDict({name: torch.full((1,), LOGIT_BIAS_INIT) for name in PAIR_NAMES})
+        initialise(self)
+
+    def encode_codec(
+        self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None
+    ) -> Tensor:
+        """waveform (B, S) at 48 kHz, `lengths` in samples (whole hops) -> latents (B, S / 1920, 128).
+
+        Runs in windows of bounded memory; see `Codec.forward`. Raises ValueError on a part of a hop.
+        """
+        return self.audio.codec(waveform, lengths, chunk_steps=chunk_steps)
+
+    def audio_hidden(self, latents: Tensor, lengths: Tensor | None = None) -> TowerOutput:
+        """latents (B, T, 128), `lengths` in latent steps -> pooled (B, D) and sequence (B, T, D)."""
+        return self.audio.tower(latents, lengths)
+
+    def frame_features(self, pixels: Tensor) -> Tensor:
+        """pixels (M, 3, H, W) in [-1, 1] -> PE-Core features (M, F), not normalised."""
+        return self.video.frame_encoder(pixels)
+
+    def video_hidden(self, features: Tensor, lengths: Tensor | None = None) -> TowerOutput:
+        """Frame features (B, N, F), `lengths` in frames -> pooled (B, D) and sequence (B, N, D)."""
+        return self.video.tower(self.video.proj(F.normalize(features, dim=-1)), lengths)
+
+    def audio_video_hidden(
+        self, audio_sequence: Tensor, audio_lengths: Tensor | None, video_sequence: Tensor, video_lengths: Tensor | None
+    ) -> TowerOutput:
+        """Tower sequences (B, T, Da) and (B, N, Dv) -> fused pooled (B, D) and sequence (B, T, D)."""
+        return self.fusion(audio_sequence, audio_lengths, video_sequence, video_lengths)
+
+    def text_hidden(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """ids (B, L), mask (B, L) truthy on real tokens -> hidden states (B, L, D) before any final norm."""
+        return self.text(ids, mask)
+
+    def project(self, pooled: Tensor, head: str) -> Tensor:
+        """pooled (..., width of the head) -> embedding (..., output_dim), not normalised.
+
+        head: audio, video, audio_video, text_audio, text_video, text_audio_video, audio_plus_text, video_plus_text;
+        the last two take `cat([media, text], -1)`. Raises KeyError for any other name.
+        """
+        return self.heads[head](pooled)

@@ -1,0 +1,140 @@
+"""The temporal tower: one block for audio, video and their fusion (DESIGN section 2; arXiv 2512.19687)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import TransformerConfig
+from .layers import Attention, rotate_pairs, rotations, valid_mask
+
+
+class TowerOutput(NamedTuple):
+    """What a tower gives: the CLS state and the rest."""
+
+    pooled: Tensor  # (B, D)
+    sequence: Tensor  # (B, T, D); positions beyond a row's length hold no meaning
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """GroupNorm with one group whose statistics see valid positions only, so padding cannot move them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (B, C, L), mask (B, 1, L) bool or None; masked positions come out zero."""
+        if mask is None:
+            return super().forward(x)
+        values = x.float().masked_fill(~mask, 0.0)
+        count = mask.sum(dim=(1, 2), keepdim=True) * x.shape[1]
+        mean = values.sum(dim=(1, 2), keepdim=True) / count
+        centred = (values - mean).masked_fill(~mask, 0.0)
+        variance = centred.square().sum(dim=(1, 2), keepdim=True) / count
+        normed = centred * torch.rsqrt(variance + self.eps) * self.weight[:, None] + self.bias[:, None]
+        return normed.masked_fill(~mask, 0.0).to(x.dtype)
+
+
+class ConvStem(nn.Module):
+    """One residual stem over time: (GroupNorm -> SiLU -> Conv1d k3) twice."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = MaskedGroupNorm(channels)
+        self.conv1 = nn.Conv1d(channels, channels, 3, padding=1)
+        self.norm2 = MaskedGroupNorm(channels)
+        self.conv2 = nn.Conv1d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (B, L, C), mask (B, L) bool or None."""
+        channel_mask = None if mask is None else mask[:, None]
+        h = x.transpose(1, 2)
+        h = self.conv1(F.silu(self.norm1(h, channel_mask)))
+        h = self.conv2(F.silu(self.norm2(h, channel_mask)))
+        return x + h.transpose(1, 2)
+
+
+class SelfAttention(Attention):
+    """Bidirectional attention with RMS-normed queries and keys and interleaved RoPE."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config.num_attention_heads)
+        inner = config.num_attention_heads * config.head_dim
+        self.qkv = nn.Linear(config.hidden_size, 3 * inner, bias=False)
+        self.q_norm = nn.RMSNorm(config.head_dim, eps=config.rms_norm_eps)
+        self.k_norm = nn.RMSNorm(config.head_dim, eps=config.rms_norm_eps)
+        self.out = nn.Linear(inner, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = self.split(self.qkv(x), 3)
+        q, k = rotate_pairs(self.q_norm(q), rotation), rotate_pairs(self.k_norm(k), rotation)
+        return self.out(self.attend(q, k, v, mask))
+
+
+class SwiGLU(nn.Module):
+    """silu(gate) * up, projected down."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and MLP, each with its residual."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.attention = SelfAttention(config)
+        self.norm2 = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.attention(self.norm1(x), rotation, mask)
+        return x + self.mlp(self.norm2(x))
+
+
+class TemporalTower(nn.Module):
+    """data_proj -> CLS -> conv stem -> layers -> RMSNorm -> Linear."""
+
+    def __init__(self, config: TransformerConfig, input_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.data_proj = nn.Linear(input_dim, config.hidden_size)
+        self.cls_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.stem = ConvStem(config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> TowerOutput:
+        """x (B, T, input_dim) with `lengths` (B,) valid positions a row; None: all are valid.
+
+        Raises ValueError when T exceeds the positions the tower was built for: cut the clip into windows.
+        """
+        length = x.shape[1]
+        if length > self.config.max_positions:
+            raise ValueError(
+                f"{length} positions, but this tower holds at most {self.config.max_positions}: cut the clip into windows"
+            )
+        mask = valid_mask(lengths, length)
+        if mask is not None:
+            x = x.masked_fill(~mask[..., None], 0.0)
+            mask = F.pad(mask, (1, 0), value=True)
+        h = self.data_proj(x)
+        h = torch.cat([self.cls_token.expand(len(h), 1, -1), h], dim=1)
+        h = self.stem(h, mask)
+        rotation = rotations(torch.arange(length + 1, device=h.device), self.config.head_dim, self.config.rope_theta)
+        key_mask = None if mask is None else mask[:, None, None]
+        for layer in self.layers:
+            h = layer(h, rotation, key_mask)
+        h = self.output(self.norm(h))
+        return TowerOutput(h[:, 0], h[:, 1:])
