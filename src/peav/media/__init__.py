@@ -1,1 +1,56 @@
+"""Probe and decode audio and video files: exact windows, exact frames, bounded memory, typed errors."""
 
+from peav.media.audio import Waveform, as_waveform, iter_audio, load_audio
+from peav.media.errors import (
+    DamagedMediaWarning,
+    MediaError,
+    MediaWarning,
+    MissingFileError,
+    NoAudioStreamError,
+    NonFiniteError,
+    NotMediaError,
+    NoVideoStreamError,
+    TruncatedMediaWarning,
+    UndecodableError,
+    UnreadableFileError,
+    UnsupportedInputError,
+    WindowError,
+    ZeroLengthError,
+)
+from peav.media.find import find_media
+from peav.media.probe import MediaInfo, probe
+from peav.media.resize import resize_frames
+from peav.media.source import Source
+from peav.media.video import Frames, iter_frames, load_frames
+from peav.media.windows import Window, windows
+
+__all__ = [
+    "DamagedMediaWarning",
+    "Frames",
+    "MediaError",
+    "MediaInfo",
+    "MediaWarning",
+    "MissingFileError",
+    "NoAudioStreamError",
+    "NoVideoStreamError",
+    "NonFiniteError",
+    "NotMediaError",
+    "Source",
+    "TruncatedMediaWarning",
+    "UndecodableError",
+    "UnreadableFileError",
+    "UnsupportedInputError",
+    "Waveform",
+    "Window",
+    "WindowError",
+    "ZeroLengthError",
+    "as_waveform",
+    "find_media",
+    "iter_audio",
+    "iter_frames",
+    "load_audio",
+    "load_frames",
+    "probe",
+    "resize_frames",
+    "windows",
+]

@@ -1,0 +1,59 @@
+"""What can be wrong with a media file, as types. Every message names the file and says what to do about it."""
+
+from __future__ import annotations
+
+
+class MediaError(ValueError):
+    """Base of every media error: catch this one to go on past a bad file."""
+
+
+class MissingFileError(MediaError):
+    """There is no such file."""
+
+
+class UnreadableFileError(MediaError):
+    """The path is there but is no readable regular file: a folder, a device, or no permission."""
+
+
+class NotMediaError(MediaError):
+    """The content is in no audio or video format, whatever the file's name says."""
+
+
+class NoAudioStreamError(MediaError):
+    """The file has no audio stream."""
+
+
+class NoVideoStreamError(MediaError):
+    """The file has no video stream; cover art does not count as one."""
+
+
+class UndecodableError(MediaError):
+    """There is a stream, but nothing in it can be decoded: unknown codec, encrypted, cut off or damaged."""
+
+
+class ZeroLengthError(MediaError):
+    """There is nothing in it: an empty file, stream or array."""
+
+
+class NonFiniteError(MediaError):
+    """Samples are NaN or infinite."""
+
+
+class WindowError(MediaError):
+    """The asked span of time makes no sense for this file: negative, NaN, empty, or past the end."""
+
+
+class UnsupportedInputError(MediaError):
+    """A kind of input that is not read: URLs, text-mode files, arrays of the wrong shape or type."""
+
+
+class MediaWarning(UserWarning):
+    """Base of the media warnings: the result holds less than the file promises."""
+
+
+class TruncatedMediaWarning(MediaWarning):
+    """The file ends early; what it holds was returned."""
+
+
+class DamagedMediaWarning(MediaWarning):
+    """Some packets could not be decoded; the rest was returned."""

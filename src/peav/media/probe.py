@@ -1,0 +1,108 @@
+"""What a media file holds, without decoding it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import av
+from av.container import InputContainer
+
+from peav.media.errors import NotMediaError, ZeroLengthError
+from peav.media.source import BARE, Decoder, Source, has_picture, name_of, open_media, packets, start_of, video_stream
+from peav.media.video import display_matrix
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds. Fields of a stream that is not there are None."""
+
+    duration: float
+    """Seconds from the file's start to the end of its longest stream."""
+    format: str
+    """FFmpeg's name of the container, as "mov,mp4,m4a,3gp,3g2,mj2"."""
+    has_audio: bool
+    has_video: bool
+    """Whether there are moving pictures; cover art does not count."""
+    audio_codec: str | None = None
+    sampling_rate: int | None = None
+    channels: int | None = None
+    video_codec: str | None = None
+    fps: float | None = None
+    """Average frames per second, as the header says."""
+    width: int | None = None
+    height: int | None = None
+    """Pixels as shown, that is after the rotation."""
+    rotation: int | None = None
+    """Degrees clockwise by which the stored picture is turned to be shown: 0, 90, 180 or 270."""
+
+
+def probe(source: Source) -> MediaInfo:
+    """Read what `source` holds from its header (and one frame, for the rotation).
+
+    Raises a `MediaError` that names the file where it cannot be opened or holds neither audio nor video.
+    """
+    name = name_of(source)
+    with open_media(source) as container:
+        audio = container.streams.audio[0] if container.streams.audio else None
+        picture = has_picture(container)
+        if audio is None and not picture:
+            raise NotMediaError(f"{name}: neither audio nor video in it; give a media file")
+        about: dict[str, Any] = {}
+        if audio is not None:
+            about |= _audio(container)
+        if picture:
+            about |= _video(container, name)
+        return MediaInfo(
+            duration=_duration(source, container, name),
+            format=container.format.name,
+            has_audio=audio is not None,
+            has_video=picture,
+            **about,
+        )
+
+
+def _audio(container: InputContainer) -> dict[str, Any]:
+    stream: Any = container.streams.best("audio") or container.streams.audio[0]
+    context = stream.codec_context
+    if context is None:
+        return {}
+    codec = context.codec.canonical_name
+    return {"audio_codec": codec, "sampling_rate": context.sample_rate, "channels": context.channels}
+
+
+def _video(container: InputContainer, name: str) -> dict[str, Any]:
+    stream = video_stream(container, name)
+    context = stream.codec_context
+    rate = stream.average_rate or stream.guessed_rate
+    matrix = _first_matrix(container, Decoder(stream, name))
+    a, b, *_ = matrix or (1, 0, 0, 1)
+    turned = abs(b) > abs(a)
+    width, height = (context.height, context.width) if turned else (context.width, context.height)
+    return {
+        "video_codec": context.codec.canonical_name,
+        "fps": float(rate) if rate else None,
+        "width": width,
+        "height": height,
+        "rotation": (90 if b > 0 else 270) if turned else (180 if a < 0 else 0),
+    }
+
+
+def _first_matrix(container: InputContainer, decoder: Decoder) -> tuple[int, int, int, int] | None:
+    frame = next(decoder.all(container), None)
+    return None if frame is None else display_matrix(frame)
+
+
+def _duration(source: Source, container: InputContainer, name: str) -> float:
+    if container.duration and container.format.name not in BARE:
+        return float(container.duration / av.time_base)
+    end = 0.0
+    with open_media(source) as fresh:
+        streams = [stream for stream in fresh.streams if stream.type in ("audio", "video")]
+        for packet in packets(fresh, *streams):
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        end -= start_of(fresh)
+    if end <= 0:
+        raise ZeroLengthError(f"{name}: its streams hold nothing; copy or record the file again")
+    return end

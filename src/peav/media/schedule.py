@@ -1,0 +1,213 @@
+"""When each frame of a video is shown, and the least decoding that gives some of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from peav.media.source import (
+    HOLE,
+    Decoder,
+    Source,
+    name_of,
+    open_media,
+    packets,
+    promised_end,
+    start_of,
+    video_stream,
+    warn_if_short,
+)
+from peav.media.windows import Window
+
+SEEK_FROM = 4.0  # seconds: seeking pays from here on
+PREROLL = 2.0  # seconds before the asked start, so that the frame on screen at the start is among those seen
+THREADS = min(4, os.cpu_count() or 1)  # more gain little on one file, and cost much where many files are decoded
+
+
+class MissingFrameError(Exception):
+    """A frame that the packets promised did not come out of the decoder."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The frames of a video, or of a part of it, in the order in which they are shown."""
+
+    times: NDArray[np.float64]
+    """(n,) seconds on the file's timeline."""
+    end: float
+    """When the last frame is gone."""
+    pts: list[int] | None = None
+    """The frames' timestamps; None where frames can only be told by counting what the decoder gives."""
+    packet: list[int] | None = None
+    """Which packet holds each frame, counted from where the reading starts."""
+    key: list[int] | None = None
+    """The packet from which decoding must start for each frame."""
+    seek: int | None = None
+    """The timestamp sought before reading; None: read from the beginning."""
+
+
+def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Schedule:
+    """The frames that `span` may need. Reads packets only, unless they do not tell or `by_decoding` is set.
+
+    Raises a `MediaError` where there is no video; warns where it is truncated.
+    """
+    if not by_decoding:
+        for seek in (True, False) if span.start >= SEEK_FROM else (False,):
+            with open_media(source) as container:
+                plan = _by_packets(container, video_stream(container, name_of(source)), span, seek, name_of(source))
+            if plan is not None:
+                return plan
+    with open_media(source) as container:
+        return _by_frames(container, _threaded(video_stream(container, name_of(source))), span, name_of(source))
+
+
+def decode(source: Source, plan: Schedule, wanted: list[int]) -> Generator[tuple[int, Any], None, None]:
+    """Yield `(index, frame)` for the sorted indices `wanted` of the plan's frames.
+
+    Raises `MissingFrameError` where the plan was made from packets and the decoder does not keep their promise.
+    """
+    if not wanted:
+        return
+    name = name_of(source)
+    with open_media(source) as container:
+        decoder = Decoder(_threaded(video_stream(container, name)), name)
+        try:
+            if plan.pts is None:
+                numbers = set(wanted)
+                for index, frame in enumerate(decoder.all(container)):
+                    if index in numbers:
+                        yield index, frame
+                    if index == wanted[-1]:
+                        return
+                raise AssertionError(f"{name}: two decodings gave different numbers of frames")
+            missing = {plan.pts[index]: index for index in wanted}
+            for frame in _runs(container, decoder, plan, wanted):
+                index = missing.pop(frame.pts, -1)
+                if index >= 0:
+                    yield index, frame
+            if missing:
+                raise MissingFrameError
+        finally:
+            decoder.warn()
+
+
+def _threaded(stream: Any) -> Any:
+    stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = THREADS
+    return stream
+
+
+def _seconds(pts: Any, time_base: Fraction) -> Any:
+    return pts * time_base.numerator / time_base.denominator
+
+
+def _origin(container: InputContainer, stream: Any, first: int) -> float:
+    """Where time 0 lies; a few frames' delay against the file's start are the codec's, more is a real late start."""
+    begin = _seconds(first if stream.start_time is None else stream.start_time, stream.time_base)
+    return float(begin) if begin - start_of(container) <= HOLE else start_of(container)
+
+
+def _by_packets(container: InputContainer, stream: Any, span: Window, seek: bool, name: str) -> Schedule | None:
+    sought, latest = None, math.inf
+    if seek:
+        latest = (_origin(container, stream, 0) + span.start) / stream.time_base
+        sought = math.floor(latest - PREROLL / stream.time_base)
+        try:
+            container.seek(sought, stream=stream)
+        except av.FFmpegError:
+            return None
+    rows: list[tuple[int, int, int, int]] = []  # pts, packet, key, duration
+    keys: list[tuple[int, int]] = []  # pts, packet
+    whole = True
+    for number, packet in enumerate(packets(container, stream)):
+        if packet.pts is None:
+            return None
+        if number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest):
+            return None
+        if math.isfinite(span.end) and packet.dts is not None and rows:
+            whole = _seconds(packet.dts, stream.time_base) - _origin(container, stream, rows[0][0]) < span.end
+            if not whole:  # no later packet is shown before its decoding time
+                break
+        if packet.is_keyframe:
+            keys.append((packet.pts, number))
+        if not packet.is_discard:
+            key = next((at for pts, at in reversed(keys) if pts <= packet.pts), 0)
+            rows.append((packet.pts, number, key, packet.duration or 0))
+    if not rows:
+        return None
+    rows.sort()
+    pts, numbers, firsts, durations = (list(column) for column in zip(*rows, strict=True))
+    if len(set(pts)) < len(pts):
+        return None
+    times = np.maximum(_seconds(np.array(pts), stream.time_base) - _origin(container, stream, pts[0]), 0.0)
+    last = _seconds(durations[-1], stream.time_base) or _spacing(times, stream)
+    plan = Schedule(times, float(times[-1] + last), pts, numbers, firsts, sought)
+    if whole:
+        warn_if_short(name, plan.end, promised_end(container, stream))
+    return plan
+
+
+def _by_frames(container: InputContainer, stream: Any, span: Window, name: str) -> Schedule:
+    decoder = Decoder(stream, name)
+    times: list[float] = []
+    step = float(1 / (stream.average_rate or stream.guessed_rate or 25))
+    origin: float | None = None
+    for frame in decoder.all(container):
+        if origin is None:
+            origin = _origin(container, stream, frame.pts or 0)
+        times.append(len(times) * step if frame.time is None else max(0.0, frame.time - origin))
+        if times[-1] >= span.end:
+            break
+    else:
+        decoder.check()
+        warn_if_short(name, times[-1] + step, promised_end(container, stream))
+    shown = np.maximum.accumulate(np.array(times))
+    return Schedule(shown, float(shown[-1] + _spacing(shown, stream)))
+
+
+def _spacing(times: NDArray[np.float64], stream: Any) -> float:
+    """Seconds between frames, for a last frame that does not say how long it is shown."""
+    if len(times) > 1:
+        return float(np.median(np.diff(times)))
+    return float(1 / (stream.average_rate or stream.guessed_rate or 25))
+
+
+def _runs(container: InputContainer, decoder: Decoder, plan: Schedule, wanted: list[int]) -> Iterator[Any]:
+    """Decode the stretches of packets that hold the wanted frames, each from its key frame, and skip the others."""
+    assert plan.pts is not None
+    assert plan.packet is not None
+    assert plan.key is not None
+    runs: list[list[int]] = []  # first packet, last packet
+    for index in wanted:
+        if runs and plan.key[index] <= runs[-1][1] + 1:
+            runs[-1][1] = max(runs[-1][1], plan.packet[index])
+        else:
+            runs.append([plan.key[index], plan.packet[index]])
+    needed = {plan.pts[index] for index in wanted}
+    if plan.seek is not None:
+        container.seek(plan.seek, stream=decoder.stream)
+    context = decoder.stream.codec_context
+    run = iter(runs)
+    first, last = next(run)
+    for number, packet in enumerate(packets(container, decoder.stream)):
+        if number < first:
+            continue
+        # A frame that no other leans on need not be decoded unless it is wanted.
+        context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
+        yield from decoder.decode(packet)
+        if number == last:
+            yield from decoder.decode(None)
+            context.flush_buffers()
+            stretch = next(run, None)
+            if stretch is None:
+                return
+            first, last = stretch

@@ -1,0 +1,266 @@
+"""Open whatever holds media (path, bytes, file object) and decode one of its streams, with typed errors only."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from peav.media.errors import (
+    DamagedMediaWarning,
+    MissingFileError,
+    NoAudioStreamError,
+    NotMediaError,
+    NoVideoStreamError,
+    TruncatedMediaWarning,
+    UndecodableError,
+    UnreadableFileError,
+    UnsupportedInputError,
+    ZeroLengthError,
+)
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+
+HOLE = 0.1  # seconds: smaller jumps of timestamps are rounding, or the codec settling
+# Playlists name other files and addresses; "tty" draws any text as video.
+NOT_MEDIA = frozenset({"concat", "concatf", "dash", "ffmetadata", "hls", "imf", "sdp", "tty"})
+# Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
+BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
+
+
+def name_of(source: Source) -> str:
+    """How messages call this source: its path, `<bytes>`, or the file object's name."""
+    if isinstance(source, bytes):
+        return "<bytes>"
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "<file object>"
+
+
+@contextmanager
+def open_media(source: Source) -> Iterator[InputContainer]:
+    """Open `source` for demuxing; every way in which this can fail is a `MediaError`."""
+    name = name_of(source)
+    readable = _readable(source, name)
+    try:
+        # Even if the content turns out to be a playlist, nothing but local files may be opened.
+        container = av.open(readable, "r", metadata_errors="replace", container_options={"protocol_whitelist": "file"})
+    except av.FFmpegError as error:
+        raise NotMediaError(
+            f"{name}: not audio or video in a format that can be read ({error.strerror}); "
+            "check that it is a media file and was copied whole"
+        ) from error
+    with container:
+        if container.format.name in NOT_MEDIA:
+            raise NotMediaError(f"{name}: a playlist or a text file, not media; give the media files themselves")
+        yield container
+
+
+def _readable(source: Any, name: str) -> str | _View:
+    if isinstance(source, bytes):
+        if not source:
+            raise ZeroLengthError(f"{name}: empty; there is nothing to decode")
+        return _View(io.BytesIO(source))
+    if isinstance(source, str | os.PathLike):
+        return _checked_path(name)
+    if not hasattr(source, "read") or isinstance(source, io.TextIOBase):
+        raise UnsupportedInputError(
+            f"{name}: {type(source).__name__} cannot be read; give a path, bytes, or a file opened with mode 'rb'"
+        )
+    if source.closed:
+        raise UnsupportedInputError(f"{name}: the file object is closed; give one that is open")
+    if not source.seekable():
+        raise UnsupportedInputError(f"{name}: the file object cannot seek; give its bytes: source.read()")
+    if source.seek(0, os.SEEK_END) == 0:
+        raise ZeroLengthError(f"{name}: empty (0 bytes); copy or record the file again")
+    return _View(source)
+
+
+def _checked_path(name: str) -> str:
+    if "://" in name:
+        raise UnsupportedInputError(f"{name}: addresses are not fetched; download the file and give its path")
+    path = Path(name).absolute()  # absolute: FFmpeg must not take "concat:a|b" for a protocol
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"{name}: no such file; check the path") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(f"{name}: cannot be read ({error}); check its permissions") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableFileError(f"{name}: a folder, not a file; list its media with find_media")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableFileError(f"{name}: a device or a pipe, not a file; read it and give the bytes")
+    if status.st_size == 0:
+        raise ZeroLengthError(f"{name}: empty (0 bytes); copy or record the file again")
+    return str(path)
+
+
+class _View:
+    """A seekable file with a position of its own, so that several readers can share one file object."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.position = file, 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.file.seek(self.position)
+        data = self.file.read(size)
+        self.position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_CUR:
+            offset, whence = self.position + offset, os.SEEK_SET
+        self.position = self.file.seek(offset, whence)
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+
+def audio_stream(container: InputContainer, name: str) -> Any:
+    """The audio stream players choose. Raises `NoAudioStreamError`, or `UndecodableError` where no decoder knows it."""
+    stream = container.streams.best("audio")
+    if stream is None:
+        others = container.streams.audio
+        if not others:
+            raise NoAudioStreamError(f"{name}: no audio stream; use it as video only, or give a file with sound")
+        stream = others[0]
+    return _decodable(stream, name)
+
+
+def has_picture(container: InputContainer) -> bool:
+    """Whether there is a video stream that is not cover art."""
+    return any(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
+
+
+def video_stream(container: InputContainer, name: str) -> Any:
+    """The first video stream that is not cover art. Raises `NoVideoStreamError` or `UndecodableError`."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return _decodable(stream, name)
+    art = " (its picture is cover art)" if container.streams.video else ""
+    raise NoVideoStreamError(f"{name}: no video stream{art}; use it as audio only, or give a file with pictures")
+
+
+def _decodable(stream: Any, name: str) -> Any:
+    if stream.codec_context is None:
+        raise UndecodableError(
+            f"{name}: its {stream.type} is in a codec that has no decoder here, or is encrypted; convert it first"
+        )
+    return stream
+
+
+class Decoder:
+    """Decodes packets of one stream. A packet that fails is counted, never raised: one bad packet costs itself only."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self.stream, self.name = stream, name
+        self.packets = self.bad = self.frames = 0
+        self.first_bad: float | None = None
+        self.settling = False
+
+    def restart(self) -> None:
+        """After a seek: packets that lean on ones before the place may fail, which is no damage."""
+        self.packets = self.bad = self.frames = 0
+        self.settling = True
+
+    def decode(self, packet: Any) -> list[Any]:
+        """Frames that came ready with this packet; `None` drains the decoder."""
+        self.packets += packet is not None
+        try:
+            frames: list[Any] = self.stream.codec_context.decode(packet)
+        except EOFError:  # drained already
+            return []
+        except av.FFmpegError:
+            if not self.settling:
+                self.bad += 1
+                if self.first_bad is None and packet is not None and packet.pts is not None:
+                    self.first_bad = float(packet.pts * packet.time_base)
+            return []
+        self.frames += len(frames)
+        self.settling = self.settling and not frames
+        return frames
+
+    def all(self, container: InputContainer) -> Iterator[Any]:
+        """Every frame from the container's present position on."""
+        for packet in packets(container, self.stream):
+            yield from self.decode(packet)
+        yield from self.decode(None)
+
+    def check(self) -> None:
+        """Call at the end of the stream: raises where nothing could be decoded."""
+        if self.frames:
+            return
+        kind = self.stream.type
+        if self.packets:
+            raise UndecodableError(
+                f"{self.name}: none of its {self.packets} {kind} packets can be decoded: damaged or encrypted; "
+                "copy or convert it again"
+            )
+        raise ZeroLengthError(f"{self.name}: its {kind} stream holds nothing; copy or record the file again")
+
+    def warn(self) -> None:
+        """Warn where packets were left out."""
+        if self.bad and self.frames:
+            where = "" if self.first_bad is None else f", the first at {self.first_bad:.2f} s"
+            warnings.warn(
+                f"{self.name}: {self.bad} of {self.packets} {self.stream.type} packets are damaged{where}; "
+                "they were left out; copy or convert it again",
+                DamagedMediaWarning,
+                stacklevel=2,
+            )
+
+
+def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
+    """Packets of `streams`, without the flush packet; a read error ends them, as the end of the file does."""
+    demuxed = container.demux(*streams)
+    while True:
+        try:
+            packet = next(demuxed, None)
+        except av.FFmpegError:
+            return
+        if packet is None:
+            return
+        if packet.size:
+            yield packet
+
+
+def start_of(container: InputContainer) -> float:
+    """Where the file's timeline begins, in the seconds of its timestamps."""
+    return (container.start_time or 0) / av.time_base
+
+
+def promised_end(container: InputContainer, stream: Any) -> float | None:
+    """Where the header says that `stream` ends, in seconds on the file's timeline; None where it does not know."""
+    if container.format.name in BARE:
+        return None
+    if stream.duration:
+        return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start_of(container)
+    tag = stream.metadata.get("DURATION")  # Matroska: "00:01:02.345000000"
+    if tag:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_of(container)
+    return container.duration / av.time_base if container.duration else None
+
+
+def warn_if_short(name: str, held: float, promised: float | None) -> None:
+    """Warn where a stream ends clearly before the length its header promises (both in seconds)."""
+    if promised is not None and promised - held > 0.25 + 0.001 * promised:
+        warnings.warn(
+            f"{name}: truncated: it holds {held:.2f} s of the {promised:.2f} s its header promises; "
+            "what it holds is used; copy it again to get the rest",
+            TruncatedMediaWarning,
+            stacklevel=2,
+        )
