@@ -1,0 +1,244 @@
+"""Retrieval, zero-shot classification and linear probes over manifest rows, as the paper reports them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from peav.data.manifest import Row
+from peav.eval.embedder import Embedder, unit
+from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, ranks, recall_at_k
+from peav.objectives.pairs import Medium
+
+KS = (1, 5, 10)
+
+
+class ProtocolError(ValueError):
+    """Rows that a protocol cannot be run on; the message says what they lack."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is embedded on one side of a search: a medium, or texts in the text space of that medium."""
+
+    medium: Medium
+    text: Literal["caption", "transcript"] | None = None
+
+    def texts(self, row: Row) -> list[str]:
+        """The row's texts on this side: all captions of the medium's own kind, or its transcript."""
+        if self.text == "transcript":
+            return [row.transcript] if row.transcript else []
+        return list(row.captions.get(self.medium, ()))
+
+
+# Names are query2target; t is a caption of the kind of the medium it is compared with.
+DIRECTIONS: dict[str, tuple[Side, Side]] = {
+    "t2av": (Side("audio_video", "caption"), Side("audio_video")),
+    "t2a": (Side("audio", "caption"), Side("audio")),
+    "t2v": (Side("video", "caption"), Side("video")),
+    "av2t": (Side("audio_video"), Side("audio_video", "caption")),
+    "a2t": (Side("audio"), Side("audio", "caption")),
+    "v2t": (Side("video"), Side("video", "caption")),
+    "a2v": (Side("audio"), Side("video")),
+    "v2a": (Side("video"), Side("audio")),
+    "speech2transcript": (Side("audio"), Side("audio", "transcript")),
+    "transcript2speech": (Side("audio", "transcript"), Side("audio")),
+    "video2transcript": (Side("video"), Side("video", "transcript")),
+}
+WORLD_DIRECTIONS = ("t2av", "t2a", "t2v", "a2v", "v2a", "speech2transcript", "transcript2speech")
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """One direction of search: `recall` and the `chance` of it by k, over `queries` against `targets`."""
+
+    direction: str
+    queries: int
+    targets: int
+    recall: Mapping[int, float]
+    chance: Mapping[int, float]
+    median_rank: float
+    mrr: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Accuracy over `clips`, and the `chance` of it: the share of the commonest class among them."""
+
+    method: str
+    clips: int
+    classes: int
+    accuracy: float
+    chance: float
+
+
+def retrieval(
+    embedder: Embedder,
+    rows: Sequence[Row],
+    directions: Iterable[str] = WORLD_DIRECTIONS,
+    candidates: int = 256,
+    seed: int = 0,
+) -> list[Retrieval]:
+    """Search among `candidates` clips in each direction.
+
+    The clips of a direction are the first `candidates` of one seeded order of the rows that have both sides of it
+    (all, where there are fewer). Texts are the distinct ones of these clips: a clip may have several and a text may
+    belong to several clips, and finding any right one counts. Each clip is embedded once for all directions.
+
+    Returns:
+        One result per direction, in the order asked for. A direction that fewer than two rows can serve is left out.
+
+    Raises:
+        ProtocolError: an unknown direction. MediaError: a row that cannot be read.
+    """
+    directions = tuple(directions)
+    unknown = [direction for direction in directions if direction not in DIRECTIONS]
+    if unknown:
+        raise ProtocolError(f"no direction {unknown[0]!r}; the directions are {', '.join(DIRECTIONS)}")
+    order = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+    pools = _pools(embedder, order, directions, candidates)
+    chosen = list({row.id: row for pool in pools.values() for row in pool}.values())
+    spaces = {side.medium for name in pools for side in DIRECTIONS[name] if side.text is None}
+    media = embedder.media(chosen, sorted(spaces)) if chosen else {}
+    place = {row.id: i for i, row in enumerate(chosen)}
+    results = []
+    for name, pool in pools.items():
+        at = [place[row.id] for row in pool]
+        sides = [
+            _items(embedder, side, pool, {space: rows[at] for space, rows in media.items()})
+            for side in DIRECTIONS[name]
+        ]
+        results.append(_search(name, *sides))
+    return results
+
+
+def zero_shot(
+    embedder: Embedder,
+    rows: Sequence[Row],
+    labels: Sequence[str],
+    prompts: Mapping[str, Sequence[str]],
+    medium: Medium = "audio",
+) -> Classification:
+    """Classify each clip by the class whose prompts are nearest.
+
+    Args:
+        labels: the right class of each row.
+        prompts: the texts of each class, e.g. {"dog": ["a dog barking"]}; a class is the mean of their unit vectors.
+        medium: the space that clips and prompts are compared in.
+
+    Raises:
+        ProtocolError: no rows, or a label without prompts.
+    """
+    if not rows:
+        raise ProtocolError("zero-shot classification needs at least one row")
+    lacking = sorted(set(labels) - set(prompts))
+    if lacking:
+        raise ProtocolError(f"no prompts for {', '.join(lacking)}")
+    classes = list(prompts)
+    vectors = np.stack([unit(embedder.texts(list(prompts[name]), medium)).mean(0) for name in classes])
+    scores = embedder.media(rows, [medium])[medium] @ vectors.T
+    return _classified("zero-shot", scores, labels, classes)
+
+
+def linear_probe(
+    embedder: Embedder,
+    train: Sequence[Row],
+    train_labels: Sequence[str],
+    test: Sequence[Row],
+    test_labels: Sequence[str],
+    medium: Medium = "audio",
+) -> Classification:
+    """Logistic regression on the embeddings of `train`, each dimension standardised, measured on `test`.
+
+    Raises:
+        ProtocolError: an empty side, or a test label that `train` does not have.
+    """
+    if not train or not test:
+        raise ProtocolError("a linear probe needs rows to train on and rows to test on")
+    classes = sorted(set(train_labels))
+    lacking = sorted(set(test_labels) - set(classes))
+    if lacking:
+        raise ProtocolError(f"no training rows for {', '.join(lacking)}")
+    x, x_test = (embedder.media(rows, [medium])[medium].astype(np.float64) for rows in (train, test))
+    mean, deviation = x.mean(0), x.std(0) + 1e-8
+    weight, bias = logistic_regression(
+        (x - mean) / deviation, np.array([classes.index(label) for label in train_labels])
+    )
+    return _classified("linear probe", (x_test - mean) / deviation @ weight + bias, test_labels, classes)
+
+
+def logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise summed cross-entropy + penalty / 2 * |weight|^2 by L-BFGS from zero, which has one solution.
+
+    Args:
+        x: (N, D) float64. y: (N,) int classes 0 to C - 1.
+
+    Returns:
+        weight (D, C) and bias (C,), float64.
+    """
+    features, target = torch.from_numpy(x), torch.from_numpy(y)
+    weight = torch.zeros(x.shape[1], int(y.max()) + 1, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(weight.shape[1], dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=500, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(features @ weight + bias, target, reduction="sum") + penalty / 2 * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    solver.step(closure)  # type: ignore[arg-type]
+    return weight.detach().numpy(), bias.detach().numpy()
+
+
+def _pools(
+    embedder: Embedder, order: Sequence[Row], directions: Collection[str], candidates: int
+) -> dict[str, list[Row]]:
+    """The rows of each direction: the first ones of the order that have both its sides."""
+    pools: dict[str, list[Row]] = {name: [] for name in directions}
+    for row in order:
+        open_pools = [name for name, pool in pools.items() if len(pool) < candidates]
+        if not open_pools:
+            break
+        has = embedder.streams(row)
+        for name in open_pools:
+            if all(side.texts(row) if side.text else side.medium in has for side in DIRECTIONS[name]):
+                pools[name].append(row)
+    return {name: pool for name, pool in pools.items() if len(pool) > 1}
+
+
+def _items(
+    embedder: Embedder, side: Side, pool: Sequence[Row], media: Mapping[Medium, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A side's embeddings (I, D) and which of the pool's clips each belongs to, (I, clips) bool."""
+    if side.text is None:
+        return media[side.medium], np.eye(len(pool), dtype=bool)
+    per_row = [set(side.texts(row)) for row in pool]
+    distinct = list(dict.fromkeys(text for row in pool for text in side.texts(row)))
+    belongs = np.array([[text in texts for texts in per_row] for text in distinct])
+    return embedder.texts(distinct, side.medium), belongs
+
+
+def _search(name: str, query: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Retrieval:
+    relevant = query[1].astype(int) @ target[1].astype(int).T > 0
+    found = ranks(query[0] @ target[0].T, relevant)
+    return Retrieval(
+        direction=name,
+        queries=relevant.shape[0],
+        targets=relevant.shape[1],
+        recall={k: recall_at_k(found, k) for k in KS},
+        chance={k: chance_at_k(relevant, k) for k in KS},
+        median_rank=median_rank(found),
+        mrr=mrr(found),
+    )
+
+
+def _classified(method: str, scores: np.ndarray, labels: Sequence[str], classes: Sequence[str]) -> Classification:
+    index = np.array([classes.index(label) for label in labels])
+    commonest = np.bincount(index).max() / len(index)
+    return Classification(method, len(labels), len(classes), accuracy(scores, index), float(commonest))

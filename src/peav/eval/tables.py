@@ -1,0 +1,69 @@
+"""One table, three faces: for the terminal, for Markdown, and as plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.table import Table as RichTable
+
+Style = Literal["text", "count", "percent", "decimal"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """`key` finds the value in a row, `title` heads the column, `style` says how the value is written.
+
+    Values of the style `percent` are fractions; they stay fractions in the plain data.
+    """
+
+    key: str
+    title: str
+    style: Style = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of figures under a title. A value that a row lacks is shown as a dash."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+
+    def to_rich(self) -> RichTable:
+        """For `rich.print`."""
+        table = RichTable(title=self.title, title_justify="left")
+        for column in self.columns:
+            table.add_column(column.title, justify=_side(column))
+        for row in self.rows:
+            table.add_row(*self._cells(row))
+        return table
+
+    def to_markdown(self) -> str:
+        """A heading in bold and a table; ends without a newline."""
+        head = [column.title for column in self.columns]
+        rule = ["---:" if _side(column) == "right" else "---" for column in self.columns]
+        lines = [head, rule, *([cell.replace("|", "\\|") for cell in self._cells(row)] for row in self.rows)]
+        return "\n".join([f"**{self.title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{"title": ..., "rows": [{key: value}]}`, every number in full."""
+        return {"title": self.title, "rows": [dict(row) for row in self.rows]}
+
+    def _cells(self, row: Mapping[str, Any]) -> list[str]:
+        return [_written(row.get(column.key), column.style) for column in self.columns]
+
+
+def _side(column: Column) -> Literal["left", "right"]:
+    return "left" if column.style == "text" else "right"
+
+
+def _written(value: Any, style: Style) -> str:
+    if value is None:
+        return "–"
+    if style == "percent":
+        return f"{100 * value:.1f}"
+    if style == "decimal":
+        return f"{value:.2f}"
+    return str(value)
