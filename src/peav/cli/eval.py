@@ -1,0 +1,66 @@
+"""`peav eval`: retrieval and classification figures of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from peav.cli.console import BatchSize, Device, Json, fail, load, out, print_json
+
+if TYPE_CHECKING:
+    from peav.eval.tables import Table
+
+
+def eval(
+    model: Annotated[str, typer.Argument(help="tiny, a hub name (facebook/pe-av-large) or a directory.")] = "tiny",
+    world: Annotated[Path | None, typer.Option(help="A manifest with captions, e.g. of `peav world`.")] = None,
+    split: Annotated[str, typer.Option(help="The split of the manifest and of GRID.")] = "test",
+    esc10: Annotated[list[Path] | None, typer.Option(help="A folder of sounds with folds; repeatable.")] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Its fold to test on; by default the one training leaves out.")
+    ] = None,
+    grid: Annotated[Path | None, typer.Option(help="A folder of GRID sentences.")] = None,
+    candidates: Annotated[int, typer.Option(min=2, help="Clips to search among in --world.")] = 256,
+    seed: Annotated[int, typer.Option(help="Decides which clips those are.")] = 0,
+    normalize: Annotated[bool, typer.Option(help="Compare by cosine instead of by dot product.")] = False,
+    device: Device = None,
+    batch_size: BatchSize = 8,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of tables.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on a manifest, on classes of sounds and on spoken sentences; give one or more of these.
+
+    Ties count against the model and chance stands beside each figure.
+    """
+    from peav.eval import benchmarks
+    from peav.eval.embedder import FileEmbedder
+    from peav.progress import bar
+
+    jobs: list[Callable[..., Table]] = []
+    if world is not None:
+        jobs.append(partial(benchmarks.world, manifest=world, split=split, candidates=candidates, seed=seed))
+    jobs += [partial(benchmarks.sounds, folder=folder, fold=fold) for folder in esc10 or ()]
+    if grid is not None:
+        jobs.append(partial(benchmarks.grid, folder=grid, split=split, seed=seed))
+    if not jobs:
+        fail("nothing to measure; give --world MANIFEST, --esc10 FOLDER or --grid FOLDER")
+    encoder = load(model, device)
+    with bar() as progress:
+        task = progress.add_task("embedding clips", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        embedder = FileEmbedder(encoder, normalize=normalize, batch_size=batch_size, progress=show)
+        tables = [job(embedder) for job in jobs]
+    if as_json:
+        print_json({"model": model, "results": [table.to_dict() for table in tables]})
+    elif markdown:
+        typer.echo("\n\n".join(table.to_markdown() for table in tables))
+    else:
+        for table in tables:
+            out.print(table.to_rich())

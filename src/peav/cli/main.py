@@ -1,0 +1,70 @@
+"""The `peav` command. Verbs are imported only when they run, so that `peav --help` answers at once."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import peav
+from peav.cli.console import fail
+
+# verb -> its line in the help; the code is the function of that name in the module of that name.
+VERBS = {
+    "demo": "Make clips, embed them, search every way and write a page to look at.",
+    "embed": "Embed files and folders into a library.",
+    "search": "Search a library by text, sound or video.",
+    "classify": "Say which of some labels fits each file.",
+    "train": "Train a model from a recipe.",
+    "eval": "Measure a model: retrieval and classification.",
+    "world": "Write clips of the procedural audio-video world.",
+    "convert": "Convert a checkpoint between the three layouts.",
+    "doctor": "Check that everything works on this machine.",
+}
+
+
+class Verbs(TyperGroup):
+    """A group that knows its verbs' names and help without importing them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {verb: TyperCommand(name=verb, help=line) for verb, line in VERBS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Put the real command in the place of its stub."""
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, stub if name is None else load(name), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; what is wrong with its input is one line and exit code 2, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            fail(error)
+
+
+def load(verb: str) -> Any:
+    """Import a verb and make its command."""
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(verb)(getattr(import_module(f"peav.cli.{verb}"), verb))
+    return typer.main.get_command(single)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"peav {peav.__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Audio, video and text in one embedding space (PE-AV)."""

@@ -1,0 +1,87 @@
+"""`peav search`: find windows in a library by text, sound or video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from peav.cli.console import Device, Json, Model, clock, fail, load, meter, out, print_json, shown
+
+if TYPE_CHECKING:
+    from peav.encoder import Encoder
+    from peav.search import Hit, Query
+
+Space = Literal["audio", "video", "audio_video"]
+
+
+def search(
+    library: Annotated[Path, typer.Argument(help="What `peav embed -o` wrote.")],
+    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Look for what sounds like this file.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Look for what looks like this file.")] = None,
+    text_option: Annotated[str | None, typer.Option("--text", help="With --audio or --video: words to add to it.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
+    space: Annotated[
+        Space | None, typer.Option(help="Search sound, pictures or both; by default what suits each file.")
+    ] = None,
+    model: Model = "tiny",
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Search a library by text, sound or video.
+
+    Text finds windows by what they hold. --audio finds what sounds alike (with --space video: pictures that go with the
+    sound), --video what looks alike (with --space audio: sound that goes with the pictures). --audio with --text finds
+    pictures, --video with --text finds sound.
+    """
+    from peav.search import search as search_library
+    from peav.search.library import open_library
+
+    text = text if text is not None else text_option
+    open_library(library).close()
+    encoder = load(model, device)
+    query = _query(encoder, text, audio, video, space)
+    hits = search_library(library, query, encoder.model_id, top)
+    if as_json:
+        print_json([hit.to_dict() for hit in hits])
+    else:
+        out.print(_table(hits))
+
+
+def _query(
+    encoder: Encoder, text: str | None, audio: Path | None, video: Path | None, space: Space | None
+) -> Query:
+    from peav.search import joint_query, media_query, text_query
+
+    if audio and video:
+        fail("give --audio or --video, not both")
+    source = audio or video
+    if source is None:
+        if not text:
+            fail("nothing to look for; give words, --audio FILE or --video FILE")
+        return text_query(encoder, text, space)
+    modality: Space = "audio" if audio else "video"
+    if text is None:
+        return media_query(encoder, source, modality, space)
+    answers = "video" if audio else "audio"
+    if space not in (None, answers):
+        fail(f"--{modality} with --text finds {answers}; leave --space away")
+    return joint_query(encoder, source, modality, text)
+
+
+def _table(hits: Sequence[Hit]) -> Table:
+    table = Table(box=None, header_style="dim")
+    for heading in ("#", "file", "time", "in", "score", ""):
+        table.add_column(heading, justify="right" if heading in ("#", "score") else "left", overflow="fold")
+    best, worst = hits[0].score, hits[-1].score
+    for rank, hit in enumerate(hits, 1):
+        share = (hit.score - worst) / (best - worst) if best > worst else 1.0
+        span = f"{clock(hit.start)} - {clock(hit.end)}"
+        table.add_row(
+            str(rank), shown(hit.path), span, hit.space.replace("_", "+"), f"{hit.score:.3f}", meter(0.1 + 0.9 * share)
+        )
+    return table

@@ -1,0 +1,96 @@
+"""`peav train`: carry a recipe out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+STAGES = {
+    "world": "making clips",
+    "codec": "distilling the codec",
+    "features": "caching features",
+    "train": "training",
+}
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, see recipes/.")],
+    resume: Annotated[bool, typer.Option(help="Go on with the run in the recipe's output folder.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key: --set optim.steps=100 (repeatable).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+) -> None:
+    """Train a model from a recipe: clips, codec, features, training, held-out retrieval."""
+    from peav.train import read_recipe
+    from peav.train import train as run
+
+    pairs = dict(_split(override) for override in overrides or ())
+    console = Console(stderr=True, quiet=as_json)
+    with Progress(
+        TextColumn("{task.description:>22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    ) as progress:
+        result = run(read_recipe(recipe, pairs), ProgressReporter(progress), resume)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        Console().print(result_table(result))
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"--set {override!r}: write it as key=value")
+    return key, value
+
+
+class ProgressReporter:
+    """One bar a stage; while training, every pair's loss beside it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.task: TaskID | None = None
+
+    def stage(self, name: str, total: int | None) -> None:
+        self.task = self.progress.add_task(STAGES[name], total=total, note="")
+
+    def advance(self, done: int, note: str = "") -> None:
+        assert self.task is not None
+        self.progress.update(self.task, completed=done, note=note)
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        losses = " ".join(f"{name} {loss:.2f}" for name, loss in record["losses"].items())
+        self.advance(record["step"], f"loss {record['loss']:.3f}  {losses}")
+        if "eval" in record:
+            figures = "  ".join(f"{name} {value:.3f}" for name, value in record["eval"].items())
+            self.progress.console.print(f"step {record['step']}: {figures}")
+
+
+def result_table(result: Mapping[str, Mapping[str, float]]) -> Table:
+    """R@1 by direction, a column for each split, chance last."""
+    table = Table(title="R@1 on held-out clips")
+    table.add_column("direction")
+    for split in result:
+        table.add_column(split, justify="right")
+        table.add_column("x chance", justify="right")
+    directions = [name for name in next(iter(result.values()), {}) if not name.endswith("chance")]
+    for name in directions:
+        cells = [name]
+        for figures in result.values():
+            chance = figures.get(f"{name}_chance", figures.get("chance", 0.0))
+            value = figures.get(name)
+            cells += ["", ""] if value is None else [f"{100 * value:.1f} %", f"{value / chance:.1f}"]
+        table.add_row(*cells)
+    return table

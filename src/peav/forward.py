@@ -1,0 +1,192 @@
+"""From decoded windows to embeddings: batches of like lengths, results back in the order of the windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from peav.inputs import Clip, Unreadable, read_ahead
+from peav.model import PEAV
+from peav.progress import bar
+
+JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
+FRAMES_AT_ONCE = 64
+POOL_BATCHES = 4
+POOL_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """A window and its embeddings: head name -> (output_dim,) float32 on the model's device."""
+
+    clip: Clip
+    embeddings: dict[str, Tensor]
+
+    @property
+    def index(self) -> int:
+        """Which input the window belongs to."""
+        return self.clip.index
+
+
+def embed_stream(
+    model: PEAV,
+    items: Iterable[Clip | Unreadable],
+    wanted: Callable[[Clip], tuple[str, ...]],
+    texts: Tensor | None,
+    batch_size: int,
+) -> Iterator[Embedded | Unreadable]:
+    """Embed windows as they come and hand back everything in the order it came; decodes ahead in a thread.
+
+    Args:
+        wanted: the heads to embed a window with: `audio`, `video`, `audio_video`, `audio_plus_text`, `video_plus_text`.
+        texts: (inputs, D) CLS states of the text tower, for the joint heads.
+    """
+    for pool in read_ahead(pools(items, POOL_BATCHES * batch_size)):
+        clips = [item for item in pool if isinstance(item, Clip)]
+        embedded = iter(embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size))
+        for item in pool:
+            yield item if isinstance(item, Unreadable) else Embedded(item, next(embedded))
+
+
+def pools(items: Iterable[Clip | Unreadable], size: int) -> Iterator[list[Clip | Unreadable]]:
+    """Group items into lists of at most `size` or (nearly) 256 MiB, so that any number of them fits in memory."""
+    pool: list[Clip | Unreadable] = []
+    held = 0
+    for item in items:
+        pool.append(item)
+        held += item.nbytes if isinstance(item, Clip) else 0
+        if len(pool) >= size or held >= POOL_BYTES:
+            yield pool
+            pool, held = [], 0
+    if pool:
+        yield pool
+
+
+@torch.inference_mode()
+def embed_clips(
+    model: PEAV, clips: Sequence[Clip], spaces: Sequence[tuple[str, ...]], texts: Tensor | None, batch_size: int
+) -> list[dict[str, Tensor]]:
+    """Embed decoded windows, each with its own heads; arguments as in `embed_stream`."""
+    results: list[dict[str, Tensor]] = [{} for _ in clips]
+    # Windows of one kind and similar length share a batch, so that little of it is padding.
+    order = sorted(range(len(clips)), key=lambda i: (spaces[i], _steps(clips[i]), i))
+    for batch in _batches(order, spaces, batch_size):
+        states = None if texts is None else texts[[clips[i].index for i in batch]]
+        for space, embeddings in _forward(model, [clips[i] for i in batch], spaces[batch[0]], states).items():
+            for i, embedding in zip(batch, embeddings, strict=True):
+                results[i][space] = embedding.float()
+    return results
+
+
+@torch.inference_mode()
+def text_states(
+    model: PEAV, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int, show_progress: bool = False
+) -> Tensor:
+    """The text tower's CLS state of each text: (n, D).
+
+    Raises:
+        ValueError: an input that is not a string.
+    """
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"a text is a string, not {type(text).__name__}")
+    config = model.config.text
+    device, dtype = place(model)
+    tokenizer.enable_truncation(config.max_length)
+    tokenizer.no_padding()
+    tokens = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    order = sorted(range(len(tokens)), key=lambda i: (len(tokens[i]), i))
+    states = torch.zeros(len(tokens), config.hidden_size, device=device, dtype=dtype)
+    with bar(show_progress) as progress:
+        for first in progress.track(range(0, len(order), batch_size), description="encoding text"):
+            rows = order[first : first + batch_size]
+            ids = torch.full((len(rows), max(len(tokens[i]) for i in rows)), config.pad_token_id, device=device)
+            mask = torch.zeros_like(ids, dtype=torch.bool)
+            for row, i in enumerate(rows):
+                ids[row, : len(tokens[i])] = torch.tensor(tokens[i], device=device)
+                mask[row, : len(tokens[i])] = True
+            states[rows] = model.text_hidden(ids, mask)[:, 0]
+    return states
+
+
+def _steps(clip: Clip) -> tuple[int, int]:
+    return (
+        0 if clip.waveform is None else len(clip.waveform),
+        0 if clip.frames is None else len(clip.frames),
+    )
+
+
+def _batches(order: Sequence[int], spaces: Sequence[tuple[str, ...]], size: int) -> Iterator[list[int]]:
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) == size or spaces[i] != spaces[batch[0]]):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _forward(model: PEAV, clips: Sequence[Clip], spaces: Iterable[str], texts: Tensor | None) -> dict[str, Tensor]:
+    """Embed one batch of windows that all hold the streams that `spaces` ask for."""
+    streams = {JOINT.get(space, space) for space in spaces}
+    audio = _audio(model, clips) if streams & {"audio", "audio_video"} else None
+    video = _video(model, clips) if streams & {"video", "audio_video"} else None
+    pooled: dict[str, Tensor] = {}
+    if audio is not None:
+        pooled["audio"] = audio[0].pooled
+    if video is not None:
+        pooled["video"] = video[0].pooled
+    if "audio_video" in streams:
+        assert audio is not None
+        assert video is not None
+        fused = model.audio_video_hidden(audio[0].sequence, audio[1], video[0].sequence, video[1])
+        pooled["audio_video"] = fused.pooled
+    for space, stream in JOINT.items():
+        if space in spaces:
+            assert texts is not None, "joint queries need texts"
+            pooled[space] = torch.cat([pooled[stream], texts], dim=-1)
+    return {space: model.project(pooled[space], space) for space in spaces}
+
+
+def _audio(model: PEAV, clips: Sequence[Clip]):  # type: ignore[no-untyped-def]
+    device, dtype = place(model)
+    waveforms = [clip.waveform for clip in clips if clip.waveform is not None]
+    samples = [len(waveform) for waveform in waveforms]
+    batch = torch.zeros(len(clips), max(samples))
+    for row, waveform in zip(batch, waveforms, strict=True):
+        row[: len(waveform)] = torch.from_numpy(waveform)
+    lengths = torch.tensor(samples, device=device)
+    latents = model.encode_codec(batch.to(device, dtype), lengths)
+    steps = lengths // model.config.audio.codec.hop_length
+    return model.audio_hidden(latents, steps), steps
+
+
+def _video(model: PEAV, clips: Sequence[Clip]):  # type: ignore[no-untyped-def]
+    device, _ = place(model)
+    frames = [clip.frames for clip in clips if clip.frames is not None]
+    counts = [len(part) for part in frames]
+    features = torch.split(frame_features(model, np.concatenate(frames)), counts)
+    lengths = torch.tensor(counts, device=device)
+    return model.video_hidden(torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True), lengths), lengths
+
+
+def frame_features(model: PEAV, frames: np.ndarray) -> Tensor:
+    """(M, size, size, 3) uint8 -> (M, F), a fixed number of frames at a time; pixels scaled to [-1, 1]."""
+    device, dtype = place(model)
+    parts = []
+    for chunk in torch.split(torch.from_numpy(frames), FRAMES_AT_ONCE):
+        pixels = chunk.to(device).permute(0, 3, 1, 2).to(torch.float32)
+        parts.append(model.frame_features(((pixels / 255 - 0.5) / 0.5).to(dtype)))
+    return torch.cat(parts)
+
+
+def place(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where the model's weights are and of what dtype."""
+    weight = next(model.parameters())
+    return weight.device, weight.dtype

@@ -1,0 +1,285 @@
+"""From whatever a user passes (paths, bytes, file objects, arrays, tensors) to decoded windows for the towers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+
+from peav.media import (
+    Frames,
+    MediaError,
+    NoAudioStreamError,
+    NoVideoStreamError,
+    UnsupportedInputError,
+    Window,
+    ZeroLengthError,
+    as_waveform,
+    iter_audio,
+    iter_frames,
+    load_audio,
+    load_frames,
+    probe,
+    resize_frames,
+    windows,
+)
+
+Stream = Literal["audio", "video"]
+Streams = Literal["audio", "video", "audio_video", "any"]
+T = TypeVar("T")
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One decoded window of one input: what the towers see. Times are in seconds."""
+
+    index: int
+    source: str
+    start: float
+    end: float
+    duration: float  # of the whole input
+    waveform: np.ndarray | None  # (S,) float32, whole hops
+    frames: np.ndarray | None  # (N, size, size, 3) uint8
+
+    @property
+    def modality(self) -> str:
+        """`audio`, `video` or `audio_video`: the streams that this window holds."""
+        return "_".join(name for name, data in (("audio", self.waveform), ("video", self.frames)) if data is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the decoded window holds in memory."""
+        return sum(data.nbytes for data in (self.waveform, self.frames) if data is not None)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An input that could not be decoded, in the place where its windows would have been."""
+
+    index: int
+    source: str
+    error: MediaError
+
+
+def as_list(inputs: Any) -> tuple[list[Any], bool]:
+    """`(items, single)`: lists and tuples are many inputs, everything else (an array too) is one.
+
+    Raises:
+        UnsupportedInputError: a list of plain numbers, which is neither files nor arrays.
+    """
+    if not isinstance(inputs, list | tuple):
+        return [inputs], True
+    if inputs and isinstance(inputs[0], int | float):
+        raise UnsupportedInputError("a list of numbers is not an input; make it a float array and give sampling_rate=")
+    return list(inputs), False
+
+
+def name_of(source: Any, index: int) -> str:
+    """What to call an input in results and messages: its path, or its kind and place."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else f"<{type(source).__name__} {index}>"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Cuts inputs into windows and decodes them the way the model wants them.
+
+    Args:
+        streams: which streams an input must have; `any` takes what is there.
+        window: seconds; None reads each input whole.
+        hop: samples of one codec latent; waveforms are reflect-padded at the end to a multiple of it.
+        size: side of the square frames in pixels.
+        num_frames: frames taken evenly from each window; None takes all of them.
+        max_positions: most steps a tower takes (one of them is its CLS).
+    """
+
+    streams: Streams
+    window: float | None
+    rate: int
+    hop: int
+    size: int
+    num_frames: int | None
+    max_positions: int
+
+    def read(self, sources: Iterable[Any], sampling_rate: int | None) -> Iterator[Clip | Unreadable]:
+        """Every window of every input, in order; an input that cannot be read is an `Unreadable` in its place."""
+        for index, source in enumerate(sources):
+            try:
+                yield from self.clips(index, source, sampling_rate)
+            except MediaError as error:
+                yield Unreadable(index, name_of(source, index), error)
+
+    def clips(self, index: int, source: Any, sampling_rate: int | None) -> Iterator[Clip]:
+        """Decode one input window by window; yields at least one clip or raises a `MediaError` that names the input."""
+        name = name_of(source, index)
+        if isinstance(source, Mapping):
+            yield from self._from_arrays(index, name, source.get("audio"), source.get("video"), sampling_rate)
+        elif isinstance(source, np.ndarray | torch.Tensor):
+            is_frames = source.ndim == 4
+            yield from self._from_arrays(
+                index, name, None if is_frames else source, source if is_frames else None, sampling_rate
+            )
+        else:
+            yield from self._from_file(index, name, source)
+
+    def _from_file(self, index: int, name: str, source: Any) -> Iterator[Clip]:
+        info = probe(source)
+        wanted = self._wanted(name, info.has_audio, info.has_video)
+        spans = self._file_spans(info.duration, len(wanted))
+        sounds = iter_audio(source, spans, sampling_rate=self.rate) if "audio" in wanted else iter(())
+        pictures = (
+            iter_frames(source, spans, num_frames=self.num_frames, size=self.size) if "video" in wanted else iter(())
+        )
+        empty = True
+        for window, waveform, frames in side_by_side(sounds, pictures):
+            if self.streams == "audio_video" and (waveform is None or frames is None):
+                continue  # one stream is longer than the other: what is left has no pair
+            empty = False
+            duration = max(info.duration, window.end)
+            pixels = None if frames is None else frames.pixels
+            yield self._clip(index, name, window.start, window.end, duration, waveform, pixels)
+        if empty:
+            raise ZeroLengthError(f"{name}: its streams hold nothing; copy or record the file again")
+
+    def _file_spans(self, duration: float, streams: int) -> float | list[Window]:
+        """Where to cut. The last window is open: a file may hold more than its header says."""
+        if self.window is None:
+            return [Window(0.0, math.inf)]
+        if streams == 1:
+            return self.window
+        spans = windows(duration, self.window)
+        return [*spans[:-1], Window(spans[-1].start, math.inf)]
+
+    def _from_arrays(self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None) -> Iterator[Clip]:
+        wanted = self._wanted(name, audio is not None, video is not None)
+        waveform = frames = None
+        if "audio" in wanted:
+            waveform = self._waveform(audio, name, sampling_rate)
+        if "video" in wanted:
+            is_array = isinstance(video, np.ndarray | torch.Tensor)
+            frames = as_frames(video, name) if is_array else load_frames(video, size=self.size).pixels
+        if waveform is None:
+            assert frames is not None
+            yield self._clip(index, name, 0.0, 0.0, 0.0, None, self._thin(frames))
+            return
+        duration = len(waveform) / self.rate
+        for start, end in self._spans(duration):
+            samples = waveform[round(start * self.rate) : round(end * self.rate)]
+            # Frames without times are taken as evenly spread over the sound that they come with.
+            part = None if frames is None else self._thin(_between(frames, start / duration, end / duration))
+            yield self._clip(index, name, start, end, duration, samples, part)
+
+    def _waveform(self, audio: Any, name: str, sampling_rate: int | None) -> np.ndarray:
+        if not isinstance(audio, np.ndarray | torch.Tensor):
+            return load_audio(audio, sampling_rate=self.rate)
+        if sampling_rate is None:
+            raise UnsupportedInputError(f"{name}: an array of samples needs sampling_rate= in Hz")
+        try:
+            return as_waveform(audio, sampling_rate, self.rate)
+        except MediaError as error:
+            raise type(error)(f"{name}: {error}") from error
+
+    def _spans(self, duration: float) -> list[tuple[float, float]]:
+        if self.window is None:
+            return [(0.0, duration)]
+        return [(span.start, span.end) for span in windows(duration, self.window)]
+
+    def _wanted(self, name: str, has_audio: bool, has_video: bool) -> set[Stream]:
+        """The streams to decode; an input that lacks a stream it must have is an error that says so."""
+        if self.streams == "any":
+            wanted: set[Stream] = {"audio"} if has_audio else set()
+            wanted |= {"video"} if has_video else set()
+            if not wanted:
+                raise NoAudioStreamError(f"{name}: neither an audio nor a video stream; give a media file")
+            return wanted
+        wanted = {"audio"} if self.streams != "video" else set()
+        wanted |= {"video"} if self.streams != "audio" else set()
+        if "audio" in wanted and not has_audio:
+            raise NoAudioStreamError(f"{name}: no audio stream; use encode_video, or encode to take what is there")
+        if "video" in wanted and not has_video:
+            raise NoVideoStreamError(f"{name}: no video stream; use encode_audio, or encode to take what is there")
+        return wanted
+
+    def _thin(self, frames: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) -> the frames that the model takes, squashed to its size."""
+        if self.num_frames is not None:
+            gaps = max(self.num_frames - 1, 1)
+            frames = frames[[int(i * (len(frames) - 1) / gaps) for i in range(self.num_frames)]]
+        return resize_frames(frames, self.size)
+
+    def _clip(
+        self,
+        index: int,
+        name: str,
+        start: float,
+        end: float,
+        duration: float,
+        waveform: np.ndarray | None,
+        frames: np.ndarray | None,
+    ) -> Clip:
+        if waveform is not None:
+            waveform = pad_to_hop(waveform, self.hop)
+        steps = max(0 if waveform is None else len(waveform) // self.hop, 0 if frames is None else len(frames))
+        if steps >= self.max_positions:
+            fix = "give window=30.0" if self.window is None else f"give a window shorter than {self.window:g} s"
+            raise UnsupportedInputError(f"{name}: {steps} steps, but a tower takes {self.max_positions - 1}; {fix}")
+        return Clip(index, name, start, end, duration, waveform, frames)
+
+
+def as_frames(video: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
+    """(N, H, W, 3) or (N, 3, H, W) uint8 -> (N, H, W, 3) uint8.
+
+    Raises:
+        UnsupportedInputError: another dtype or shape. ZeroLengthError: no frames.
+    """
+    frames = video.detach().cpu().numpy() if isinstance(video, torch.Tensor) else video
+    if frames.ndim != 4 or 3 not in (frames.shape[1], frames.shape[3]) or frames.dtype != np.uint8:
+        held = f"{frames.dtype} of shape {tuple(frames.shape)}"
+        raise UnsupportedInputError(f"{name}: frames are uint8 (N, H, W, 3) or (N, 3, H, W), not {held}")
+    if 0 in frames.shape:
+        raise ZeroLengthError(f"{name}: no frames; give at least one")
+    return np.ascontiguousarray(frames if frames.shape[3] == 3 else frames.transpose(0, 2, 3, 1))
+
+
+def pad_to_hop(waveform: np.ndarray, hop: int) -> np.ndarray:
+    """(S,) -> (ceil(S / hop) * hop,), the end mirrored as the official processor does it."""
+    missing = -len(waveform) % hop
+    return np.pad(waveform, (0, missing), mode="reflect") if missing else waveform
+
+
+def side_by_side(
+    sounds: Iterator[tuple[Window, np.ndarray]], pictures: Iterator[tuple[Window, Frames]]
+) -> Iterator[tuple[Window, np.ndarray | None, Frames | None]]:
+    """Join the windows of two streams that begin together; one of them may end before the other."""
+    sound, picture = next(sounds, None), next(pictures, None)
+    while sound or picture:
+        start = min(part[0].start for part in (sound, picture) if part)
+        waveform = frames = None
+        end = start
+        if sound and sound[0].start == start:
+            end, waveform, sound = sound[0].end, sound[1], next(sounds, None)
+        if picture and picture[0].start == start:
+            end, frames, picture = max(end, picture[0].end), picture[1], next(pictures, None)
+        yield Window(start, end), waveform, frames
+
+
+def _between(frames: np.ndarray, start: float, end: float) -> np.ndarray:
+    first = min(int(start * len(frames)), len(frames) - 1)
+    return frames[first : max(first + 1, round(end * len(frames)))]
+
+
+def read_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items in the same order, the next one made in a thread while the caller works on this one."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(1) as worker:
+        future = worker.submit(next, iterator, None)
+        while (item := future.result()) is not None:
+            future = worker.submit(next, iterator, None)
+            yield item

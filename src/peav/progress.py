@@ -1,0 +1,43 @@
+"""Progress bars on stderr, so that stdout stays clean for results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Indexed(Protocol):
+    """A result that knows which input it belongs to."""
+
+    @property
+    def index(self) -> int: ...
+
+
+I = TypeVar("I", bound=Indexed)  # noqa: E741
+
+
+def bar(show: bool = True) -> Progress:
+    """A bar with counts and times; silent where `show` is False."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not show,
+    )
+
+
+def by_index(results: Iterable[I], total: int, show: bool, description: str = "encoding") -> Iterator[I]:
+    """The same results; the bar stands at the input that they have come to."""
+    with bar(show) as progress:
+        task = progress.add_task(description, total=total)
+        for result in results:
+            progress.update(task, completed=result.index)
+            yield result
+        progress.update(task, completed=total)

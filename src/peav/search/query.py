@@ -1,0 +1,134 @@
+"""Search in a library: exact, streamed from disk in batches, so that memory does not grow with the library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from peav.encoder import SPACES, Encoder, Space
+from peav.search.library import LibraryError, open_library
+
+BATCH_ROWS = 8192
+TEXT_PAIR = {"audio": "a_avc", "video": "v_avc", "audio_video": "av_avc"}
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A window that was found. `score` is what hits are ranked by; see `Query`."""
+
+    path: str
+    start: float
+    end: float
+    modality: str
+    space: str
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """What to compare one space with: score = scale * (embedding . vector) + bias, or the cosine."""
+
+    values: np.ndarray  # (D,)
+    scale: float = 1.0
+    bias: float = 0.0
+    cosine: bool = False
+
+    def scores(self, embeddings: np.ndarray) -> np.ndarray:
+        """(n, D) -> (n,)."""
+        products = embeddings @ self.values
+        if self.cosine:
+            norms = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(self.values)
+            return products / np.maximum(norms, 1e-12)
+        return self.scale * products + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One vector for each space that may be searched.
+
+    With one space, every window that has an embedding in it is a candidate. With several, each window is scored in the
+    space of its own modality. Scores are the model's logits for pairs that it was trained on, which makes spaces
+    comparable with each other, and cosines for like with like (sound with sound), for which there is no trained pair.
+    """
+
+    vectors: dict[Space, Vector]
+
+
+def text_query(encoder: Encoder, text: str, space: Space | None = None) -> Query:
+    """A caption, in one space or in that of each window's modality."""
+    spaces = SPACES if space is None else (space,)
+    return Query({name: _trained(encoder, encoder.encode_text(text, name), TEXT_PAIR[name]) for name in spaces})
+
+
+def media_query(encoder: Encoder, source: Any, modality: Space, space: Space | None = None) -> Query:
+    """A recording: what sounds (looks) alike, or with the other `space` what looks (sounds) as it sounds (looks)."""
+    space = space or modality
+    encode = {"audio": encoder.encode_audio, "video": encoder.encode_video, "audio_video": encoder.encode_audio_video}
+    values = encode[modality](source)
+    if {modality, space} == {"audio", "video"}:
+        return Query({space: _trained(encoder, values, "a_v")})
+    return Query({space: Vector(np.asarray(values), cosine=True)})
+
+
+def joint_query(encoder: Encoder, source: Any, modality: Space, text: str) -> Query:
+    """Sound plus what is seen -> pictures, or pictures plus what is heard -> sound."""
+    if modality == "audio":
+        return Query({"video": _trained(encoder, encoder.encode_audio(source, text), "a_vc__v")})
+    return Query({"audio": _trained(encoder, encoder.encode_video(source, text), "v_ac__a")})
+
+
+def _trained(encoder: Encoder, values: Any, pair: str) -> Vector:
+    scale, bias = encoder.scale_and_bias(pair)
+    return Vector(np.asarray(values), scale, bias)
+
+
+def search(path: Path, query: Query, model_id: str, top: int = 10) -> list[Hit]:
+    """The `top` windows with the highest scores, best first; ties in the library's order.
+
+    Raises:
+        LibraryError: no library there, one of another model, or one without embeddings in the query's spaces.
+    """
+    best: list[Hit] = []
+    seen = 0
+    with open_library(path, model_id) as library:
+        columns = ["path", "start", "end", "modality", *query.vectors]
+        for batch in library.iter_batches(BATCH_ROWS, columns=columns):
+            for hits in _candidates(batch, query, top):
+                seen += len(hits)
+                best = sorted([*best, *hits], key=lambda hit: -hit.score)[:top]
+    if not seen:
+        raise LibraryError(f"{path}: nothing in it has {' or '.join(query.vectors)}; search another --space")
+    return best
+
+
+def _candidates(batch: pa.RecordBatch, query: Query, top: int) -> Iterator[Sequence[Hit]]:
+    """The best of one batch, space by space."""
+    modality = np.array(batch.column("modality").to_pylist(), dtype=object)
+    for space, vector in query.vectors.items():
+        column = batch.column(space)
+        chosen = column.is_valid().to_numpy(zero_copy_only=False)
+        if len(query.vectors) > 1:
+            chosen &= modality == space
+        rows = np.flatnonzero(chosen)
+        embeddings = column.take(pa.array(rows)).flatten().to_numpy().reshape(len(rows), -1)
+        scores = vector.scores(embeddings) if len(rows) else np.empty(0)
+        yield [
+            Hit(
+                path=batch.column("path")[row].as_py(),
+                start=batch.column("start")[row].as_py(),
+                end=batch.column("end")[row].as_py(),
+                modality=modality[row],
+                space=space,
+                score=float(score),
+            )
+            for row, score in ((rows[i], scores[i]) for i in np.argsort(-scores, kind="stable")[:top])
+        ]
