@@ -1,0 +1,98 @@
+"""From clips to one padded batch: captions are drawn and tokenised, streams that are missing are marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from peav.data.features import ClipFeatures
+from peav.data.manifest import CAPTION_KINDS, Row
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The captions of one kind: `ids` (B, L) int64, `mask` (B, L) bool, `present` (B,) bool, `groups` (B,) int64.
+
+    Equal texts share a group, so that they are not held against each other.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    present: Tensor
+    groups: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips. Rows without a stream have length 0 in it and anything as content.
+
+    `audio`: latents (B, T, latent_dim), or waveforms (B, S) where the codec trains; `audio_lengths` (B,) in latents
+    or samples. `frames`: (B, N, size, size, 3) uint8; `frame_lengths` (B,).
+    """
+
+    ids: list[str]
+    audio: Tensor
+    audio_lengths: Tensor
+    frames: Tensor
+    frame_lengths: Tensor
+    texts: Mapping[str, Texts]
+
+
+class Collator:
+    """Makes batches; every random draw comes from the generator that a call is given.
+
+    `transcript_share` is how often a clip with a transcript has it for its audio caption (a transcript is an audio
+    caption in phase 2 of the paper).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int, transcript_share: float = 0.5) -> None:
+        self.tokenizer, self.transcript_share = tokenizer, transcript_share
+        tokenizer.enable_truncation(max_tokens)
+        tokenizer.enable_padding(pad_id=tokenizer.token_to_id("[PAD]"), pad_token="[PAD]")
+
+    def __call__(self, rows: Sequence[Row], clips: Sequence[ClipFeatures], rng: np.random.Generator) -> Batch:
+        audio, audio_lengths = _pad([clip.latents if clip.latents is not None else clip.waveform for clip in clips])
+        frames, frame_lengths = _pad([clip.frames for clip in clips])
+        return Batch(
+            ids=[row.id for row in rows],
+            audio=audio.float(),
+            audio_lengths=audio_lengths,
+            frames=frames,
+            frame_lengths=frame_lengths,
+            texts={kind: self._texts([self._draw(row, kind, rng) for row in rows]) for kind in CAPTION_KINDS},
+        )
+
+    def _draw(self, row: Row, kind: str, rng: np.random.Generator) -> str | None:
+        captions = row.captions.get(kind, [])
+        says = kind == "audio" and bool(row.transcript) and (rng.random() < self.transcript_share or not captions)
+        if says:
+            return row.transcript
+        return captions[rng.integers(len(captions))] if captions else None
+
+    def _texts(self, texts: Sequence[str | None]) -> Texts:
+        encoded = self.tokenizer.encode_batch([text or "" for text in texts])
+        numbers: dict[str | None, int] = {}
+        return Texts(
+            ids=torch.tensor([e.ids for e in encoded]),
+            mask=torch.tensor([e.attention_mask for e in encoded], dtype=torch.bool),
+            present=torch.tensor([text is not None for text in texts]),
+            groups=torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts]),
+        )
+
+
+def _pad(arrays: Sequence[np.ndarray | None]) -> tuple[Tensor, Tensor]:
+    """Stack along a new first axis, zeros after each array's end; None counts as empty."""
+    lengths = [0 if array is None else len(array) for array in arrays]
+    some = next((array for array in arrays if array is not None), None)
+    if some is None:
+        return torch.zeros(len(arrays), 0), torch.zeros(len(arrays), dtype=torch.int64)
+    padded = np.zeros((len(arrays), max(lengths), *some.shape[1:]), dtype=some.dtype)
+    for target, array in zip(padded, arrays, strict=True):
+        if array is not None:
+            target[: len(array)] = array
+    return torch.from_numpy(padded), torch.tensor(lengths)

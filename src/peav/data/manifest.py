@@ -1,0 +1,137 @@
+"""Manifests: one clip a row, as JSON lines or Parquet; paths are relative to the manifest's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from peav.checkpoint.atomic import atomic_write
+
+CAPTION_KINDS = ("audio", "video", "audio_video")
+FIELDS = ("id", "start", "end", "transcript", "split", "source", "license")
+
+
+class ManifestError(ValueError):
+    """A manifest cannot be read; the message names the file, the line and what to change."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A labelled sound between two times, in seconds from the clip's start."""
+
+    onset: float
+    offset: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip: where its media lie, what is said of it, and every extra column as it was read.
+
+    `audio_path` and `video_path` are absolute; both point to the same file where a manifest gives `path`.
+    `start` and `end` are seconds within the file, None for the whole of it.
+    """
+
+    id: str
+    audio_path: Path | None = None
+    video_path: Path | None = None
+    start: float | None = None
+    end: float | None = None
+    captions: Mapping[str, list[str]] = field(default_factory=dict)
+    transcript: str | None = None
+    events: tuple[Event, ...] = ()
+    split: str | None = None
+    source: str | None = None
+    license: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
+    """Read a `.jsonl` or `.parquet` manifest, all rows or one split of it.
+
+    Raises:
+        ManifestError: the file is missing, a line is not JSON, a row lacks `id` or a path, or ids repeat.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest; give a .jsonl or .parquet file")
+    records = pq.read_table(path).to_pylist() if path.suffix == ".parquet" else _read_jsonl(path)
+    rows, seen = [], set()
+    for number, record in enumerate(records, start=1):
+        row = _parse(record, path, number)
+        if row.id in seen:
+            raise ManifestError(f"{path}:{number}: id {row.id!r} stands twice; give each clip its own id")
+        seen.add(row.id)
+        if split is None or row.split == split:
+            rows.append(row)
+    return rows
+
+
+def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write plain records, atomically, as JSON lines or Parquet by the file's suffix."""
+    path = Path(path)
+    with atomic_write(path) as temporary:
+        if path.suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist([dict(record) for record in records]), temporary)
+        else:
+            with open(temporary, "w", encoding="utf-8") as out:
+                out.writelines(json.dumps(dict(record), ensure_ascii=False) + "\n" for record in records)
+
+
+def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+    records = []
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ManifestError(f"{path}:{number}: not JSON ({error.msg}); write one object a line") from error
+            if not isinstance(record, dict):
+                raise ManifestError(f"{path}:{number}: a row must be a JSON object, not {type(record).__name__}")
+            records.append(record)
+    return records
+
+
+def _parse(record: dict[str, Any], manifest: Path, number: int) -> Row:
+    where = f"{manifest}:{number}"
+    values = dict(record)
+    shared = values.pop("path", None)
+    audio, video = values.pop("audio_path", None) or shared, values.pop("video_path", None) or shared
+    if not isinstance(values.get("id"), str) or not values["id"]:
+        raise ManifestError(f"{where}: a row needs an `id` (a string of its own)")
+    if audio is None and video is None:
+        raise ManifestError(f"{where}: a row needs `path`, `audio_path` or `video_path`")
+    known = {name: values.pop(name, None) for name in FIELDS}
+    return Row(
+        audio_path=manifest.parent.absolute() / audio if audio else None,
+        video_path=manifest.parent.absolute() / video if video else None,
+        captions=_captions(values.pop("captions", None), where),
+        events=_events(values.pop("events", None), where),
+        extra=values,
+        **known,
+    )
+
+
+def _captions(value: Any, where: str) -> dict[str, list[str]]:
+    """Lists of captions by kind; a single string counts as a list of one."""
+    value = value or {}
+    unknown = set(value) - set(CAPTION_KINDS)
+    if unknown:
+        raise ManifestError(f"{where}: caption kinds are {', '.join(CAPTION_KINDS)}, not {', '.join(sorted(unknown))}")
+    captions = {kind: [texts] if isinstance(texts, str) else list(texts or ()) for kind, texts in value.items()}
+    return {kind: texts for kind, texts in captions.items() if texts}
+
+
+def _events(value: Any, where: str) -> tuple[Event, ...]:
+    try:
+        return tuple(Event(float(e["onset"]), float(e["offset"]), str(e["label"])) for e in value or ())
+    except (KeyError, TypeError) as error:
+        raise ManifestError(f"{where}: an event needs onset, offset (seconds) and label") from error

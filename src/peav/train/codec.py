@@ -1,0 +1,125 @@
+"""A codec from scratch: its latents learn to give back the log-mel spectrogram they cover.
+
+The official models use a DAC-VAE trained to reconstruct audio on far more than two processor cores. What the towers
+need of a codec is that nothing audible is lost, so the small one is distilled: a linear readout of each latent
+predicts the log-mel energies of its 40 ms. The readout is thrown away, the codec is then frozen as in the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from peav.data.manifest import Row
+from peav.media import load_audio
+from peav.model import PEAV
+from peav.train.recipe import Codec
+
+MELS = 64
+FRAMES_PER_LATENT = 4
+
+
+class LogMel(nn.Module):
+    """Log-mel energies, `FRAMES_PER_LATENT` frames a latent: (B, S) -> (B, S / hop, FRAMES_PER_LATENT * MELS)."""
+
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self, sampling_rate: int, hop: int) -> None:
+        super().__init__()
+        self.hop, self.size = hop // FRAMES_PER_LATENT, hop
+        self.register_buffer("filters", mel_filters(sampling_rate, self.size))
+        self.register_buffer("window", torch.hann_window(self.size))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        spectrum = torch.stft(waveform, self.size, self.hop, window=self.window, return_complex=True)
+        mel = torch.log(spectrum.abs().square().transpose(1, 2) @ self.filters + 1e-4)
+        steps = waveform.shape[1] // (self.hop * FRAMES_PER_LATENT)
+        return mel[:, : steps * FRAMES_PER_LATENT].reshape(len(mel), steps, -1)
+
+
+def mel_filters(sampling_rate: int, size: int, low: float = 40.0, high: float = 16000.0) -> Tensor:
+    """Triangular filters on the mel scale: (size // 2 + 1, MELS)."""
+    edges_mel = np.linspace(2595 * math.log10(1 + low / 700), 2595 * math.log10(1 + high / 700), MELS + 2)
+    edges = 700 * (10 ** (edges_mel / 2595) - 1)
+    bins = np.arange(size // 2 + 1)[:, None] * sampling_rate / size
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return torch.tensor(np.maximum(0, np.minimum(rising, falling)), dtype=torch.float32)
+
+
+def distil_codec(
+    model: PEAV,
+    rows: Sequence[Row],
+    config: Codec,
+    seed: int,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> float:
+    """Train `model.audio.codec` in place on one-second crops of the rows' audio.
+
+    Returns:
+        The mean squared error of the last tenth of the steps, where 1 is the variance of the target.
+    """
+    audible = [row for row in rows if row.audio_path is not None]
+    codec_config = model.config.audio.codec
+    rate, hop = codec_config.sampling_rate, codec_config.hop_length
+    target = LogMel(rate, hop)
+    readout = nn.Linear(codec_config.latent_dim, FRAMES_PER_LATENT * MELS)
+    parameters = [*model.audio.codec.parameters(), *readout.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=config.distil_lr, betas=(0.9, 0.98), weight_decay=0.0)
+    first = _crops(audible, 4 * config.distil_batch, rate, np.random.default_rng((seed, 0)))
+    scale_convolutions(model, first)
+    with torch.no_grad():
+        mean, std = target(first).mean((0, 1)), target(first).std((0, 1))
+    errors = []
+    for step in range(config.distil_steps):
+        rate_now = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / config.distil_steps)) + 0.01
+        for group in optimiser.param_groups:
+            group["lr"] = config.distil_lr * rate_now
+        waveform = _crops(audible, config.distil_batch, rate, np.random.default_rng((seed, step + 1)))
+        error = (readout(model.encode_codec(waveform)) - (target(waveform) - mean) / std).square().mean()
+        optimiser.zero_grad()
+        error.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        errors.append(error.item())
+        progress(step + 1, errors[-1])
+    return float(np.mean(errors[-max(1, len(errors) // 10) :]))
+
+
+@torch.no_grad()
+def scale_convolutions(model: PEAV, waveform: Tensor) -> None:
+    """Give every convolution of the codec orthogonal rows and unit-variance output on `waveform` (B, S).
+
+    Snake does its work where its input is of order one; a plain initialisation leaves audio a hundred times smaller
+    and learns nothing for hundreds of steps. Residual branches get a third (layer-sequential unit variance,
+    arXiv 1511.06422).
+    """
+    outputs: list[Tensor] = []
+    for name, module in model.audio.codec.named_modules():
+        if isinstance(module, nn.Conv1d):
+            nn.init.orthogonal_(module.weight.view(len(module.weight), -1))
+            assert module.bias is not None
+            module.bias.zero_()
+            handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+            model.encode_codec(waveform)
+            handle.remove()
+            module.weight /= outputs.pop().std() * (3.0 if "res" in name else 1.0)
+
+
+def _crops(rows: Sequence[Row], count: int, rate: int, rng: np.random.Generator) -> Tensor:
+    """(count, rate) one-second crops at random places and levels; shorter clips are tiled."""
+    crops = []
+    for index in rng.integers(len(rows), size=count):
+        row = rows[index]
+        assert row.audio_path is not None
+        waveform = load_audio(row.audio_path, start=row.start or 0.0, end=row.end)
+        if len(waveform) < rate:
+            waveform = np.resize(waveform, rate)
+        start = rng.integers(len(waveform) - rate + 1)
+        crops.append(waveform[start : start + rate] * 10 ** rng.uniform(-0.5, 0.5))
+    return torch.from_numpy(np.stack(crops).astype(np.float32))

@@ -1,0 +1,219 @@
+"""A recipe: everything that a training run is, as a short YAML file read into frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
+
+
+class RecipeError(ValueError):
+    """A recipe asks for something that does not exist; the message names the key and what it may be."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Clips of the procedural world, made on demand under `folder` (a run that finds them there uses them)."""
+
+    folder: str
+    clips: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings."""
+
+    manifest: str | None = None
+    recordings: str | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.manifest is None) == (self.recordings is None):
+            raise RecipeError("a source needs either `manifest` or `recordings`")
+        if self.weight <= 0:
+            raise RecipeError(f"a source's weight must be above 0, not {self.weight}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where clips come from. The world, when there is one, is a source of weight `world_weight`."""
+
+    cache: str
+    world: World | None = None
+    world_weight: float = 1.0
+    sources: tuple[Source, ...] = ()
+    max_seconds: float = 10.0
+    transcript_share: float = 0.5
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.world is None and not self.sources:
+            raise RecipeError("data needs `world` or at least one entry in `sources`")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """The codec: frozen as in the paper after `distil_steps` of learning log-mel spectrograms, or `trainable`."""
+
+    distil_steps: int = 0
+    distil_batch: int = 8
+    distil_lr: float = 2e-3
+    trainable: bool = False
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Which pairs, which loss, and how much BEST-RQ; `best_rq_rows` is the share of clips whose spans are masked."""
+
+    pairs: str | tuple[str, ...] = "pretrain"
+    loss: Literal["sigmoid", "infonce"] = "sigmoid"
+    best_rq_weight: float = 0.0
+    best_rq_rows: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.table()
+
+    def table(self) -> tuple[Pair, ...]:
+        """The pairs that train."""
+        named = {"pretrain": PRETRAIN, "finetune": FINETUNE}
+        if isinstance(self.pairs, str):
+            if self.pairs not in named:
+                raise RecipeError(f"pairs: {self.pairs!r} is neither pretrain, finetune nor a list of pair names")
+            return named[self.pairs]
+        unknown = [name for name in self.pairs if name not in PAIRS]
+        if unknown or not self.pairs:
+            raise RecipeError(f"pairs: unknown {unknown}; the names are {', '.join(PAIRS)}")
+        return tuple(PAIRS[name] for name in self.pairs)
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW with linear warm-up and cosine decay to `final_lr` x lr; a step is `accumulate` batches."""
+
+    steps: int
+    batch_size: int
+    lr: float = 1e-3
+    final_lr: float = 0.02
+    warmup: int = 100
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float = 1.0
+    accumulate: int = 1
+    bf16: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"optim.{name} must be at least 1, not {getattr(self, name)}")
+        if self.lr <= 0:
+            raise RecipeError(f"optim.lr must be above 0, not {self.lr}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Retrieval among `candidates` held-out clips every `every` steps, and at the end."""
+
+    every: int = 200
+    candidates: int = 128
+    final_candidates: int = 256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. `model` is a preset or a checkpoint; paths are relative to the working directory."""
+
+    name: str
+    output: str
+    data: Data
+    optim: Optim
+    model: str = "tiny"
+    seed: int = 0
+    codec: Codec = field(default_factory=Codec)
+    objective: Objective = field(default_factory=Objective)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    checkpoint_every: int = 100
+
+
+def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:
+    """Read a YAML recipe; `overrides` maps dotted keys to YAML values, e.g. {"optim.steps": "10"}.
+
+    Raises:
+        RecipeError: the file is missing, a key is unknown or missing, or a value has the wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
+    for key, value in (overrides or {}).items():
+        _set(values, key, yaml.safe_load(value))
+    return _build(Recipe, values, "")
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[last] = value
+
+
+def _build(cls: type[Any], values: Any, where: str) -> Any:
+    """A dataclass from a mapping, with errors that name the key."""
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where or 'the recipe'}: expected a mapping, found {values!r}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise RecipeError(f"{where}{unknown[0]}: no such key; here are {', '.join(hints)}")
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values
+    ]
+    if missing:
+        raise RecipeError(f"{where}{missing[0]}: is missing")
+    return cls(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """One value to its annotated type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        assert isinstance(hint, type)
+        return _build(hint, value, f"{where}.")
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise RecipeError(f"{where}: expected a list, found {value!r}")
+        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Literal:
+        if value not in arguments:
+            raise RecipeError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
+        return value
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise RecipeError(f"{where}: expected {hint.__name__}, found {value!r}")
+    return value
+
+
+def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    options = [argument for argument in arguments if argument is not type(None)]
+    for option in options[:-1]:
+        try:
+            return _convert(option, value, where)
+        except RecipeError:
+            continue
+    return _convert(options[-1], value, where)

@@ -1,0 +1,158 @@
+"""From a recipe to a trained checkpoint: make the clips, distil the codec, cache features, train, evaluate, save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from peav.checkpoint import load_model, load_tokenizer, save_pretrained
+from peav.checkpoint.atomic import atomic_write
+from peav.data.collate import Collator
+from peav.data.features import FeatureCache
+from peav.data.manifest import Row, read_manifest
+from peav.data.recordings import read_recordings
+from peav.data.tokenizer import train_tokenizer
+from peav.data.world import generate
+from peav.model import PEAV, preset
+from peav.train.codec import distil_codec
+from peav.train.recipe import Recipe, RecipeError
+from peav.train.trainer import Trainer
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A new stage begins; `total` is its number of steps where known."""
+
+    def advance(self, done: int, note: str = "") -> None:
+        """The stage has done so much."""
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """One training step's log record."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Training rows by source with their weights, and held-out rows."""
+
+    sources: list[list[Row]]
+    weights: list[float]
+    validation: list[Row]
+    test: list[Row]
+
+
+def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
+    """Carry a recipe out; the checkpoint is `output/model`, the figures are returned and in `output/result.json`.
+
+    Everything made on the way (world, codec, features) is kept and found again by the next call.
+    """
+    torch.manual_seed(recipe.seed)
+    output = Path(recipe.output)
+    output.mkdir(parents=True, exist_ok=True)
+    clips = gather(recipe, reporter)
+    model, tokenizer = build(recipe, clips)
+    _ready_codec(recipe, model, clips, reporter)
+    cache = FeatureCache(
+        recipe.data.cache, model, keep_waveform=recipe.codec.trainable, max_seconds=recipe.data.max_seconds
+    )
+    clips = _cached(recipe, cache, clips, reporter)
+    collator = Collator(tokenizer, model.config.text.max_length, recipe.data.transcript_share)
+    trainer = Trainer(
+        recipe, model, cache, collator, clips.sources, clips.weights, clips.validation, on_step=reporter.step
+    )
+    reporter.stage("train", recipe.optim.steps)
+    result: dict[str, Any] = {"validation": trainer.run(resume)}
+    result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)
+    save_pretrained(model, output / "model", tokenizer)
+    with atomic_write(output / "result.json") as temporary:
+        Path(temporary).write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def gather(recipe: Recipe, reporter: Reporter) -> Clips:
+    """The rows of every source, the world's made first where it is missing."""
+    data = recipe.data
+    sources: list[list[Row]] = []
+    weights: list[float] = []
+    validation: list[Row] = []
+    test: list[Row] = []
+    if data.world is not None:
+        reporter.stage("world", data.world.clips)
+        generate(Path(data.world.folder), data.world.clips, data.world.seed, progress=reporter.advance)
+        rows = read_manifest(Path(data.world.folder) / "manifest.jsonl")
+        sources.append([row for row in rows if row.split == "train"])
+        weights.append(data.world_weight)
+        validation += [row for row in rows if row.split == "validation"]
+        test += [row for row in rows if row.split == "test"]
+    for source in data.sources:
+        if source.manifest is not None:
+            rows = read_manifest(source.manifest)
+            validation += [row for row in rows if row.split == "validation"]
+            test += [row for row in rows if row.split == "test"]
+        else:
+            assert source.recordings is not None
+            rows = read_recordings(source.recordings)
+        chosen = [row for row in rows if row.split in (None, "train")]
+        if not chosen:
+            raise RecipeError(f"{source.manifest or source.recordings}: no row of split train")
+        sources.append(chosen)
+        weights.append(source.weight)
+    return Clips(sources, weights, validation, test)
+
+
+def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
+    """A checkpoint's model and tokenizer, or a fresh preset with a tokenizer trained on the captions."""
+    if Path(recipe.model).is_dir():
+        model, tokenizer = load_model(recipe.model), load_tokenizer(Path(recipe.model))
+        if not isinstance(model, PEAV) or tokenizer is None:
+            raise RecipeError(f"{recipe.model}: not a PE-AV checkpoint with a tokenizer.json")
+        return model.float(), tokenizer
+    config = preset(recipe.model)
+    assert not isinstance(config, type(None))
+    texts = [text for rows in clips.sources for row in rows for text in _texts(row)]
+    tokenizer = train_tokenizer(texts, config.text.vocab_size)
+    return PEAV(config), tokenizer
+
+
+def _texts(row: Row) -> Sequence[str]:
+    captions = [caption for kind in row.captions.values() for caption in kind]
+    return [*captions, row.transcript] if row.transcript else captions
+
+
+def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) -> None:
+    """Distil the codec of a fresh model, or read it back from an earlier call with the same seed and settings."""
+    codec = recipe.codec
+    if codec.distil_steps == 0:
+        return
+    path = Path(recipe.data.cache) / f"codec-{recipe.model}-{recipe.seed}-{codec.distil_steps}.safetensors"
+    if path.exists():
+        model.audio.codec.load_state_dict(load_file(path))
+        return
+    reporter.stage("codec", codec.distil_steps)
+    rows = [row for source in clips.sources for row in source]
+    distil_codec(model, rows, codec, recipe.seed, lambda step, error: reporter.advance(step, f"mse {error:.3f}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        save_file(model.audio.codec.state_dict(), temporary)
+
+
+def _cached(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporter) -> Clips:
+    """Features of every clip; those that cannot be decoded go to `failures.jsonl` and out of the run."""
+    groups = [*clips.sources, clips.validation, clips.test]
+    everything = [row for rows in groups for row in rows]
+    reporter.stage("features", len(everything))
+    good, failed = cache.prepare(everything, reporter.advance, recipe.data.workers)
+    if failed:
+        with open(Path(recipe.output) / "failures.jsonl", "a", encoding="utf-8") as out:
+            out.writelines(json.dumps({"id": row.id, "reason": reason}) + "\n" for row, reason in failed)
+    kept = {row.id for row in good}
+    *sources, validation, test = [[row for row in rows if row.id in kept] for rows in groups]
+    return Clips(sources, clips.weights, validation, test)

@@ -1,0 +1,146 @@
+"""One batch through the model: every embedding that the pairs need, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from peav.data.collate import Batch
+from peav.model import PEAV, TowerOutput
+from peav.objectives.best_rq import BestRQ
+from peav.objectives.pairs import Embedding
+
+
+@dataclass(frozen=True)
+class Masking:
+    """BEST-RQ on some rows of a batch: `rows` (B,) bool; `generator` decides the spans."""
+
+    best_rq: BestRQ
+    rows: Tensor
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class Forward:
+    """`embeddings` (B, D) and `present` (B,) by embedding; `best_rq` and its accuracy where it ran, else None."""
+
+    embeddings: Mapping[Embedding, Tensor]
+    present: Mapping[Embedding, Tensor]
+    best_rq: tuple[Tensor, Tensor] | None
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A tower's output for the rows that have the stream: `rows` (B,) bool, `lengths` (rows,) positions."""
+
+    output: TowerOutput
+    lengths: Tensor
+    rows: Tensor
+
+
+def forward(model: PEAV, batch: Batch, needed: Iterable[Embedding], masking: Masking | None = None) -> Forward:
+    """Embed a batch for training; streams are computed for the rows that have them, other rows are zero.
+
+    Args:
+        needed: what the pairs ask for, see `peav.objectives.pairs.needed`.
+        masking: hide spans of the audio latents and predict them; None leaves the audio whole.
+    """
+    needed = tuple(needed)
+    media = {embedding.medium for embedding in needed}
+    has_audio, has_video = batch.audio_lengths > 0, batch.frame_lengths > 0
+    streams: dict[str, _Stream] = {}
+    best_rq = None
+    if media & {"audio", "audio_video"} and has_audio.any():
+        streams["audio"], best_rq = _audio(model, batch, has_audio, masking)
+    if media & {"video", "audio_video"} and has_video.any():
+        streams["video"] = _video(model, batch, has_video)
+    if "audio_video" in media and (has_audio & has_video).any():
+        streams["audio_video"] = _fuse(model, streams["audio"], streams["video"])
+    states = {name: _scatter(stream.output.pooled, stream.rows) for name, stream in streams.items()}
+    present = {name: stream.rows for name, stream in streams.items()}
+    for kind in {embedding.caption for embedding in needed if embedding.caption is not None}:
+        texts = batch.texts[kind]
+        states[f"text:{kind}"] = model.text_hidden(texts.ids, texts.mask)[:, 0]
+        present[f"text:{kind}"] = texts.present
+    return _project(model, needed, states, present, len(batch.ids), best_rq)
+
+
+def _project(
+    model: PEAV,
+    needed: Iterable[Embedding],
+    states: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    size: int,
+    best_rq: tuple[Tensor, Tensor] | None,
+) -> Forward:
+    embeddings, valid = {}, {}
+    for embedding in needed:
+        parts = [embedding.medium] if embedding.medium else []
+        parts += [f"text:{embedding.caption}"] if embedding.caption else []
+        if all(part in states for part in parts):
+            embeddings[embedding] = model.project(torch.cat([states[part] for part in parts], dim=-1), embedding.head)
+            valid[embedding] = torch.stack([present[part] for part in parts]).all(0)
+        else:  # no row of this batch has the stream
+            device = next(model.parameters()).device
+            embeddings[embedding] = torch.zeros(size, model.config.output_dim, device=device)
+            valid[embedding] = torch.zeros(size, dtype=torch.bool, device=device)
+    return Forward(embeddings, valid, best_rq)
+
+
+def _audio(
+    model: PEAV, batch: Batch, rows: Tensor, masking: Masking | None
+) -> tuple[_Stream, tuple[Tensor, Tensor] | None]:
+    audio, lengths = batch.audio[rows], batch.audio_lengths[rows]
+    if audio.dim() == 2:  # waveforms, for a codec that trains
+        audio = model.encode_codec(audio, lengths)
+        lengths = lengths // model.config.audio.codec.hop_length
+    if masking is None:
+        return _Stream(model.audio_hidden(audio, lengths), lengths, rows), None
+    hidden, mask = masking.best_rq.mask(audio, lengths, masking.generator)
+    chosen = masking.rows[rows]
+    output = model.audio_hidden(torch.where(chosen[:, None, None], hidden, audio), lengths)
+    labels = masking.best_rq.labels(audio.detach(), lengths)
+    return _Stream(output, lengths, rows), masking.best_rq.loss(output.sequence, labels, mask & chosen[:, None])
+
+
+def _video(model: PEAV, batch: Batch, rows: Tensor) -> _Stream:
+    frames, lengths = batch.frames[rows], batch.frame_lengths[rows]
+    real = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
+    pixels = frames[real].permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    features = model.frame_features(pixels)
+    padded = features.new_zeros(*frames.shape[:2], features.shape[-1])
+    padded[real] = features
+    return _Stream(model.video_hidden(padded, lengths), lengths, rows)
+
+
+def _fuse(model: PEAV, audio: _Stream, video: _Stream) -> _Stream:
+    both = audio.rows & video.rows
+    from_audio, from_video = both[audio.rows], both[video.rows]
+    audio_lengths = audio.lengths[from_audio]
+    output = model.audio_video_hidden(
+        audio.output.sequence[from_audio],
+        audio_lengths,
+        video.output.sequence[from_video],
+        video.lengths[from_video],
+    )
+    return _Stream(output, audio_lengths, both)
+
+
+def _scatter(values: Tensor, rows: Tensor) -> Tensor:
+    """(rows, D) back to (B, D), zeros elsewhere."""
+    if rows.all():
+        return values
+    full = values.new_zeros(len(rows), values.shape[1])
+    full[rows] = values
+    return full
+
+
+class Trainable(nn.Module):
+    """The model and the parts that only training needs, so that one state dict holds all that learns."""
+
+    def __init__(self, model: PEAV, best_rq: BestRQ | None) -> None:
+        super().__init__()
+        self.model, self.best_rq = model, best_rq
