@@ -1,1 +1,21 @@
+"""Checkpoints: our own layout and the two public ones, conversion between them, and the hub."""
 
+from __future__ import annotations
+
+from .atomic import atomic_write
+from .convert import LAYOUTS, convert
+from .errors import CheckpointError
+from .files import load_tokenizer
+from .hub import resolve
+from .load import load_model, save_pretrained
+
+__all__ = [
+    "LAYOUTS",
+    "CheckpointError",
+    "atomic_write",
+    "convert",
+    "load_model",
+    "load_tokenizer",
+    "resolve",
+    "save_pretrained",
+]

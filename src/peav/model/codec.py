@@ -1,8 +1,8 @@
 """The DAC-VAE encoder (arXiv 2306.06546): 48 kHz waveform to 25 latents a second, any length in bounded memory.
 
 Two promises beyond the plain network. *Padding never leaks*: activations beyond a row's valid length are zeroed before
-every convolution, which is what the convolution's own zero padding shows a clip encoded alone. *Bounded memory*: time is
-cut into windows with a halo as wide as the receptive field, whose results are thrown away. The cut is made twice,
+every convolution, which is what the convolution's own zero padding shows a clip encoded alone. *Bounded memory*: time
+is cut into windows with a halo as wide as the receptive field, whose results are thrown away. The cut is made twice,
 because the first half of the network (a few hundred samples of context, most of the memory) and the second half
 (5 latent steps of context, little memory) want windows of very different sizes.
 """
@@ -61,7 +61,6 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
-        self.stride = stride
         self.units = nn.ModuleList(ResidualUnit(channels, dilation) for dilation in DILATIONS)
         self.snake = Snake(channels)
         self.conv = nn.Conv1d(channels, 2 * channels, 2 * stride, stride=stride, padding=stride // 2)
@@ -187,14 +186,14 @@ class Codec(nn.Module):
     def _front(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """(B, 1, S) through the first blocks."""
         h = self.conv_in(x if valid is None else zero_padding(x.clone(), valid))
-        for block in self.blocks[: self._cut]:
+        for block, stride in zip(self.blocks[: self._cut], self.config.strides[: self._cut], strict=True):
             h = block(h, valid)
-            valid = None if valid is None else valid // block.stride
+            valid = None if valid is None else valid // stride
         return h
 
     def _back(self, h: Tensor, valid: Tensor | None) -> Tensor:
         """The last blocks, the output convolution and the bottleneck's mean."""
-        for block in self.blocks[self._cut :]:
+        for block, stride in zip(self.blocks[self._cut :], self.config.strides[self._cut :], strict=True):
             h = block(h, valid)
-            valid = None if valid is None else valid // block.stride
+            valid = None if valid is None else valid // stride
         return self.mean(self.conv_out(zero_padding(self.snake(h), valid)))

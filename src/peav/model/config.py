@@ -26,7 +26,8 @@ class _Config:
 
 def _restore(hint: Any, value: Any) -> Any:
     if is_dataclass(hint) and isinstance(value, dict):
-        assert isinstance(hint, type) and issubclass(hint, _Config)
+        assert isinstance(hint, type)
+        assert issubclass(hint, _Config)
         return hint.from_dict(value)
     return tuple(value) if isinstance(value, list) else value
 
@@ -56,7 +57,7 @@ class TransformerConfig(_Config):
 
 @dataclass(frozen=True)
 class CodecConfig(_Config):
-    """The DAC-VAE encoder: waveform at `sampling_rate` Hz to `latent_dim`-wide latents, one per `hop_length` samples."""
+    """The DAC-VAE encoder: audio at `sampling_rate` Hz to latents `latent_dim` wide, one per `hop_length` samples."""
 
     hidden_size: int = 64
     strides: tuple[int, ...] = (2, 8, 10, 12)
@@ -111,7 +112,7 @@ class FrameEncoderConfig(_Config):
 
 @dataclass(frozen=True)
 class TextConfig(_Config):
-    """A ModernBERT encoder (arXiv 2412.13663) cut after `num_hidden_layers` layers; defaults: the official text tower."""
+    """ModernBERT (arXiv 2412.13663) cut after `num_hidden_layers` layers; the defaults are the official text tower."""
 
     vocab_size: int = 50368
     hidden_size: int = 1024

@@ -123,7 +123,7 @@ class TemporalTower(nn.Module):
         length = x.shape[1]
         if length > self.config.max_positions:
             raise ValueError(
-                f"{length} positions, but this tower holds at most {self.config.max_positions}: cut the clip into windows"
+                f"{length} positions, but a tower holds at most {self.config.max_positions}: cut the clip into windows"
             )
         mask = valid_mask(lengths, length)
         if mask is not None:

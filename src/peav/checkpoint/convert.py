@@ -1,0 +1,112 @@
+"""Checkpoints in and out of every layout, and between them without loss."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, get_args
+
+from peav.model import PEAVConfig
+
+from . import files, hub, native, perception_models, transformers
+from .entries import Tensors, check_names, read_entries, write_entries
+from .errors import CheckpointError, shorten
+from .source import Checkpoint, Json, is_filler, parameter_names
+
+Layout = Literal["peav", "perception_models", "transformers"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+
+def sniff(config: Json) -> Layout:
+    """Which layout a config.json is of. Raises CheckpointError for any other."""
+    if native.recognises(config):
+        return "peav"
+    if transformers.recognises(config):
+        return "transformers"
+    if perception_models.recognises(config):
+        return "perception_models"
+    raise CheckpointError(f"config.json is of none of the layouts {', '.join(LAYOUTS)}: is this a PE-AV checkpoint?")
+
+
+def read_checkpoint(directory: Path) -> Checkpoint:
+    """A checkpoint of any layout, under our names. Raises CheckpointError naming what is missing or unknown."""
+    data, theirs = files.read_json(directory / files.CONFIG), files.read_tensors(directory)
+    layout, source = sniff(data), str(directory)
+    if layout == "peav":
+        config = native.read_config(data)
+        check_names(parameter_names(config), set(theirs), source)
+        tensors = theirs
+    elif layout == "transformers":
+        config = transformers.read_config(data, files.frames_asked(directory))
+        tensors = read_entries(transformers.entries(config), transformers.canonical_names(theirs), source)
+    else:
+        config = perception_models.read_config(data)
+        entries = perception_models.entries(config, perception_models.text_layers(data))
+        tensors = read_entries(entries, theirs, source)
+    checkpoint = Checkpoint(config, tensors | _extra(directory, tensors))
+    checkpoint.add_missing()
+    return checkpoint
+
+
+def _extra(directory: Path, tensors: Tensors) -> Tensors:
+    path = directory / files.EXTRA
+    extra = files.read_safetensors(path) if path.is_file() else {}
+    if twice := set(extra) & set(tensors):
+        raise CheckpointError(f"{path} repeats {shorten(twice)}: it belongs to another checkpoint; delete it")
+    return extra
+
+
+def write_checkpoint(checkpoint: Checkpoint, directory: Path, layout: Layout) -> None:
+    """Write a checkpoint in a layout; what the layout has no place for goes into `peav_extra.safetensors` beside it.
+
+    The config comes last, so that a directory with a config is whole. Raises CheckpointError for sizes that the layout
+    cannot express.
+    """
+    config = checkpoint.config
+    if layout == "peav":
+        data, names = native.write_config(config), parameter_names(config)
+        theirs = {name: tensor for name, tensor in checkpoint.tensors.items() if name in names}
+        rest = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in names}
+    elif layout == "transformers":
+        checkpoint.add_unread(config.text.num_hidden_layers, bottleneck=False)
+        data = transformers.write_config(checkpoint)
+        theirs, rest = write_entries(transformers.entries(config), checkpoint.tensors)
+    else:
+        # The original reads the state *before* layer n + 1, so that layer has to be there.
+        checkpoint.add_unread(max(checkpoint.text_layers(), config.text.num_hidden_layers + 1), bottleneck=True)
+        data = perception_models.write_config(checkpoint)
+        theirs, rest = write_entries(perception_models.entries(config, checkpoint.text_layers()), checkpoint.tensors)
+    files.write_safetensors(directory / files.WEIGHTS, theirs)
+    rest = {name: tensor for name, tensor in rest.items() if not is_filler(name, tensor, checkpoint.dtype)}
+    if rest:
+        files.write_safetensors(directory / files.EXTRA, rest)
+    if layout == "transformers" and isinstance(config, PEAVConfig):
+        files.write_json(directory / files.VIDEO_PROCESSOR, transformers.write_video_processor(config))
+    files.write_json(directory / files.CONFIG, data)
+
+
+def convert(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], layout: str, *, revision: str | None = None
+) -> Path:
+    """Convert a checkpoint to another layout: tensors bit for bit, in their own dtypes, and the tokenizer with them.
+
+    Converting there and back gives every tensor again: what a layout has no place for (text layers past the last used
+    one, the codec bottleneck's second half, most logit scales ...) stands beside it in `peav_extra.safetensors`.
+
+    Args:
+        source: a directory or hub name (see `hub.resolve`) in any layout.
+        target: a directory that holds no checkpoint yet.
+        layout: `peav`, `perception_models` or `transformers`.
+        revision: of a hub name.
+
+    Raises:
+        CheckpointError: no such layout, `target` is taken, or the layout cannot express the model.
+    """
+    if layout not in LAYOUTS:
+        raise CheckpointError(f"no layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
+    directory, out = hub.resolve(source, revision), Path(target)
+    if (out / files.CONFIG).exists():
+        raise CheckpointError(f"{out} holds a checkpoint already: give another directory")
+    write_checkpoint(read_checkpoint(directory), out, layout)
+    files.copy_tokenizer(directory, out)
+    return out

@@ -1,0 +1,107 @@
+"""How our tensors correspond to a public layout's: entries, each exact in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError, shorten
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A reversible change of shape between our tensor and a foreign one."""
+
+    ours: Callable[[Tensor], Tensor]
+    theirs: Callable[[Tensor], Tensor]
+
+
+SAME = Form(lambda t: t, lambda t: t)
+TOKEN = Form(lambda t: t.flatten(), lambda t: t[None, None])  # (D) and (1, 1, D)
+CHANNEL = Form(lambda t: t.flatten(), lambda t: t[None, :, None])  # (C) and (1, C, 1)
+BATCHED = Form(lambda t: t[0], lambda t: t[None])  # (L, D) and (1, L, D)
+POINTWISE = Form(lambda t: t[..., 0], lambda t: t[..., None])  # Linear and Conv1d of kernel 1
+TRANSPOSED = Form(lambda t: t.T, lambda t: t.T)  # Linear and `x @ weight`
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Tensors that correspond: one to one, or several on one side stacked along the first axis on the other.
+
+    `parts` are the relative heights of the stacked pieces.
+    """
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    form: Form = SAME
+    parts: tuple[int, ...] = field(default=(1,))
+
+    def to_ours(self, theirs: Tensors) -> Tensors:
+        """Our tensors from a foreign checkpoint."""
+        pieces = [self.form.ours(theirs[name]) for name in self.theirs]
+        return dict(zip(self.ours, self._regroup(pieces, len(self.ours)), strict=True))
+
+    def to_theirs(self, ours: Tensors) -> Tensors:
+        """Foreign tensors from ours."""
+        pieces = [self.form.theirs(piece) for piece in self._regroup([ours[n] for n in self.ours], len(self.theirs))]
+        return dict(zip(self.theirs, pieces, strict=True))
+
+    def _regroup(self, pieces: list[Tensor], count: int) -> list[Tensor]:
+        if len(pieces) == count:
+            return pieces
+        if count == 1:
+            return [torch.cat(pieces)]
+        unit = len(pieces[0]) // sum(self.parts)
+        return list(pieces[0].split([part * unit for part in self.parts]))
+
+
+def one(ours: str, theirs: str, form: Form = SAME) -> Entry:
+    """An entry of one tensor on each side."""
+    return Entry((ours,), (theirs,), form)
+
+
+def stacked(ours: str, *theirs: str) -> Entry:
+    """Several foreign tensors of equal height, which we keep stacked."""
+    return Entry((ours,), theirs, parts=(1,) * len(theirs))
+
+
+def module(ours: str, theirs: str, form: Form = SAME) -> list[Entry]:
+    """A module's weight and bias; `form` is the weight's."""
+    return [one(f"{ours}.weight", f"{theirs}.weight", form), one(f"{ours}.bias", f"{theirs}.bias")]
+
+
+def read_entries(entries: Iterable[Entry], theirs: Tensors, source: str) -> Tensors:
+    """Every foreign tensor turned into ours. Raises CheckpointError naming tensors that are missing or unknown."""
+    entries = list(entries)
+    expected = {name for entry in entries for name in entry.theirs}
+    check_names(expected, set(theirs), source)
+    ours: Tensors = {}
+    for entry in entries:
+        ours.update(entry.to_ours(theirs))
+    return ours
+
+
+def write_entries(entries: Iterable[Entry], ours: Tensors) -> tuple[Tensors, Tensors]:
+    """Our tensors turned into foreign ones, and those that the foreign layout has no place for."""
+    theirs: Tensors = {}
+    held: set[str] = set()
+    for entry in entries:
+        theirs.update(entry.to_theirs(ours))
+        held.update(entry.ours)
+    return theirs, {name: tensor for name, tensor in ours.items() if name not in held}
+
+
+def check_names(expected: set[str], found: set[str], source: str) -> None:
+    """Raises CheckpointError unless the two sets are equal."""
+    problems = []
+    if missing := expected - found:
+        problems.append(f"lacks {shorten(missing)}")
+    if unknown := found - expected:
+        problems.append(f"holds unknown {shorten(unknown)}")
+    if problems:
+        raise CheckpointError(f"{source} {'; it '.join(problems)}: its config.json does not describe these tensors")

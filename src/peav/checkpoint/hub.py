@@ -1,0 +1,80 @@
+"""Where a checkpoint comes from: a directory, the package, or the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from .errors import CheckpointError
+
+SHIPPED = "tiny"
+PACKAGE_WEIGHTS = Path(__file__).parents[1] / "weights"
+# The official repositories keep one layout a branch.
+REVISIONS = {"transformers": "main", "perception_models": "perception_models"}
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ["*.json", "*.safetensors"]
+
+
+def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """The directory of a checkpoint, downloaded if it must be.
+
+    Args:
+        name: a directory, `tiny` (ships with the package), or a hub name such as `facebook/pe-av-large`.
+        revision: branch, tag or commit on the hub; a layout's name stands for its branch. None: `main`, which is the
+            transformers layout in the official repositories. Directories have no revisions.
+
+    Raises:
+        CheckpointError: nothing is there, or the hub cannot be reached; the message says what to do.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if str(name) == SHIPPED:
+        return _shipped()
+    if not _REPOSITORY.fullmatch(str(name)):
+        raise CheckpointError(
+            f"no directory {str(name)!r}: give one, {SHIPPED!r}, or a hub name like facebook/pe-av-small"
+        )
+    return _download(str(name), REVISIONS.get(revision or "transformers", revision or "main"))
+
+
+def _shipped() -> Path:
+    path = PACKAGE_WEIGHTS / SHIPPED
+    if not path.is_dir():
+        raise CheckpointError(
+            f"this installation has no {SHIPPED!r} weights: reinstall peav from a release, train them with "
+            "`peav train recipes/tiny.yaml`, or use facebook/pe-av-small"
+        )
+    return path
+
+
+def _download(name: str, revision: str) -> Path:
+    where = f"{name} at revision {revision!r}"
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+    except HFValidationError as error:
+        raise CheckpointError(f"{name!r} is no hub name: {error}") from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(
+            f"{name} has no revision {revision!r}: use one of {', '.join(REVISIONS.values())}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(f"the hub has no {name}: check the name, or log in with `hf auth login`") from error
+    except LocalEntryNotFoundError as error:
+        if constants.HF_HUB_OFFLINE:
+            todo = "unset HF_HUB_OFFLINE once to download it"
+        else:
+            todo = "connect once to download it, or give a local directory"
+        raise CheckpointError(f"{where} is not in the local cache and the hub is out of reach: {todo}") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointError(f"{where} did not download ({error}): try again, or give a local directory") from error

@@ -1,0 +1,94 @@
+"""What every layout reads into and writes from: a checkpoint in our own names, nothing lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peav.model import PAIR_NAMES, PEAV, PEAFrame, PEAFrameConfig, PEAVConfig
+
+from .entries import Tensors
+from .towers import CODEC
+
+ModelConfig = PEAVConfig | PEAFrameConfig
+Json = dict[str, Any]
+
+
+@dataclass
+class Checkpoint:
+    """A model's config and tensors under our names.
+
+    Besides the model's own parameters `tensors` may hold what only some layouts carry and no model of ours reads:
+    text layers past the last used one, the text's final norm, the codec bottleneck's scale half and output projection.
+    """
+
+    config: ModelConfig
+    tensors: Tensors
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of tensors that have to be made up."""
+        return self.tensors["text.tokens.weight"].dtype
+
+    def full(self, value: float, *shape: int) -> Tensor:
+        """A constant tensor of the checkpoint's dtype."""
+        return torch.full(shape, value, dtype=self.dtype)
+
+    def text_layers(self) -> int:
+        """How many text layers there are tensors for, used or not."""
+        prefix = "text.layers."
+        return 1 + max(int(name[len(prefix) :].split(".")[0]) for name in self.tensors if name.startswith(prefix))
+
+    def add_missing(self) -> None:
+        """Fill in the model parameters that some public layouts have no place for, with what a new model has."""
+        if isinstance(self.config, PEAVConfig):
+            for name in PAIR_NAMES:
+                self.tensors.setdefault(f"logit_scale.{name}", self.full(10.0, 1))
+                self.tensors.setdefault(f"logit_bias.{name}", self.full(-10.0, 1))
+            width = self.config.video.frame_encoder.output_dim
+            self.tensors.setdefault("video.frame_encoder.proj.bias", self.full(0.0, width))
+
+    def add_unread(self, text_layers: int, bottleneck: bool) -> None:
+        """Fill in what a layout demands though PE-AV never reads it: neutral values, dropped again on the way back."""
+        text, codec = self.config.text, self.config.audio.codec
+        self.tensors.setdefault("text.final_norm.weight", self.full(1.0, text.hidden_size))
+        for i in range(text.num_hidden_layers, text_layers):
+            for name, shape in _text_layer_shapes(text.hidden_size, text.intermediate_size).items():
+                self.tensors.setdefault(f"text.layers.{i}.{name}.weight", self.full(0.0, *shape))
+        if bottleneck:
+            shapes = {"scale": (codec.latent_dim, codec.width, 1), "decode": (codec.width, codec.latent_dim, 1)}
+            for name, shape in shapes.items():
+                self.tensors.setdefault(f"{CODEC}.{name}.weight", self.full(0.0, *shape))
+                self.tensors.setdefault(f"{CODEC}.{name}.bias", self.full(0.0, shape[0]))
+
+
+def _text_layer_shapes(width: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "norm1": (width,),
+        "attention.qkv": (3 * width, width),
+        "attention.out": (width, width),
+        "norm2": (width,),
+        "mlp.input_gate": (2 * hidden, width),
+        "mlp.out": (width, hidden),
+    }
+
+
+def is_filler(name: str, tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a tensor holds just what `add_missing` or `add_unread` would make up, so that it need not be kept."""
+    value = {"logit_scale": 10.0, "logit_bias": -10.0}.get(name.split(".")[0], 0.0)
+    value = 1.0 if name == "text.final_norm.weight" else value
+    return tensor.dtype == dtype and bool((tensor == value).all())
+
+
+def build(config: ModelConfig) -> PEAV | PEAFrame:
+    """An empty model of this config."""
+    return PEAV(config) if isinstance(config, PEAVConfig) else PEAFrame(config)
+
+
+def parameter_names(config: ModelConfig) -> set[str]:
+    """The names of every parameter of a model of this config, without allocating one."""
+    with torch.device("meta"):
+        return set(build(config).state_dict())

@@ -1,0 +1,329 @@
+"""The transformers layout (PeAudioVideoModel, PeAudioFrameLevelModel): hub revision `main`."""
+
+from __future__ import annotations
+
+from peav.model import (
+    AudioConfig,
+    CodecConfig,
+    FrameEncoderConfig,
+    PEAFrameConfig,
+    PEAVConfig,
+    TextConfig,
+    TransformerConfig,
+    VideoConfig,
+)
+
+from .entries import BATCHED, POINTWISE, TOKEN, Entry, Tensors, module, one
+from .errors import CheckpointError
+from .frame_encoders import PE_CORE, TIMM, find_name, timm_name
+from .source import Checkpoint, Json, ModelConfig
+from .towers import CODEC, blocks, codec, heads, stem, text, tower
+
+_VISION = "video_model.video_encoder.embedder.vision_model.timm_model"
+_HEADS = {
+    "audio": "audio_model.audio_head",
+    "video": "video_model.video_head",
+    "audio_video": "audio_video_head",
+    "text_audio": "audio_model.text_audio_head",
+    "text_video": "video_model.text_video_head",
+    "text_audio_video": "text_audio_video_head",
+    "audio_plus_text": "audio_plus_text_head",
+    "video_plus_text": "video_plus_text_head",
+}
+# Six of the ten pairs have a scale and a bias here; the original layout has none.
+_PAIRS = {
+    "a_ac": "audio_model.text_audio",
+    "v_vc": "video_model.text_video",
+    "av_avc": "text_audio_video",
+    "a_v": "audio_video",
+    "a_vc__v": "audio_plus_text",
+    "v_ac__a": "video_plus_text",
+}
+# Modules that are one in memory; a file may hold any of the names.
+_ALIASES = {
+    "audio_model.text_model.": "text_model.",
+    "video_model.text_model.": "text_model.",
+    "audio_video_encoder.embedder.audio_encoder.": "audio_model.audio_encoder.",
+    "audio_video_encoder.embedder.video_encoder.": "video_model.video_encoder.",
+}
+_BLOCK = {m: m for m in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")} | {
+    "attention.qkv": "attn.qkv",
+    "attention.out": "attn.proj",
+}
+_POOL = {m: m for m in ("q", "kv", "norm", "mlp.fc1", "mlp.fc2")} | {"out": "proj"}
+# Our frame encoder's sizes as arguments of timm's constructor.
+_TIMM_ARGS = {
+    "image_size": "img_size",
+    "patch_size": "patch_size",
+    "width": "embed_dim",
+    "num_layers": "depth",
+    "num_heads": "num_heads",
+    "mlp_ratio": "mlp_ratio",
+    "output_dim": "num_classes",
+    "pool_heads": "attn_pool_num_heads",
+    "use_cls_token": "class_token",
+}
+
+
+def recognises(config: Json) -> bool:
+    """Whether a config.json is of this layout."""
+    return config.get("model_type") in ("pe_audio_video", "pe_audio")
+
+
+def read_config(data: Json, num_frames: int | None) -> ModelConfig:
+    """Our config from config.json; `num_frames` stands in the video processor's file (see `files.frames_asked`)."""
+    text_config = _read_text(data.get("text_config") or {})
+    if data["model_type"] == "pe_audio":
+        return PEAFrameConfig(_read_audio(data.get("audio_config") or {}), text_config, text_config.hidden_size)
+    media = data.get("audio_video_config") or {}
+    video = media.get("video_config") or {}
+    return PEAVConfig(
+        audio=_read_audio(media.get("audio_config") or {}),
+        video=VideoConfig(_read_frames(video.get("vision_config") or {}), _read_tower(video, 6), num_frames),
+        fusion=_read_tower(media, 6),
+        text=text_config,
+        output_dim=text_config.hidden_size,
+    )
+
+
+def entries(config: ModelConfig) -> list[Entry]:
+    """Every tensor of a checkpoint of this config."""
+    texts = text(config.text.num_hidden_layers)
+    if isinstance(config, PEAFrameConfig):
+        scalars = [one(name, f"text_audio_{name}") for name in ("logit_scale", "logit_bias")]
+        named = heads({"audio": "audio_head", "text": "text_audio_head"})
+        return _audio(config.audio, "audio_encoder") + texts + named + scalars
+    scalars = [
+        one(f"{kind}.{ours}", f"{its}_{kind}") for ours, its in _PAIRS.items() for kind in ("logit_scale", "logit_bias")
+    ]
+    media = _audio(config.audio, "audio_model.audio_encoder") + _video(config.video) + _fusion(config.fusion)
+    return media + texts + heads(_HEADS) + scalars
+
+
+def canonical_names(theirs: Tensors) -> Tensors:
+    """The tensors with tied modules under one name. Raises CheckpointError where two copies differ."""
+    named: Tensors = {}
+    for name, tensor in theirs.items():
+        prefix = next((alias for alias in _ALIASES if name.startswith(alias)), None)
+        target = name if prefix is None else _ALIASES[prefix] + name[len(prefix) :]
+        if target in named and not named[target].equal(tensor):
+            raise CheckpointError(f"{name} and {target} are one tensor by name but differ: the file is damaged")
+        named[target] = tensor
+    return named
+
+
+def write_config(checkpoint: Checkpoint) -> Json:
+    """config.json of this layout. Raises CheckpointError for sizes that it cannot express."""
+    config = checkpoint.config
+    if config.output_dim != config.text.hidden_size:
+        raise CheckpointError("the transformers layout needs output_dim = text hidden_size; convert to another layout")
+    common = {"text_config": _write_text(config.text), "dtype": str(checkpoint.dtype).removeprefix("torch.")}
+    if isinstance(config, PEAFrameConfig):
+        audio = _write_audio(config.audio)
+        return {"architectures": ["PeAudioFrameLevelModel"], "model_type": "pe_audio", "audio_config": audio, **common}
+    video = {
+        "model_type": "pe_video_encoder",
+        "vision_config": _write_frames(config.video.frame_encoder),
+        **_write_tower(config.video.transformer),
+    }
+    media = {
+        "model_type": "pe_audio_video_encoder",
+        "audio_config": _write_audio(config.audio),
+        "video_config": video,
+        **_write_tower(config.fusion),
+    }
+    architecture = {"architectures": ["PeAudioVideoModel"], "model_type": "pe_audio_video"}
+    return {**architecture, "audio_video_config": media, "tie_word_embeddings": True, **common}
+
+
+def write_video_processor(config: PEAVConfig) -> Json:
+    """The file that says how many frames a clip gives and how large they are."""
+    size = config.video.frame_encoder.image_size
+    return {
+        "video_processor_type": "PeVideoVideoProcessor",
+        "num_frames": config.video.num_frames,
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+
+
+def _read_tower(data: Json, layers: int) -> TransformerConfig:
+    if data.get("attention_bias") or data.get("num_key_value_heads") not in (None, data.get("num_attention_heads", 14)):
+        raise CheckpointError("attention biases and grouped key-value heads are in no PE-AV model and not supported")
+    return TransformerConfig(
+        hidden_size=data.get("hidden_size", 1792),
+        intermediate_size=data.get("intermediate_size", 4800),
+        num_hidden_layers=data.get("num_hidden_layers", layers),
+        num_attention_heads=data.get("num_attention_heads", 14),
+        head_dim=data.get("head_dim", 128),
+        rope_theta=float((data.get("rope_parameters") or {}).get("rope_theta", 20000.0)),
+        rms_norm_eps=data.get("rms_norm_eps", 1e-5),
+        max_positions=data.get("max_position_embeddings", 10000),
+    )
+
+
+def _write_tower(config: TransformerConfig) -> Json:
+    return {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_attention_heads,
+        "head_dim": config.head_dim,
+        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
+        "rms_norm_eps": config.rms_norm_eps,
+        "max_position_embeddings": config.max_positions,
+    }
+
+
+def _read_audio(data: Json) -> AudioConfig:
+    dac = data.get("dac_config") or {}
+    return AudioConfig(
+        CodecConfig(
+            hidden_size=dac.get("encoder_hidden_size", 64),
+            strides=tuple(dac.get("downsampling_ratios", (2, 8, 10, 12))),
+            latent_dim=dac.get("codebook_dim", 128),
+            sampling_rate=dac.get("sampling_rate", 48000),
+        ),
+        _read_tower(data, 28),
+    )
+
+
+def _write_audio(config: AudioConfig) -> Json:
+    dac = {
+        "model_type": "dac",
+        "encoder_hidden_size": config.codec.hidden_size,
+        "downsampling_ratios": list(config.codec.strides),
+        "codebook_dim": config.codec.latent_dim,
+        "codebook_size": config.codec.width,
+        "sampling_rate": config.codec.sampling_rate,
+    }
+    return {"model_type": "pe_audio_encoder", "dac_config": dac, **_write_tower(config.transformer)}
+
+
+def _read_frames(vision: Json) -> FrameEncoderConfig:
+    name = vision.get("architecture", "vit_pe_core_large_patch14_336").split(".")[0]
+    if name not in TIMM:
+        raise CheckpointError(f"frame encoder {name!r} is not one of {', '.join(TIMM)}")
+    given = vision.get("model_args") or {}
+    return FrameEncoderConfig(
+        **{**TIMM[name].to_dict(), **{ours: given[its] for ours, its in _TIMM_ARGS.items() if its in given}}
+    )
+
+
+def _write_frames(config: FrameEncoderConfig) -> Json:
+    name = find_name(config)
+    vision: Json = {"model_type": "timm_wrapper", "architecture": timm_name(name or next(iter(PE_CORE)))}
+    if name is None:
+        vision["model_args"] = {its: config.to_dict()[ours] for ours, its in _TIMM_ARGS.items()}
+    labels = [f"LABEL_{i}" for i in range(config.output_dim)]
+    return {**vision, "do_pooling": True, "global_pool": "map", "num_classes": config.output_dim, "label_names": labels}
+
+
+def _read_text(data: Json) -> TextConfig:
+    default = TextConfig()
+    layers = data.get("num_hidden_layers", default.num_hidden_layers)
+    return TextConfig(
+        vocab_size=data.get("vocab_size", default.vocab_size),
+        hidden_size=data.get("hidden_size", default.hidden_size),
+        intermediate_size=data.get("intermediate_size", default.intermediate_size),
+        num_hidden_layers=layers,
+        num_attention_heads=data.get("num_attention_heads", default.num_attention_heads),
+        global_attn_every_n_layers=_global_every(data, layers),
+        local_attention=data.get("local_attention", 128),
+        global_rope_theta=_text_theta(data, "full_attention", "global_rope_theta", default.global_rope_theta),
+        local_rope_theta=_text_theta(data, "sliding_attention", "local_rope_theta", default.local_rope_theta),
+        pad_token_id=data.get("pad_token_id", default.pad_token_id),
+        cls_token_id=data.get("cls_token_id", default.cls_token_id),
+        sep_token_id=data.get("sep_token_id", default.sep_token_id),
+        layer_norm_eps=data.get("norm_eps", 1e-5),
+    )
+
+
+def _text_theta(data: Json, kind: str, older_name: str, default: float) -> float:
+    rope = (data.get("rope_parameters") or {}).get(kind) or {}
+    return float(rope.get("rope_theta", data.get(older_name, default)))
+
+
+def _global_every(data: Json, layers: int) -> int:
+    kinds = data.get("layer_types")
+    if kinds is None:
+        return int(data.get("global_attn_every_n_layers", 3))
+    later = [i for i, kind in enumerate(kinds) if kind == "full_attention" and i]
+    # With a single global layer any larger period says the same; ModernBERT's own is 3.
+    every = later[0] if later else max(layers, 3)
+    if kinds != _layer_types(every, layers):
+        raise CheckpointError(f"text layer_types {kinds} do not repeat with one period")
+    return every
+
+
+def _layer_types(every: int, layers: int) -> list[str]:
+    return ["sliding_attention" if i % every else "full_attention" for i in range(layers)]
+
+
+def _write_text(config: TextConfig) -> Json:
+    ropes = {"full_attention": config.global_rope_theta, "sliding_attention": config.local_rope_theta}
+    data = config.to_dict()
+    for name in ("max_length", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"):
+        del data[name]
+    return {
+        **data,
+        "norm_eps": data.pop("layer_norm_eps"),
+        "model_type": "modernbert",
+        "bos_token_id": config.cls_token_id,
+        "eos_token_id": config.sep_token_id,
+        "layer_types": _layer_types(config.global_attn_every_n_layers, config.num_hidden_layers),
+        "rope_parameters": {kind: {"rope_theta": theta, "rope_type": "default"} for kind, theta in ropes.items()},
+    }
+
+
+def _tower(ours: str, theirs: str, layers: int) -> list[Entry]:
+    embedder = f"{theirs}.patch_embedder"
+    return stem(ours, f"{embedder}.class_embedding", f"{embedder}.resnet_block") + tower(ours, theirs, layers)
+
+
+def _audio(config: AudioConfig, theirs: str) -> list[Entry]:
+    embedder = f"{theirs}.embedder"
+    return [
+        *codec(f"{embedder}.dac_encoder", len(config.codec.strides)),
+        *module(f"{CODEC}.mean", f"{embedder}.bottleneck"),
+        *module("audio.tower.data_proj", f"{embedder}.data_proj"),
+        *_tower("audio.tower", theirs, config.transformer.num_hidden_layers),
+    ]
+
+
+def _video(config: VideoConfig) -> list[Entry]:
+    theirs = "video_model.video_encoder"
+    return [
+        *_frame_encoder(config.frame_encoder, "video.frame_encoder", _VISION),
+        one("video.proj.weight", f"{theirs}.embedder.proj.weight"),
+        *module("video.tower.data_proj", f"{theirs}.embedder.data_proj"),
+        *_tower("video.tower", theirs, config.transformer.num_hidden_layers),
+    ]
+
+
+def _fusion(config: TransformerConfig) -> list[Entry]:
+    theirs = "audio_video_encoder"
+    return [
+        *module("fusion.video_proj", f"{theirs}.embedder.video_proj", POINTWISE),
+        *module("fusion.video_norm", f"{theirs}.embedder.video_norm"),
+        *module("fusion.concat_proj", f"{theirs}.embedder.concat_modality_proj"),
+        *module("fusion.tower.data_proj", f"{theirs}.embedder.data_proj"),
+        *_tower("fusion.tower", theirs, config.num_hidden_layers),
+    ]
+
+
+def _frame_encoder(config: FrameEncoderConfig, ours: str, theirs: str) -> list[Entry]:
+    return [
+        one(f"{ours}.patch_embed.weight", f"{theirs}.patch_embed.proj.weight"),
+        *([one(f"{ours}.cls_token", f"{theirs}.cls_token", TOKEN)] if config.use_cls_token else []),
+        one(f"{ours}.position", f"{theirs}.pos_embed", BATCHED),
+        *module(f"{ours}.norm_pre", f"{theirs}.norm_pre"),
+        *module(f"{ours}.norm_post", f"{theirs}.norm"),
+        *module(f"{ours}.proj", f"{theirs}.head"),
+        *blocks(f"{ours}.blocks", f"{theirs}.blocks", config.num_layers, _BLOCK),
+        one(f"{ours}.pool.probe", f"{theirs}.attn_pool.latent", TOKEN),
+        *(entry for mine, its in _POOL.items() for entry in module(f"{ours}.pool.{mine}", f"{theirs}.attn_pool.{its}")),
+    ]
