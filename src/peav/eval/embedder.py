@@ -95,7 +95,8 @@ class FileEmbedder:
         if row.start is None and row.end is None and row.audio_path == row.video_path:
             return row.audio_path
         config, start = self.encoder.model.config, row.start or 0.0
-        has, parts = self.streams(row), {}
+        has = self.streams(row)
+        parts: dict[str, np.ndarray] = {}
         if "audio" in has:
             assert row.audio_path is not None
             rate = config.audio.codec.sampling_rate

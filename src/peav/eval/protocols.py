@@ -189,10 +189,10 @@ def logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float = 1.0) -> t
     def closure() -> torch.Tensor:
         solver.zero_grad()
         loss = F.cross_entropy(features @ weight + bias, target, reduction="sum") + penalty / 2 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    solver.step(closure)  # type: ignore[arg-type]
+    solver.step(closure)
     return weight.detach().numpy(), bias.detach().numpy()
 
 

@@ -1,0 +1,139 @@
+"""The benchmarks of `peav eval`: which rows, which protocol, one table each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from peav.data.manifest import Row, read_manifest
+from peav.data.recordings import read_recordings
+from peav.eval.embedder import Embedder
+from peav.eval.protocols import (
+    KS,
+    WORLD_DIRECTIONS,
+    Classification,
+    ProtocolError,
+    Retrieval,
+    linear_probe,
+    retrieval,
+    zero_shot,
+)
+from peav.eval.tables import Column, Table
+
+GRID_DIRECTIONS = ("speech2transcript", "transcript2speech", "video2transcript", "a2v", "v2a")
+GRID_CANDIDATES = 150
+
+
+def world(embedder: Embedder, manifest: str | Path, split: str = "test", candidates: int = 256, seed: int = 0) -> Table:
+    """Retrieval in seven directions among one split of any manifest.
+
+    Raises:
+        ProtocolError: the split has fewer than two rows that any direction can use. ManifestError, MediaError.
+    """
+    rows = read_manifest(manifest, split)
+    results = retrieval(embedder, rows, WORLD_DIRECTIONS, candidates, seed)
+    if not results:
+        raise ProtocolError(f"{manifest}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
+    return retrieval_table(f"{Path(manifest).parent.name}: retrieval, split {split}", results)
+
+
+def sounds(embedder: Embedder, folder: str | Path, fold: int | None = None) -> Table:
+    """Classification of single sounds with a `label` (ESC-10, ESC-50), zero-shot and by a linear probe.
+
+    Zero-shot classes are described by their captions. The probe learns from the clips that are not tested on and is
+    tested on the classes that it has seen there.
+
+    Args:
+        fold: the fold to test on; None: the `test` split of `read_recordings`, which training leaves out.
+
+    Raises:
+        ProtocolError: no clip to test on, or none left to learn from. ManifestError, MediaError.
+    """
+    train, test = divide(folder, fold)
+    prompts: dict[str, list[str]] = {}
+    for row in (*train, *test):
+        known = prompts.setdefault(row.extra["label"], [])
+        known.extend(caption for caption in row.captions["audio"] if caption not in known)
+    learnt = {row.extra["label"] for row in train}
+    probed = [row for row in test if row.extra["label"] in learnt]
+    results = [
+        zero_shot(embedder, test, _labels(test), prompts),
+        linear_probe(embedder, train, _labels(train), probed, _labels(probed)),
+    ]
+    held_out = "split test" if fold is None else f"fold {fold}"
+    return classification_table(f"{Path(folder).name}: sounds, {held_out}", results)
+
+
+def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
+    """The labelled clips to learn from and those to test on.
+
+    Raises:
+        ProtocolError: one of the two is empty.
+    """
+    rows = [row for row in read_recordings(folder) if row.extra.get("label") and row.captions]
+    held_out = [row.split == "test" if fold is None else row.extra.get("fold") == fold for row in rows]
+    train = [row for row, tested in zip(rows, held_out, strict=True) if not tested]
+    test = [row for row, tested in zip(rows, held_out, strict=True) if tested]
+    if not train or not test:
+        folds = sorted({row.extra["fold"] for row in rows if row.extra.get("fold") is not None})
+        raise ProtocolError(f"{folder}: fold {fold} leaves no clips to test on or to learn from; it has folds {folds}")
+    return train, test
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    return [row.extra["label"] for row in rows]
+
+
+def grid(
+    embedder: Embedder, folder: str | Path, split: str | None = "test", candidates: int = GRID_CANDIDATES, seed: int = 0
+) -> Table:
+    """Sentences of the GRID corpus: from speech or silent video to the transcript and between sound and picture.
+
+    Args:
+        split: `test` or `train` of `read_recordings`; None: all clips, for a model that was trained on none.
+
+    Raises:
+        ProtocolError: fewer than two clips. ManifestError, MediaError.
+    """
+    rows = read_recordings(folder, split)
+    results = retrieval(embedder, rows, GRID_DIRECTIONS, candidates, seed)
+    if not results:
+        raise ProtocolError(f"{folder}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
+    return retrieval_table(f"{Path(folder).name}: sentences, split {split or 'all'}", results)
+
+
+def retrieval_table(title: str, results: Sequence[Retrieval]) -> Table:
+    """Directions down; recall, its chance and the median rank across."""
+    columns = [
+        Column("direction", "direction"),
+        Column("queries", "queries", "count"),
+        Column("targets", "targets", "count"),
+        *(Column(f"recall@{k}", f"R@{k} %", "percent") for k in KS),
+        *(Column(f"chance@{k}", f"chance@{k} %", "percent") for k in KS),
+        Column("median_rank", "median rank", "decimal"),
+    ]
+    rows = [
+        {
+            "direction": result.direction,
+            "queries": result.queries,
+            "targets": result.targets,
+            **{f"recall@{k}": value for k, value in result.recall.items()},
+            **{f"chance@{k}": value for k, value in result.chance.items()},
+            "median_rank": result.median_rank,
+            "mrr": result.mrr,
+        }
+        for result in results
+    ]
+    return Table(title, columns, rows)
+
+
+def classification_table(title: str, results: Sequence[Classification]) -> Table:
+    """Methods down; accuracy and the share of the commonest class across."""
+    columns = [
+        Column("method", "method"),
+        Column("clips", "clips", "count"),
+        Column("classes", "classes", "count"),
+        Column("accuracy", "accuracy %", "percent"),
+        Column("chance", "chance %", "percent"),
+    ]
+    return Table(title, columns, [vars(result) for result in results])
