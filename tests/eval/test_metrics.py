@@ -33,22 +33,22 @@ def brute_force_rank(scores: list[float], relevant: list[bool]) -> int:
 def test_ranks_are_those_of_a_sort_with_wrong_targets_first_among_ties(scores: np.ndarray, seed: int) -> None:
     relevant = with_relevant(scores, seed)
     expected = [brute_force_rank(s, r) for s, r in zip(scores.tolist(), relevant.tolist(), strict=True)]
-    found = ranks(scores, relevant)
-    assert found.tolist() == expected
+    assert ranks(scores, relevant).tolist() == expected
     assert ranks(torch.from_numpy(scores), torch.from_numpy(relevant)).tolist() == expected
     for k in (1, 2, 5):
-        assert recall_at_k(found, k) == pytest.approx(sum(rank <= k for rank in expected) / len(expected))
-    assert mean_rank(found) == pytest.approx(sum(expected) / len(expected))
-    assert median_rank(found) == statistics.median(expected)
+        assert recall_at_k(scores, k, relevant) == pytest.approx(sum(rank <= k for rank in expected) / len(expected))
+    assert mean_rank(scores, relevant) == pytest.approx(sum(expected) / len(expected))
+    assert median_rank(scores, relevant) == statistics.median(expected)
 
 
 @given(seed=st.integers(0, 999), classes=st.integers(3, 8))
 def test_recall_and_accuracy_equal_scikit_learns_without_ties(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
     scores, labels = rng.normal(size=(20, classes)), rng.integers(classes, size=20)
-    found = ranks(scores, labels[:, None] == np.arange(classes))
+    relevant = labels[:, None] == np.arange(classes)
     for k in range(1, classes):
-        assert recall_at_k(found, k) == pytest.approx(top_k_accuracy_score(labels, scores, k=k, labels=range(classes)))
+        expected = top_k_accuracy_score(labels, scores, k=k, labels=range(classes))
+        assert recall_at_k(scores, k, relevant) == pytest.approx(expected)
     assert accuracy(scores, labels) == pytest.approx(accuracy_score(labels, scores.argmax(1)))
 
 
@@ -56,7 +56,15 @@ def test_recall_and_accuracy_equal_scikit_learns_without_ties(seed: int, classes
 def test_mrr_equals_scikit_learns_ranking_precision_with_one_right_target(scores: np.ndarray, seed: int) -> None:
     right = np.random.default_rng(seed).integers(scores.shape[1], size=len(scores))
     relevant = right[:, None] == np.arange(scores.shape[1])
-    assert mrr(ranks(scores, relevant)) == pytest.approx(label_ranking_average_precision_score(relevant, scores))
+    assert mrr(scores, relevant) == pytest.approx(label_ranking_average_precision_score(relevant, scores))
+
+
+def test_without_relevance_a_query_belongs_to_the_target_of_its_own_place() -> None:
+    scores = np.random.default_rng(0).normal(size=(9, 9))
+    assert ranks(scores).tolist() == ranks(scores, np.eye(9, dtype=bool)).tolist()
+    assert recall_at_k(scores, 3) == recall_at_k(scores, 3, np.eye(9, dtype=bool))
+    with pytest.raises(MetricError, match="one shape"):
+        ranks(scores[:, :8])
 
 
 def test_a_collapsed_model_is_last_not_first() -> None:
@@ -69,7 +77,7 @@ def test_chance_is_the_recall_of_random_orders() -> None:
     relevant = with_relevant(np.zeros((3, 9)), seed=1)
     rng = np.random.default_rng(0)
     for k in (1, 3, 20):
-        drawn = np.mean([recall_at_k(ranks(rng.random((3, 9)), relevant), k) for _ in range(4000)])
+        drawn = np.mean([recall_at_k(rng.random((3, 9)), k, relevant) for _ in range(4000)])
         assert chance_at_k(relevant, k) == pytest.approx(drawn, abs=0.02)
     assert chance_at_k(np.eye(250, dtype=bool), 5) == pytest.approx(5 / 250)
 

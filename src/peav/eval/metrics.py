@@ -16,12 +16,13 @@ class MetricError(ValueError):
     """Scores that have no ranking, or queries without a right answer; the message says which."""
 
 
-def ranks(scores: Any, relevant: Any) -> np.ndarray:
+def ranks(scores: Any, relevant: Any = None) -> np.ndarray:
     """The rank of each query's best relevant target, 1 for the top.
 
     Args:
         scores: (Q, T) similarities, higher is closer.
-        relevant: (Q, T) bool; any number of targets may be right, but at least one per query.
+        relevant: (Q, T) bool; any number of targets may be right, but at least one per query. None: query i belongs
+            to target i, and Q = T.
 
     Returns:
         (Q,) int64: one more than the number of wrong targets that score at least as high as the best right one.
@@ -34,9 +35,24 @@ def ranks(scores: Any, relevant: Any) -> np.ndarray:
     return 1 + ((scores >= best) & ~relevant).sum(1)
 
 
-def recall_at_k(ranks: np.ndarray, k: int) -> float:
-    """Share of queries with a relevant target among the first k."""
-    return float((ranks <= k).mean())
+def recall_at_k(scores: Any, k: int, relevant: Any = None) -> float:
+    """Share of queries with a relevant target among the first k; arguments and errors as for `ranks`."""
+    return float((ranks(scores, relevant) <= k).mean())
+
+
+def median_rank(scores: Any, relevant: Any = None) -> float:
+    """Median rank of the best relevant target; arguments and errors as for `ranks`."""
+    return float(np.median(ranks(scores, relevant)))
+
+
+def mean_rank(scores: Any, relevant: Any = None) -> float:
+    """Mean rank of the best relevant target; arguments and errors as for `ranks`."""
+    return float(ranks(scores, relevant).mean())
+
+
+def mrr(scores: Any, relevant: Any = None) -> float:
+    """Mean reciprocal rank of the best relevant target; arguments and errors as for `ranks`."""
+    return float((1 / ranks(scores, relevant)).mean())
 
 
 def chance_at_k(relevant: Any, k: int) -> float:
@@ -52,21 +68,6 @@ def chance_at_k(relevant: Any, k: int) -> float:
     return 1 - float(np.mean(misses))
 
 
-def median_rank(ranks: np.ndarray) -> float:
-    """Median rank of the first relevant target."""
-    return float(np.median(ranks))
-
-
-def mean_rank(ranks: np.ndarray) -> float:
-    """Mean rank of the first relevant target."""
-    return float(ranks.mean())
-
-
-def mrr(ranks: np.ndarray) -> float:
-    """Mean reciprocal rank of the first relevant target."""
-    return float((1 / ranks).mean())
-
-
 def accuracy(scores: Any, labels: Any) -> float:
     """Share of rows whose label scores strictly highest.
 
@@ -79,11 +80,12 @@ def accuracy(scores: Any, labels: Any) -> float:
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     classes = np.arange(scores.shape[1])
-    return recall_at_k(ranks(scores, labels[:, None] == classes), 1)
+    return recall_at_k(scores, 1, labels[:, None] == classes)
 
 
 def _checked(scores: Any, relevant: Any) -> tuple[np.ndarray, np.ndarray]:
-    scores, relevant = np.asarray(scores, dtype=np.float64), np.asarray(relevant, dtype=bool)
+    scores = np.asarray(scores, dtype=np.float64)
+    relevant = np.eye(len(scores), dtype=bool) if relevant is None else np.asarray(relevant, dtype=bool)
     if scores.shape != relevant.shape or scores.ndim != 2 or not scores.size:
         raise MetricError(f"need scores and relevance of one shape (Q, T), got {scores.shape} and {relevant.shape}")
     bad = np.argwhere(~np.isfinite(scores))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from peav.data.manifest import Row
 from peav.eval.embedder import Embedder, unit
-from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, ranks, recall_at_k
+from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at_k
 from peav.objectives.pairs import Medium
 
 KS = (1, 5, 10)
@@ -226,15 +226,15 @@ def _items(
 
 def _search(name: str, query: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Retrieval:
     relevant = query[1].astype(int) @ target[1].astype(int).T > 0
-    found = ranks(query[0] @ target[0].T, relevant)
+    scores = query[0] @ target[0].T
     return Retrieval(
         direction=name,
         queries=relevant.shape[0],
         targets=relevant.shape[1],
-        recall={k: recall_at_k(found, k) for k in KS},
+        recall={k: recall_at_k(scores, k, relevant) for k in KS},
         chance={k: chance_at_k(relevant, k) for k in KS},
-        median_rank=median_rank(found),
-        mrr=mrr(found),
+        median_rank=median_rank(scores, relevant),
+        mrr=mrr(scores, relevant),
     )
 
 
