@@ -26,10 +26,9 @@ from peav.media.source import (
     audio_stream,
     name_of,
     open_media,
-    promised_end,
     start_of,
-    warn_if_short,
 )
+from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import SHORTEST_TAIL, Window, check_length, check_window
 
 Waveform = NDArray[np.float32]
@@ -236,11 +235,13 @@ class _Reader:
                     yield from map(self._out, mixer.feed_silence(lead))
                 hole = 0 if offset is None or offset > limit else round(offset * mixer.rate) - at
                 if hole > HOLE * mixer.rate:
+                    if at > 0:
+                        decoder.warn_of(f"{hole / mixer.rate:.2f} s of audio are missing at {at / mixer.rate:.2f} s")
                     yield from map(self._out, mixer.feed_silence(hole))
                     at += hole
                 at += frame.samples
                 yield self._out(mixer.feed(frame))
-            decoder.check()
+            decoder.check(promised_end(self.source, container, decoder.stream))
             assert mixer is not None
             yield self._out(mixer.flush())
             self._finish(container, decoder.stream, at / mixer.rate)
@@ -253,12 +254,11 @@ class _Reader:
         return place, samples
 
     def _finish(self, container: InputContainer, stream: Any, seconds: float) -> None:
-        promised = promised_end(container, stream)
-        if promised is not None:
-            promised -= self.origin - start_of(container)
-            if 0 < seconds - promised < HOLE:  # the decoder's last block runs past the end of the sound
-                seconds = promised
-            warn_if_short(self.name, seconds, promised)
+        delay = self.origin - start_of(container)
+        warn_if_truncated(self.source, container, stream, seconds + delay)
+        promised = promised_end(self.source, container, stream)
+        if promised is not None and 0 < seconds + delay - promised < HOLE:  # the last block runs past the sound's end
+            seconds = promised - delay
         self.end = min(self.place, round(seconds * self.target))
 
 

@@ -9,7 +9,8 @@ import av
 from av.container import InputContainer
 
 from peav.media.errors import NotMediaError, ZeroLengthError
-from peav.media.source import BARE, Decoder, Source, has_picture, name_of, open_media, packets, start_of, video_stream
+from peav.media.source import Decoder, Source, has_picture, name_of, open_media, video_stream
+from peav.media.truncation import BARE, measured_end
 from peav.media.video import display_matrix
 
 
@@ -96,13 +97,7 @@ def _first_matrix(container: InputContainer, decoder: Decoder) -> tuple[int, int
 def _duration(source: Source, container: InputContainer, name: str) -> float:
     if container.duration and container.format.name not in BARE:
         return float(container.duration / av.time_base)
-    end = 0.0
-    with open_media(source) as fresh:
-        streams = [stream for stream in fresh.streams if stream.type in ("audio", "video")]
-        for packet in packets(fresh, *streams):
-            if packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        end -= start_of(fresh)
+    end = measured_end(source)
     if end <= 0:
         raise ZeroLengthError(f"{name}: its streams hold nothing; copy or record the file again")
     return end

@@ -21,7 +21,8 @@ def resize_frames(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         return pixels
     out = np.empty((len(pixels), size, size, 3), np.uint8)
     for source, target in zip(pixels, out, strict=True):
-        planes = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1).contiguous().float()[None]  # 1 3 H W
+        planes = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None]  # 1 3 H W
+        planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
         small = torch.nn.functional.interpolate(
             planes, size=(size, size), mode="bilinear", antialias=True, align_corners=False
         )

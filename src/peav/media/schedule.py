@@ -21,11 +21,10 @@ from peav.media.source import (
     name_of,
     open_media,
     packets,
-    promised_end,
     start_of,
     video_stream,
-    warn_if_short,
 )
+from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import Window
 
 SEEK_FROM = 4.0  # seconds: seeking pays from here on
@@ -63,11 +62,10 @@ def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Sche
     if not by_decoding:
         for seek in (True, False) if span.start >= SEEK_FROM else (False,):
             with open_media(source) as container:
-                plan = _by_packets(container, video_stream(container, name_of(source)), span, seek, name_of(source))
+                plan = _by_packets(source, container, span, seek)
             if plan is not None:
                 return plan
-    with open_media(source) as container:
-        return _by_frames(container, _threaded(video_stream(container, name_of(source))), span, name_of(source))
+    return _by_frames(source, span, again=by_decoding)
 
 
 def decode(source: Source, plan: Schedule, wanted: list[int]) -> Generator[tuple[int, Any], None, None]:
@@ -95,6 +93,7 @@ def decode(source: Source, plan: Schedule, wanted: list[int]) -> Generator[tuple
                 if index >= 0:
                     yield index, frame
             if missing:
+                decoder.restart()  # the second try will tell of the damage
                 raise MissingFrameError
         finally:
             decoder.warn()
@@ -110,16 +109,21 @@ def _seconds(pts: Any, time_base: Fraction) -> Any:
     return pts * time_base.numerator / time_base.denominator
 
 
-def _origin(container: InputContainer, stream: Any, first: int) -> float:
+def _origin(container: InputContainer, stream: Any) -> float:
     """Where time 0 lies; a few frames' delay against the file's start are the codec's, more is a real late start."""
-    begin = _seconds(first if stream.start_time is None else stream.start_time, stream.time_base)
-    return float(begin) if begin - start_of(container) <= HOLE else start_of(container)
+    begin = start_of(container)
+    if stream.start_time is None:
+        return begin
+    first = float(_seconds(stream.start_time, stream.time_base))
+    return first if first - begin <= HOLE else begin
 
 
-def _by_packets(container: InputContainer, stream: Any, span: Window, seek: bool, name: str) -> Schedule | None:
+def _by_packets(source: Source, container: InputContainer, span: Window, seek: bool) -> Schedule | None:
+    stream = video_stream(container, name_of(source))
+    origin = _origin(container, stream)
     sought, latest = None, math.inf
     if seek:
-        latest = (_origin(container, stream, 0) + span.start) / stream.time_base
+        latest = (origin + span.start) / stream.time_base
         sought = math.floor(latest - PREROLL / stream.time_base)
         try:
             container.seek(sought, stream=stream)
@@ -129,14 +133,11 @@ def _by_packets(container: InputContainer, stream: Any, span: Window, seek: bool
     keys: list[tuple[int, int]] = []  # pts, packet
     whole = True
     for number, packet in enumerate(packets(container, stream)):
-        if packet.pts is None:
+        if packet.pts is None or (number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest)):
             return None
-        if number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest):
-            return None
-        if math.isfinite(span.end) and packet.dts is not None and rows:
-            whole = _seconds(packet.dts, stream.time_base) - _origin(container, stream, rows[0][0]) < span.end
-            if not whole:  # no later packet is shown before its decoding time
-                break
+        if packet.dts is not None and _seconds(packet.dts, stream.time_base) - origin >= span.end and rows:
+            whole = False  # no later packet is shown before its decoding time
+            break
         if packet.is_keyframe:
             keys.append((packet.pts, number))
         if not packet.is_discard:
@@ -148,30 +149,30 @@ def _by_packets(container: InputContainer, stream: Any, span: Window, seek: bool
     pts, numbers, firsts, durations = (list(column) for column in zip(*rows, strict=True))
     if len(set(pts)) < len(pts):
         return None
-    times = np.maximum(_seconds(np.array(pts), stream.time_base) - _origin(container, stream, pts[0]), 0.0)
-    last = _seconds(durations[-1], stream.time_base) or _spacing(times, stream)
-    plan = Schedule(times, float(times[-1] + last), pts, numbers, firsts, sought)
+    times = np.maximum(_seconds(np.array(pts), stream.time_base) - origin, 0.0)
+    end = float(times[-1]) + (_seconds(durations[-1], stream.time_base) or _spacing(times, stream))
     if whole:
-        warn_if_short(name, plan.end, promised_end(container, stream))
-    return plan
+        warn_if_truncated(source, container, stream, end)
+    return Schedule(times, end if whole else max(end, span.end), pts, numbers, firsts, sought)
 
 
-def _by_frames(container: InputContainer, stream: Any, span: Window, name: str) -> Schedule:
-    decoder = Decoder(stream, name)
+def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
     times: list[float] = []
-    step = float(1 / (stream.average_rate or stream.guessed_rate or 25))
-    origin: float | None = None
-    for frame in decoder.all(container):
-        if origin is None:
-            origin = _origin(container, stream, frame.pts or 0)
-        times.append(len(times) * step if frame.time is None else max(0.0, frame.time - origin))
-        if times[-1] >= span.end:
-            break
-    else:
-        decoder.check()
-        warn_if_short(name, times[-1] + step, promised_end(container, stream))
-    shown = np.maximum.accumulate(np.array(times))
-    return Schedule(shown, float(shown[-1] + _spacing(shown, stream)))
+    with open_media(source) as container:
+        decoder = Decoder(_threaded(video_stream(container, name_of(source))), name_of(source))
+        stream = decoder.stream
+        step = _spacing(np.empty(0), stream)
+        origin = _origin(container, stream)
+        for frame in decoder.all(container):
+            times.append(len(times) * step if frame.time is None else max(0.0, frame.time - origin))
+            if times[-1] >= span.end:
+                break
+        decoder.check(promised_end(source, container, stream))
+        shown = np.maximum.accumulate(np.array(times))
+        plan = Schedule(shown, float(shown[-1] + _spacing(shown, stream)))
+        if shown[-1] < span.end and not again:
+            warn_if_truncated(source, container, stream, plan.end)
+        return plan
 
 
 def _spacing(times: NDArray[np.float64], stream: Any) -> float:

@@ -21,7 +21,6 @@ from peav.media.errors import (
     NoAudioStreamError,
     NotMediaError,
     NoVideoStreamError,
-    TruncatedMediaWarning,
     UndecodableError,
     UnreadableFileError,
     UnsupportedInputError,
@@ -33,8 +32,6 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 HOLE = 0.1  # seconds: smaller jumps of timestamps are rounding, or the codec settling
 # Playlists name other files and addresses; "tty" draws any text as video.
 NOT_MEDIA = frozenset({"concat", "concatf", "dash", "ffmetadata", "hls", "imf", "sdp", "tty"})
-# Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
-BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
 
 
 def name_of(source: Source) -> str:
@@ -107,6 +104,18 @@ def _checked_path(name: str) -> str:
     return str(path)
 
 
+def raw_part(source: Source, offset: int, size: int) -> bytes:
+    """`size` bytes of the file itself from `offset` on, or from its end where negative; fewer where it is shorter."""
+    if isinstance(source, bytes):
+        return source[offset:][:size]
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            return raw_part(file, offset, size)
+    length = source.seek(0, os.SEEK_END)
+    source.seek(max(0, length + offset) if offset < 0 else offset)
+    return source.read(size)
+
+
 class _View:
     """A seekable file with a position of its own, so that several readers can share one file object."""
 
@@ -137,7 +146,9 @@ def audio_stream(container: InputContainer, name: str) -> Any:
         if not others:
             raise NoAudioStreamError(f"{name}: no audio stream; use it as video only, or give a file with sound")
         stream = others[0]
-    return _decodable(stream, name)
+    if _decodable(stream, name).codec_context.name == "flac":  # it decodes damage to noise unless told to check
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+    return stream
 
 
 def has_picture(container: InputContainer) -> bool:
@@ -167,13 +178,13 @@ class Decoder:
 
     def __init__(self, stream: Any, name: str) -> None:
         self.stream, self.name = stream, name
-        self.packets = self.bad = self.frames = 0
+        self.packets = self.bad = self.frames = self.concealed = 0
         self.first_bad: float | None = None
         self.settling = False
 
     def restart(self) -> None:
         """After a seek: packets that lean on ones before the place may fail, which is no damage."""
-        self.packets = self.bad = self.frames = 0
+        self.packets = self.bad = self.frames = self.concealed = 0
         self.settling = True
 
     def decode(self, packet: Any) -> list[Any]:
@@ -190,6 +201,7 @@ class Decoder:
                     self.first_bad = float(packet.pts * packet.time_base)
             return []
         self.frames += len(frames)
+        self.concealed += sum(frame.is_corrupt for frame in frames)
         self.settling = self.settling and not frames
         return frames
 
@@ -199,8 +211,8 @@ class Decoder:
             yield from self.decode(packet)
         yield from self.decode(None)
 
-    def check(self) -> None:
-        """Call at the end of the stream: raises where nothing could be decoded."""
+    def check(self, promised: float | None) -> None:
+        """Call at the end of the stream, with the seconds its header promises: raises where nothing was decoded."""
         if self.frames:
             return
         kind = self.stream.type
@@ -209,18 +221,25 @@ class Decoder:
                 f"{self.name}: none of its {self.packets} {kind} packets can be decoded: damaged or encrypted; "
                 "copy or convert it again"
             )
+        if promised:
+            raise UndecodableError(
+                f"{self.name}: it promises {promised:.2f} s of {kind} but holds none: cut off after its header; "
+                "copy it again"
+            )
         raise ZeroLengthError(f"{self.name}: its {kind} stream holds nothing; copy or record the file again")
 
     def warn(self) -> None:
-        """Warn where packets were left out."""
-        if self.bad and self.frames:
+        """Warn where packets were left out or patched up."""
+        damaged = max(self.bad, self.concealed)
+        if damaged and self.frames:
             where = "" if self.first_bad is None else f", the first at {self.first_bad:.2f} s"
-            warnings.warn(
-                f"{self.name}: {self.bad} of {self.packets} {self.stream.type} packets are damaged{where}; "
-                "they were left out; copy or convert it again",
-                DamagedMediaWarning,
-                stacklevel=2,
-            )
+            self.warn_of(f"{damaged} of {self.packets} {self.stream.type} packets are damaged{where}")
+
+    def warn_of(self, damage: str) -> None:
+        """Warn of damage in the file's name."""
+        warnings.warn(
+            f"{self.name}: {damage}; the rest is used; copy or convert it again", DamagedMediaWarning, stacklevel=2
+        )
 
 
 def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
@@ -240,27 +259,3 @@ def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
 def start_of(container: InputContainer) -> float:
     """Where the file's timeline begins, in the seconds of its timestamps."""
     return (container.start_time or 0) / av.time_base
-
-
-def promised_end(container: InputContainer, stream: Any) -> float | None:
-    """Where the header says that `stream` ends, in seconds on the file's timeline; None where it does not know."""
-    if container.format.name in BARE:
-        return None
-    if stream.duration:
-        return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start_of(container)
-    tag = stream.metadata.get("DURATION")  # Matroska: "00:01:02.345000000"
-    if tag:
-        hours, minutes, seconds = tag.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_of(container)
-    return container.duration / av.time_base if container.duration else None
-
-
-def warn_if_short(name: str, held: float, promised: float | None) -> None:
-    """Warn where a stream ends clearly before the length its header promises (both in seconds)."""
-    if promised is not None and promised - held > 0.25 + 0.001 * promised:
-        warnings.warn(
-            f"{name}: truncated: it holds {held:.2f} s of the {promised:.2f} s its header promises; "
-            "what it holds is used; copy it again to get the rest",
-            TruncatedMediaWarning,
-            stacklevel=2,
-        )

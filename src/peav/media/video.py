@@ -113,9 +113,11 @@ def _iter_frames(
     held: dict[int, NDArray[np.uint8]] = {}
     for window, pick in jobs:
         held = {index: pixels for index, pixels in held.items() if index >= pick[0]}
-        while pick[-1] not in held:
+        wanted = set(pick) - held.keys()
+        while wanted:
             index, frame = next(decoded)
             held[index] = _pixels(frame, size)
+            wanted.discard(index)
         stop = min(window.end, plan.end)
         yield Window(window.start, stop), Frames(_stack([held[index] for index in pick], source), plan.times[pick])
     decoded.close()

@@ -1,0 +1,105 @@
+"""Tell a file that was cut off from one that is whole; FFmpeg itself ends early without a word."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from typing import Any
+
+import av
+from av.container import InputContainer
+
+from peav.media.errors import TruncatedMediaWarning
+from peav.media.source import Source, name_of, open_media, packets, raw_part, start_of
+
+# Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
+BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
+
+
+def promised_end(source: Source, container: InputContainer, stream: Any) -> float | None:
+    """Where the file's header says that `stream` ends, in seconds on the file's timeline; None where it does not."""
+    format = container.format.name
+    if format == "wav":
+        return _riff_seconds(source)
+    if format in BARE and not (format == "mp3" and _has_frame_count(source)):
+        return None
+    if stream.duration:
+        return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start_of(container)
+    tag = stream.metadata.get("DURATION")  # Matroska: "00:01:02.345000000"
+    if tag:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_of(container)
+    return float(container.duration / av.time_base) if container.duration else None
+
+
+def warn_if_truncated(source: Source, container: InputContainer, stream: Any, held: float) -> None:
+    """Warn where `stream`, which turned out to end at `held` seconds, was cut off."""
+    name = name_of(source)
+    promised = promised_end(source, container, stream)
+    if promised is not None and _short(held, promised) and not _others_reach(source, stream, promised):
+        text = f"it holds {held:.2f} s of the {promised:.2f} s of {stream.type} that its header promises"
+    elif container.format.name == "ogg" and not _ogg_ended(source):
+        text = f"it holds {held:.2f} s of {stream.type} and then stops without an end mark; how much it had is unknown"
+    else:
+        return
+    warnings.warn(
+        f"{name}: truncated: {text}; what it holds is used; copy it again for the rest",
+        TruncatedMediaWarning,
+        stacklevel=2,
+    )
+
+
+def measured_end(source: Source) -> float:
+    """Where the last packet of any stream really ends, in seconds on the file's timeline; reads the whole file."""
+    end = 0.0
+    with open_media(source) as container:
+        streams = [stream for stream in container.streams if stream.type in ("audio", "video")]
+        for packet in packets(container, *streams):
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        return end - start_of(container)
+
+
+def _short(held: float, promised: float) -> bool:
+    return promised - held > 0.25 + 0.001 * promised
+
+
+def _others_reach(source: Source, stream: Any, promised: float) -> bool:
+    """Whether the promise was the whole file's and another stream keeps it: then this one is simply shorter."""
+    own = stream.duration or stream.metadata.get("DURATION")
+    return not own and len(stream.container.streams) > 1 and not _short(measured_end(source), promised)
+
+
+def _riff_seconds(source: Source) -> float | None:
+    """Length of a RIFF WAVE file by its header; None where it was written to a pipe, or is RF64."""
+    head = raw_part(source, 0, 1 << 16)
+    at, bytes_per_second = 12, 0
+    while head[:4] == b"RIFF" and at + 8 <= len(head):
+        chunk, size = struct.unpack_from("<4sI", head, at)
+        if chunk == b"fmt " and at + 20 <= len(head):
+            bytes_per_second = struct.unpack_from("<I", head, at + 16)[0]
+        if chunk == b"data":
+            known = bytes_per_second and 0 < size < 0x7FFFFFFF
+            return size / bytes_per_second if known else None
+        at += 8 + size + size % 2
+    return None
+
+
+def _has_frame_count(source: Source) -> bool:
+    """Whether an MP3 begins with a Xing, Info or VBRI header, which counts its frames."""
+    head = raw_part(source, 0, 10)
+    skip = 0
+    if head[:3] == b"ID3":  # its size is written in seven bits a byte
+        skip = 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    first = raw_part(source, skip, 4096)
+    return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def _ogg_ended(source: Source) -> bool:
+    """Whether the last Ogg page carries the end-of-stream flag and is whole."""
+    tail = raw_part(source, -(1 << 17), 1 << 17)  # a page is at most 65307 bytes
+    at = tail.rfind(b"OggS")
+    if at < 0 or at + 27 > len(tail) or not tail[at + 5] & 4:
+        return False
+    table = tail[at + 27 : at + 27 + tail[at + 26]]
+    return len(tail) >= at + 27 + len(table) + sum(table)
