@@ -1,0 +1,37 @@
+"""`peav world`: write clips of the procedural audio-video world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from peav.cli.console import Json, err, out, print_json, shown
+
+
+def world(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for manifest.jsonl and media/.")],
+    clips: Annotated[int, typer.Option(min=1, help="How many clips.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same clips.")] = 0,
+    split: Annotated[str, typer.Option(help="train, validation or test; all shares them 80:10:10.")] = "all",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Write clips of the procedural audio-video world; clips that are there already are kept."""
+    from peav.data.world import generate
+    from peav.data.world.splits import SPLITS
+
+    with Progress(
+        TextColumn("making clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
+    ) as bar:
+        task = bar.add_task("clips", total=clips)
+        splits = SPLITS if split == "all" else (split,)
+        manifest = generate(
+            folder, clips, seed, splits=splits, jobs=jobs, progress=lambda made, _: bar.advance(task, made)
+        )
+    if as_json:
+        print_json({"manifest": str(manifest), "clips": clips})
+    else:
+        out.print(f"{clips} clips: {shown(manifest)}")

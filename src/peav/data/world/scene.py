@@ -1,0 +1,221 @@
+"""Composes a clip: what is there, when it sounds, where it stands. A pure function of (seed, split, index)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from peav.data.world.backdrops import BACKDROPS, Backdrop
+from peav.data.world.canvas import COLOURS
+from peav.data.world.figure import HAIR, SKINS, Figure
+from peav.data.world.kind import EVENT_GAP, FRAME, Kind, Span, snap
+from peav.data.world.kinds import KINDS
+from peav.data.world.speech import Utterance, say
+from peav.data.world.splits import SPLITS, draw_kinds, draw_transcript, draw_voice
+from peav.data.world.voices import Voice
+
+SIDES = ("left", "centre", "right")
+CAMERAS = ("still", "left", "right", "in", "out", "shake")
+SHORTEST, LONGEST = 3.2, 4.8  # seconds
+_FRAME_SIZE = 160
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of clips: with a speaker, speakers without other sounding objects, without video, without sound."""
+
+    speech: float = 0.35
+    speech_alone: float = 0.5
+    audio_only: float = 0.05
+    silent_video: float = 0.05
+    off_screen: float = 0.35
+    silent_object: float = 0.3
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: where it is drawn (pixels), when it sounds (seconds), how loud (dBFS) and how tuned."""
+
+    kind: Kind
+    colour: str
+    side: str
+    x: float
+    y: float
+    half: float
+    pulses: tuple[Span, ...]
+    level: float
+    pitch: float
+    rate: float
+    seed: int
+    visible: bool = True
+
+    @property
+    def sounds(self) -> bool:
+        """Whether it is ever heard."""
+        return bool(self.pulses)
+
+    @property
+    def events(self) -> list[Span]:
+        """Its sounding spans, close ones joined."""
+        joined: list[Span] = []
+        for start, end in self.pulses:
+            if joined and start - joined[-1][1] < EVENT_GAP:
+                joined[-1] = (joined[-1][0], end)
+            else:
+                joined.append((start, end))
+        return joined
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A talking figure: who, where, what is said and when."""
+
+    voice: Voice
+    figure: Figure
+    side: str
+    x: float
+    y: float
+    half: float
+    start: float
+    level: float
+    transcript: str
+    utterance: Utterance
+
+    @property
+    def end(self) -> float:
+        """Seconds into the clip."""
+        return self.start + self.utterance.duration
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that render and captions need."""
+
+    id: str
+    split: str
+    seed: int
+    duration: float
+    backdrop: Backdrop
+    ambience: float | None  # dBFS
+    camera: str
+    things: tuple[Thing, ...]
+    speaker: Speaker | None
+    has_audio: bool
+    has_video: bool
+
+    @property
+    def frames(self) -> int:
+        """Number of video frames."""
+        return round(self.duration / FRAME)
+
+
+def compose(seed: int, split: str, index: int, mix: Mix | None = None) -> Scene:
+    """The scene of one clip. Raises MissingSpeechError where it needs a speaker and espeak-ng is not installed."""
+    mix = mix or Mix()
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    streams = rng.random()
+    has_audio = streams >= mix.silent_video
+    has_video = streams < 1 - mix.audio_only
+    duration = snap(rng.uniform(SHORTEST, LONGEST))
+    spoken: tuple[Voice, str, Utterance] | None = None
+    if rng.random() < mix.speech:
+        spoken = _speech(rng, split)
+        duration = max(duration, snap(min(LONGEST, spoken[2].duration + 0.4)))
+    sounding = _count(rng, spoken is not None, mix)
+    silent = int(has_video and has_audio and sounding + bool(spoken) < 3 and rng.random() < mix.silent_object)
+    hidden = int(rng.random() < mix.off_screen * (0.4 if spoken else 1.0))
+    names = draw_kinds(rng, sounding + silent + hidden, split)
+    places = _places(rng, bool(spoken) + sounding + silent)
+    speaker = _speaker(rng, spoken, places.pop(), duration) if spoken else None
+    level = -30.0 if speaker else -22.0
+    things = []
+    for position, name in enumerate(names):
+        visible = has_video and position < sounding + silent
+        place = places[position] if position < len(places) else ("centre", 80.0, 80.0, 30.0)
+        quiet = sounding <= position < sounding + silent
+        things.append(_thing(rng, KINDS[name], place, duration, level, visible, quiet))
+    backdrop = BACKDROPS[int(rng.integers(len(BACKDROPS)))]
+    return Scene(
+        id=f"{split}-{index:06d}",
+        split=split,
+        seed=int(rng.integers(2**31)),
+        duration=duration,
+        backdrop=backdrop,
+        ambience=rng.uniform(-44, -36) if backdrop.ambience and rng.random() < 0.8 else None,
+        camera="still" if rng.random() < 0.35 else str(rng.choice(CAMERAS[1:])),
+        things=tuple(things),
+        speaker=speaker,
+        has_audio=has_audio,
+        has_video=has_video,
+    )
+
+
+def _speech(rng: np.random.Generator, split: str) -> tuple[Voice, str, Utterance]:
+    while True:
+        voice, transcript = draw_voice(rng, split), draw_transcript(rng, split)
+        utterance = say(transcript, voice)
+        if utterance.duration < LONGEST - 0.3:
+            return voice, transcript, utterance
+
+
+def _count(rng: np.random.Generator, speaking: bool, mix: Mix) -> int:
+    if speaking:
+        return 0 if rng.random() < mix.speech_alone else 1
+    return 1 + int(rng.choice(3, p=(0.15, 0.5, 0.35)))
+
+
+def _places(rng: np.random.Generator, count: int) -> list[tuple[str, float, float, float]]:
+    """Side, x, y and half size of each visible object: the fewer there are, the larger they are."""
+    half = {1: (40, 50), 2: (33, 40), 3: (25, 29)}[max(count, 1)]
+    sides = rng.permutation(3)[:count]
+    places = []
+    for side in sides:
+        size = rng.uniform(*half)
+        x = (32, 80, 128)[side] + rng.uniform(-4, 4)
+        places.append((SIDES[side], float(x), float(148 - size - rng.uniform(0, 12)), float(size)))
+    return places
+
+
+def _thing(
+    rng: np.random.Generator,
+    kind: Kind,
+    place: tuple[str, float, float, float],
+    duration: float,
+    level: float,
+    visible: bool,
+    quiet: bool,
+) -> Thing:
+    side, x, y, half = place
+    pulses = kind.pattern(duration, rng)
+    return Thing(
+        kind=kind,
+        colour=str(rng.choice(list(COLOURS))),
+        side=side,
+        x=x,
+        y=y - (30 if kind.flies else 0),
+        half=half,
+        pulses=() if quiet else pulses,
+        level=level + rng.uniform(-8, 8) * (0.5 if level < -25 else 1.0),
+        pitch=rng.uniform(0.88, 1.14),
+        rate=rng.uniform(0.85, 1.18),
+        seed=int(rng.integers(2**31)),
+        visible=visible,
+    )
+
+
+def _speaker(
+    rng: np.random.Generator,
+    spoken: tuple[Voice, str, Utterance],
+    place: tuple[str, float, float, float],
+    duration: float,
+) -> Speaker:
+    voice, transcript, utterance = spoken
+    side, x, y, half = place
+    clothes = str(rng.choice(list(COLOURS)))
+    figure = Figure(voice.figure, str(rng.choice(list(HAIR))), clothes, int(rng.integers(len(SKINS))))
+    latest = duration - utterance.duration - 0.05
+    start = max(0.0, np.floor(rng.uniform(0.0, max(latest, 0.01)) / FRAME) * FRAME)
+    return Speaker(
+        voice, figure, side, x, y, half, round(float(start), 2), -18 + rng.uniform(-3, 3), transcript, utterance
+    )
