@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from peav.cli.main import app
+from peav.encoder import Encoder
+from peav.eval import benchmarks
+from peav.eval.embedder import FileEmbedder
+from peav.eval.protocols import WORLD_DIRECTIONS, ProtocolError
+
+
+def test_world_measures_every_direction_on_the_split(encoder: Encoder, manifest: Path) -> None:
+    table = benchmarks.world(FileEmbedder(encoder), manifest)
+    assert [row["direction"] for row in table.rows] == list(WORLD_DIRECTIONS)
+    targets = {row["direction"]: row["targets"] for row in table.rows}
+    assert targets == {
+        "t2av": 3,
+        "t2a": 4,
+        "t2v": 4,
+        "a2v": 3,
+        "v2a": 3,
+        "speech2transcript": 4,
+        "transcript2speech": 4,
+    }
+    assert all(0 <= row["recall@1"] <= row["recall@5"] <= 1 for row in table.rows)
+    assert "| t2av | 3 | 3 |" in table.to_markdown()
+
+
+def test_figures_are_the_same_twice(encoder: Encoder, manifest: Path) -> None:
+    embedder = FileEmbedder(encoder)
+    assert benchmarks.world(embedder, manifest).to_dict() == benchmarks.world(embedder, manifest).to_dict()
+
+
+def test_an_empty_split_is_an_error(encoder: Encoder, manifest: Path) -> None:
+    with pytest.raises(ProtocolError, match=r"no direction has two rows in the split 'dev' \(0 rows\)"):
+        benchmarks.world(FileEmbedder(encoder), manifest, "dev")
+
+
+def test_sounds_are_classified_on_the_fold_that_the_probe_did_not_see(encoder: Encoder, recordings: Path) -> None:
+    train, test = benchmarks.divide(recordings, 2)
+    assert [row.id.split("/")[1] for row in test] == [str(i) for i in range(6, 12)]
+    assert not {row.id for row in train} & {row.id for row in test}
+    table = benchmarks.sounds(FileEmbedder(encoder), recordings, 2)
+    assert [(row["method"], row["clips"], row["classes"]) for row in table.rows] == [
+        ("zero-shot", 6, 3),
+        ("linear probe", 6, 3),
+    ]
+
+
+def test_a_fold_that_does_not_exist_names_those_that_do(recordings: Path) -> None:
+    with pytest.raises(ProtocolError, match=r"fold 9 leaves no clips .* folds \[1, 2\]"):
+        benchmarks.divide(recordings, 9)
+
+
+def test_the_real_folds_and_sentences_are_read(shared: Path) -> None:
+    train, test = benchmarks.divide(shared / "data" / "esc10", 1)
+    assert len(train) + len(test) == 238
+    assert {row.extra["label"] for row in train} == {row.extra["label"] for row in test}
+    rows = [row for row in benchmarks.read_recordings(shared / "data" / "grid_av", "test") if row.transcript]
+    assert len(rows) >= 100
+    assert all(row.video_path and row.audio_path for row in rows)
+
+
+def test_the_command_prints_one_json_document(
+    encoder: Encoder, manifest: Path, recordings: Path, tmp_path: Path
+) -> None:
+    encoder.save_pretrained(tmp_path / "model")
+    command = ["eval", str(tmp_path / "model"), "--world", str(manifest), "--esc10", str(recordings), "--fold", "2"]
+    result = CliRunner().invoke(app, [*command, "--candidates", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    world, sounds = json.loads(result.stdout)["results"]
+    assert {row["targets"] for row in world["rows"]} == {2}
+    assert [row["method"] for row in sounds["rows"]] == ["zero-shot", "linear probe"]
+
+
+def test_the_command_says_what_to_give_it() -> None:
+    result = CliRunner().invoke(app, ["eval", "tiny"])
+    assert result.exit_code == 2
+    assert "--world MANIFEST" in result.stderr

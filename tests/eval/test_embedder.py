@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peav.data.manifest import Row, read_manifest
+from peav.encoder import Encoder
+from peav.eval.embedder import FileEmbedder
+from peav.media import MissingFileError, load_audio
+
+ALL = ("audio", "video", "audio_video")
+
+
+def test_streams_are_what_the_files_hold(encoder: Encoder, manifest: Path) -> None:
+    rows = read_manifest(manifest)
+    streams = FileEmbedder(encoder).streams
+    assert streams(rows[0]) == set(ALL)
+    assert streams(rows[6]) == {"video"}
+    assert streams(rows[7]) == {"audio"}
+    assert streams(replace(rows[0], video_path=None)) == {"audio"}
+    assert streams(replace(rows[0], video_path=rows[1].video_path)) == set(ALL)
+
+
+def test_rows_are_embedded_as_the_encoder_embeds_their_files(encoder: Encoder, manifest: Path) -> None:
+    rows = read_manifest(manifest)[4:]
+    media = FileEmbedder(encoder, batch_size=3).media(rows, ALL)
+    paths = [row.audio_path for row in rows]
+    expected = {"audio": encoder.encode_audio([paths[i] for i in (0, 1, 3)])}
+    expected["video"] = encoder.encode_video([paths[i] for i in (0, 1, 2)])
+    expected["audio_video"] = encoder.encode_audio_video(paths[:2])
+    for space, keep in (("audio", [0, 1, 3]), ("video", [0, 1, 2]), ("audio_video", [0, 1])):
+        np.testing.assert_allclose(media[space][keep], expected[space], rtol=1e-4, atol=1e-5)
+        missing = [i for i in range(4) if i not in keep]
+        assert np.isnan(media[space][missing]).all()
+
+
+def test_a_span_is_embedded_as_if_it_were_the_whole_file(encoder: Encoder, manifest: Path) -> None:
+    whole = read_manifest(manifest)[0]
+    span = replace(whole, start=0.4, end=0.8)
+    media = FileEmbedder(encoder).media([span, whole], ["audio"])["audio"]
+    waveform = load_audio(whole.audio_path, start=0.4, end=0.8)
+    np.testing.assert_allclose(media[0], encoder.encode_audio(waveform, sampling_rate=48000), rtol=1e-4, atol=1e-5)
+    assert np.abs(media[0] - media[1]).max() > 1e-3
+
+
+def test_sound_and_pictures_may_come_from_two_files(encoder: Encoder, manifest: Path) -> None:
+    one, two = read_manifest(manifest)[:2]
+    row = Row("mixed", audio_path=one.audio_path, video_path=two.video_path)
+    media = FileEmbedder(encoder).media([row], ["audio", "video"])
+    np.testing.assert_allclose(media["audio"][0], encoder.encode_audio(one.audio_path), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(media["video"][0], encoder.encode_video(two.video_path), rtol=1e-4, atol=1e-5)
+
+
+def test_normalised_media_and_texts_have_unit_length(encoder: Encoder, manifest: Path) -> None:
+    embedder = FileEmbedder(encoder, normalize=True)
+    media = embedder.media(read_manifest(manifest)[:2], ["audio"])["audio"]
+    np.testing.assert_allclose(np.linalg.norm(media, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(embedder.texts(["a dog"], "audio"), axis=1), 1, rtol=1e-5)
+
+
+def test_progress_counts_every_row(encoder: Encoder, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peav.eval.embedder.DECODED_AT_ONCE", 2)
+    seen: list[tuple[int, int]] = []
+    rows = read_manifest(manifest)[:3]
+    FileEmbedder(encoder, progress=lambda done, total: seen.append((done, total))).media(rows, ["audio"])
+    assert seen == [(2, 3), (3, 3)]
+
+
+def test_a_file_that_is_gone_is_an_error_that_names_it(encoder: Encoder, tmp_path: Path) -> None:
+    row = Row("gone", audio_path=tmp_path / "gone.wav")
+    with pytest.raises(MissingFileError, match=r"gone\.wav"):
+        FileEmbedder(encoder).media([row], ["audio"])
