@@ -9,7 +9,7 @@ from peav.data.world.scene import Scene, Speaker, Thing
 PARAPHRASES = 3
 
 AUDIO_FRAMES = (
-    "{body}", "{body}", "the sound of {body}", "{body} can be heard", "you can hear {body}", "there is {body}",
+    "{body}", "{body}", "the sound of {body}", "{body} can be heard", "you can hear {body}", "one can hear {body}",
     "a recording of {body}", "sounds of {body}", "{body} in the recording", "this is {body}", "we hear {body}",
 )
 AUDIO_FRAMES_NOVEL = ("in this recording you hear {body}", "this recording is the sound of {body}")
@@ -86,7 +86,7 @@ class Narrator:
         parts = [self._seen(thing) for thing in self._scene.things if thing.visible]
         if self._scene.speaker is not None:
             speaker = self._scene.speaker
-            parts.append(f"{self._person(speaker)} {self._one(TALKING)} {self._one(SIDE_WORDS[speaker.side])}")
+            parts.append(f"{self._person(speaker)} {self._one(TALKING)} {self._one(SIDE_WORDS[speaker.place.side])}")
         return self._staged(VIDEO_FRAMES, VIDEO_FRAMES_NOVEL, parts, camera=0.6)
 
     def audio_video(self) -> str:
@@ -116,13 +116,17 @@ class Narrator:
 
     def _seen(self, thing: Thing) -> str:
         move = self._one(thing.kind.moves) if thing.sounds else self._one(STILL)
-        return f"{_article(self._noun(thing))} {move} {self._one(SIDE_WORDS[thing.side])}"
+        return f"{_article(self._noun(thing))} {move} {self._side(thing)}"
 
     def _acting(self, thing: Thing) -> str:
-        side = self._one(SIDE_WORDS[thing.side])
+        side = self._side(thing)
         if not thing.sounds:
             return f"{_article(self._one(MUTE) + ' ' + self._noun(thing))} {side}"
         return f"{_article(self._noun(thing))} {self._one(thing.kind.acts)} {side}"
+
+    def _side(self, thing: Thing) -> str:
+        assert thing.place is not None, "only what is in sight has a side"
+        return self._one(SIDE_WORDS[thing.place.side])
 
     def _noun(self, thing: Thing) -> str:
         noun = self._one(thing.kind.nouns)
@@ -139,7 +143,7 @@ class Narrator:
         return f"a {figure.who} with {figure.hair} hair and {_article(figure.clothes)} {self._one(('shirt', 'jacket'))}"
 
     def _saying(self, speaker: Speaker) -> str:
-        side = self._one(SIDE_WORDS[speaker.side])
+        side = self._one(SIDE_WORDS[speaker.place.side])
         if self._rng.random() < 0.3:
             return f'{self._person(speaker)} {side} saying "{speaker.transcript}"'
         spoken = "whispering" if speaker.figure.who == "hooded person" else self._one(SPEAKING)

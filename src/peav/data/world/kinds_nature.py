@@ -20,11 +20,11 @@ def umbrella(c: Canvas, p: Pose) -> None:
     for x in (-0.45, 0.0, 0.45):
         c.line([(0, -0.75), (x, 0.1)], shade(p.colour, 0.6), 0.05)
     if p.on:
-        for drop in range(22):
-            x = -1.1 + 2.2 * p.fixed(drop)
-            y = -1.2 + 2.3 * ((p.fixed(drop + 30) + p.time * 1.7) % 1)
-            if abs(x) > 0.85 or y < -0.5:
-                c.line([(x, y), (x - 0.06, y + 0.24)], DROP, 0.09)
+        for drop in range(34):
+            x = -1.25 + 2.5 * p.fixed(drop)
+            y = -1.4 + 2.5 * ((p.fixed(drop + 40) + p.time * 1.7) % 1)
+            if abs(x) > 0.85 or y < -0.3:
+                c.line([(x, y), (x - 0.06, y + 0.26)], DROP, 0.09)
 
 
 def rain(n: int, t: Tune) -> Signal:

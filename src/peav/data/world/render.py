@@ -12,11 +12,12 @@ from peav.data.world.backdrops import SIZE, painted
 from peav.data.world.canvas import COLOURS, Canvas
 from peav.data.world.figure import draw_figure
 from peav.data.world.kind import FRAME, Pose, Tune
-from peav.data.world.scene import Scene, Speaker, Thing
+from peav.data.world.scene import Place, Scene, Speaker, Thing
 from peav.data.world.sounds import RATE, Signal, at_level, white
 
 FRAME_SIZE = 160
 _HALF = FRAME_SIZE / 2
+_FLYING = 24.0  # pixels
 _FLOOR = -66.0  # dBFS of the broadband noise floor
 
 
@@ -83,18 +84,19 @@ def _shot(scene: Scene, wide: Image.Image, number: int, mouth: float) -> Image.I
         shot = shot.resize((FRAME_SIZE, FRAME_SIZE), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(shot)
 
-    def canvas(x: float, y: float, half: float) -> Canvas:
-        return Canvas(draw, _HALF + (x - _HALF - dx) * zoom, _HALF + (y - _HALF - dy) * zoom, half * zoom)
+    def canvas(place: Place, lift: float = 0.0) -> Canvas:
+        x, y = place.x - _HALF - dx, place.y - lift - _HALF - dy
+        return Canvas(draw, _HALF + x * zoom, _HALF + y * zoom, place.half * zoom)
 
     time = number * FRAME
     for thing in scene.things:
-        if thing.visible:
+        if thing.place is not None:
             pose = Pose(time, thing.pulses, COLOURS[thing.colour], thing.rate, thing.pitch, thing.seed)
-            thing.kind.look(canvas(thing.x, thing.y, thing.half), pose)
+            thing.kind.look(canvas(thing.place, _FLYING if thing.kind.flies else 0.0), pose)
     if scene.speaker is not None:
         speaker = scene.speaker
         blink = (number + scene.seed) % 23 == 0
-        draw_figure(canvas(speaker.x, speaker.y, speaker.half), speaker.figure, mouth, blink)
+        draw_figure(canvas(speaker.place), speaker.figure, mouth, blink)
     return shot
 
 
@@ -102,11 +104,11 @@ def camera_at(scene: Scene, number: int) -> tuple[float, float, float]:
     """Shift in pixels and zoom of the camera at a frame."""
     progress = number / max(1, scene.frames - 1)
     if scene.camera in ("left", "right"):
-        return (1 if scene.camera == "right" else -1) * (36 * progress - 18), 0.0, 1.0
+        return (1 if scene.camera == "right" else -1) * (24 * progress - 12), 0.0, 1.0
     if scene.camera in ("in", "out"):
         along = progress if scene.camera == "in" else 1 - progress
         return 0.0, 8 * along, 1 + 0.22 * along
     if scene.camera == "shake":
-        shake = np.random.default_rng([scene.seed, 3, number]).uniform(-5, 5, 2)
+        shake = np.random.default_rng([scene.seed, 3, number]).uniform(-4, 4, 2)
         return float(shake[0]), float(shake[1]), 1.0
     return 0.0, 0.0, 1.0

@@ -18,7 +18,6 @@ from peav.data.world.voices import Voice
 SIDES = ("left", "centre", "right")
 CAMERAS = ("still", "left", "right", "in", "out", "shake")
 SHORTEST, LONGEST = 3.2, 4.8  # seconds
-_FRAME_SIZE = 160
 
 
 @dataclass(frozen=True)
@@ -34,21 +33,32 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One object: where it is drawn (pixels), when it sounds (seconds), how loud (dBFS) and how tuned."""
+class Place:
+    """Where something is drawn: its side in words, centre and half size in pixels of the 160 x 160 frame."""
 
-    kind: Kind
-    colour: str
     side: str
     x: float
     y: float
     half: float
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: where it is drawn (nowhere if out of sight), when it sounds (seconds), how loud (dBFS), how tuned."""
+
+    kind: Kind
+    colour: str
+    place: Place | None
     pulses: tuple[Span, ...]
     level: float
     pitch: float
     rate: float
     seed: int
-    visible: bool = True
+
+    @property
+    def visible(self) -> bool:
+        """Whether it is on screen."""
+        return self.place is not None
 
     @property
     def sounds(self) -> bool:
@@ -73,10 +83,7 @@ class Speaker:
 
     voice: Voice
     figure: Figure
-    side: str
-    x: float
-    y: float
-    half: float
+    place: Place
     start: float
     level: float
     transcript: str
@@ -131,10 +138,9 @@ def compose(seed: int, split: str, index: int, mix: Mix | None = None) -> Scene:
     level = -30.0 if speaker else -22.0
     things = []
     for position, name in enumerate(names):
-        visible = has_video and position < sounding + silent
-        place = places[position] if position < len(places) else ("centre", 80.0, 80.0, 30.0)
-        quiet = sounding <= position < sounding + silent
-        things.append(_thing(rng, KINDS[name], place, duration, level, visible, quiet))
+        place = places[position] if has_video and position < len(places) else None
+        is_silent = sounding <= position < sounding + silent
+        things.append(_thing(rng, KINDS[name], place, duration, level, is_silent))
     backdrop = BACKDROPS[int(rng.integers(len(BACKDROPS)))]
     return Scene(
         id=f"{split}-{index:06d}",
@@ -165,57 +171,40 @@ def _count(rng: np.random.Generator, speaking: bool, mix: Mix) -> int:
     return 1 + int(rng.choice(3, p=(0.15, 0.5, 0.35)))
 
 
-def _places(rng: np.random.Generator, count: int) -> list[tuple[str, float, float, float]]:
-    """Side, x, y and half size of each visible object: the fewer there are, the larger they are."""
-    half = {1: (40, 50), 2: (33, 40), 3: (25, 29)}[max(count, 1)]
-    sides = rng.permutation(3)[:count]
+def _places(rng: np.random.Generator, count: int) -> list[Place]:
+    """Where the visible objects go: the fewer there are, the larger; neighbours are staggered to stay in sight."""
+    smallest, largest = {1: (42, 50), 2: (34, 41), 3: (28, 33)}[max(count, 1)]
     places = []
-    for side in sides:
-        size = rng.uniform(*half)
-        x = (32, 80, 128)[side] + rng.uniform(-4, 4)
-        places.append((SIDES[side], float(x), float(148 - size - rng.uniform(0, 12)), float(size)))
+    for side in rng.permutation(3)[:count]:
+        half = rng.uniform(smallest, largest)
+        x = (36, 80, 124)[side] + rng.uniform(-3, 3)
+        lift = rng.uniform(0, 10) if side != 1 or count == 1 else rng.uniform(24, 44)
+        places.append(Place(SIDES[side], float(x), float(150 - half - lift), float(half)))
     return places
 
 
 def _thing(
-    rng: np.random.Generator,
-    kind: Kind,
-    place: tuple[str, float, float, float],
-    duration: float,
-    level: float,
-    visible: bool,
-    quiet: bool,
+    rng: np.random.Generator, kind: Kind, place: Place | None, duration: float, level: float, is_silent: bool
 ) -> Thing:
-    side, x, y, half = place
     pulses = kind.pattern(duration, rng)
     return Thing(
         kind=kind,
         colour=str(rng.choice(list(COLOURS))),
-        side=side,
-        x=x,
-        y=y - (30 if kind.flies else 0),
-        half=half,
-        pulses=() if quiet else pulses,
+        place=place,
+        pulses=() if is_silent else pulses,
         level=level + rng.uniform(-8, 8) * (0.5 if level < -25 else 1.0),
         pitch=rng.uniform(0.88, 1.14),
         rate=rng.uniform(0.85, 1.18),
         seed=int(rng.integers(2**31)),
-        visible=visible,
     )
 
 
 def _speaker(
-    rng: np.random.Generator,
-    spoken: tuple[Voice, str, Utterance],
-    place: tuple[str, float, float, float],
-    duration: float,
+    rng: np.random.Generator, spoken: tuple[Voice, str, Utterance], place: Place, duration: float
 ) -> Speaker:
     voice, transcript, utterance = spoken
-    side, x, y, half = place
     clothes = str(rng.choice(list(COLOURS)))
     figure = Figure(voice.figure, str(rng.choice(list(HAIR))), clothes, int(rng.integers(len(SKINS))))
-    latest = duration - utterance.duration - 0.05
-    start = max(0.0, np.floor(rng.uniform(0.0, max(latest, 0.01)) / FRAME) * FRAME)
-    return Speaker(
-        voice, figure, side, x, y, half, round(float(start), 2), -18 + rng.uniform(-3, 3), transcript, utterance
-    )
+    latest = max(0.0, duration - utterance.duration - 0.05)
+    start = round(float(np.floor(rng.uniform(0.0, latest) / FRAME) * FRAME), 2)
+    return Speaker(voice, figure, place, start, -18 + rng.uniform(-3, 3), transcript, utterance)

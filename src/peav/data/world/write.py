@@ -28,6 +28,8 @@ from peav.data.world.splits import SPLITS
 LICENSE = "CC0-1.0"
 _FRAME_RATE = Fraction(25, 2)
 _BATCH = 8
+_WORTH_A_PROCESS = 64  # clips: starting a process costs as much as making so many
+_VERSION = 1  # raised when the same seed no longer makes the same clips
 Row = dict[str, Any]
 Progress = Callable[[int, int], None]
 
@@ -110,7 +112,7 @@ def generate(
     made: dict[str, Row] = _rows(out / "manifest.jsonl")
     batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
     make = partial(_make_batch, out, seed, mix)
-    for rows in _mapped(make, batches, jobs):
+    for rows in _mapped(make, batches, min(jobs, 1 + len(todo) // _WORTH_A_PROCESS)):
         made.update((row["id"], row) for row in rows)
         if progress is not None:
             progress(len(rows), len(todo))
@@ -192,7 +194,7 @@ def _shares(clips: int, splits: Sequence[str]) -> dict[str, int]:
 
 def _claim(out: Path, seed: int, mix: Mix) -> None:
     """Note in `out` which world it holds, so that a resumed run cannot mix two."""
-    note, wanted = out / "world.json", {"seed": seed, "mix": asdict(mix)}
+    note, wanted = out / "world.json", {"version": _VERSION, "seed": seed, "mix": asdict(mix)}
     if note.exists():
         if (held := json.loads(note.read_text())) != wanted:
             raise WorldError(f"{out} holds the world {held}, not {wanted}; choose an empty folder or the same settings")
