@@ -8,9 +8,20 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-from peav.media.errors import NotMediaError, ZeroLengthError
-from peav.media.source import Decoder, Source, has_picture, name_of, open_media, video_stream
-from peav.media.truncation import BARE, measured_end
+from peav.media.errors import NotMediaError
+from peav.media.source import (
+    BARE,
+    Decoder,
+    Source,
+    has_picture,
+    name_of,
+    nothing_in,
+    open_media,
+    packets,
+    start_of,
+    video_stream,
+)
+from peav.media.truncation import measured_end
 from peav.media.video import display_matrix
 
 
@@ -96,8 +107,21 @@ def _first_matrix(container: InputContainer, decoder: Decoder) -> tuple[int, int
 
 def _duration(source: Source, container: InputContainer, name: str) -> float:
     if container.duration and container.format.name not in BARE:
-        return float(container.duration / av.time_base)
+        return _corrected(container, float(container.duration / av.time_base))
     end = measured_end(source)
     if end <= 0:
-        raise ZeroLengthError(f"{name}: its streams hold nothing; copy or record the file again")
+        raise nothing_in(container, name)
     return end
+
+
+def _corrected(container: InputContainer, seconds: float) -> float:
+    """The header's length, or what the last packets show where it says too little."""
+    try:
+        container.seek(container.duration + (container.start_time or 0))
+    except av.FFmpegError:
+        return seconds
+    streams = [stream for stream in container.streams if stream.type in ("audio", "video")]
+    for packet in packets(container, *streams):
+        if packet.pts is not None and packet.pts * packet.time_base - start_of(container) > seconds:
+            seconds = float((packet.pts + (packet.duration or 0)) * packet.time_base) - start_of(container)
+    return seconds

@@ -17,6 +17,7 @@ from av.stream import Disposition
 
 from peav.media.errors import (
     DamagedMediaWarning,
+    MediaError,
     MissingFileError,
     NoAudioStreamError,
     NotMediaError,
@@ -32,6 +33,9 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 HOLE = 0.1  # seconds: smaller jumps of timestamps are rounding, or the codec settling
 # Playlists name other files and addresses; "tty" draws any text as video.
 NOT_MEDIA = frozenset({"concat", "concatf", "dash", "ffmetadata", "hls", "imf", "sdp", "tty"})
+
+# Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
+BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
 
 
 def name_of(source: Source) -> str:
@@ -226,7 +230,7 @@ class Decoder:
                 f"{self.name}: it promises {promised:.2f} s of {kind} but holds none: cut off after its header; "
                 "copy it again"
             )
-        raise ZeroLengthError(f"{self.name}: its {kind} stream holds nothing; copy or record the file again")
+        raise nothing_in(self.stream.container, self.name)
 
     def warn(self) -> None:
         """Warn where packets were left out or patched up."""
@@ -254,6 +258,16 @@ def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
             return
         if packet.size:
             yield packet
+
+
+def nothing_in(container: InputContainer, name: str) -> MediaError:
+    """The error for a file in which there are no packets."""
+    format = container.format.name
+    if format in BARE or format == "flac":  # formats without a header are believed to be what the file's name says
+        return NotMediaError(
+            f"{name}: nothing in it is {format}, whatever its name says; check that it is a media file"
+        )
+    return ZeroLengthError(f"{name}: its streams hold nothing; copy or record the file again")
 
 
 def start_of(container: InputContainer) -> float:

@@ -10,10 +10,7 @@ import av
 from av.container import InputContainer
 
 from peav.media.errors import TruncatedMediaWarning
-from peav.media.source import Source, name_of, open_media, packets, raw_part, start_of
-
-# Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
-BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
+from peav.media.source import BARE, Source, name_of, open_media, packets, raw_part, start_of
 
 
 def promised_end(source: Source, container: InputContainer, stream: Any) -> float | None:
