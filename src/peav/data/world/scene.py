@@ -177,7 +177,7 @@ def _places(rng: np.random.Generator, count: int) -> list[Place]:
     places = []
     for side in rng.permutation(3)[:count]:
         half = rng.uniform(smallest, largest)
-        x = (36, 80, 124)[side] + rng.uniform(-3, 3)
+        x = np.clip((34, 80, 126)[side] + rng.uniform(-3, 3), 0.9 * half, 160 - 0.9 * half)
         lift = rng.uniform(0, 10) if side != 1 or count == 1 else rng.uniform(24, 44)
         places.append(Place(SIDES[side], float(x), float(150 - half - lift), float(half)))
     return places
