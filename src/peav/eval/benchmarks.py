@@ -34,7 +34,7 @@ def world(embedder: Embedder, manifest: str | Path, split: str = "test", candida
     results = retrieval(embedder, rows, WORLD_DIRECTIONS, candidates, seed)
     if not results:
         raise ProtocolError(f"{manifest}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
-    return retrieval_table(f"{Path(manifest).parent.name}: retrieval, split {split}", results)
+    return retrieval_table(f"{Path(manifest).parent.name}: retrieval (%), split {split}", results)
 
 
 def sounds(embedder: Embedder, folder: str | Path, fold: int | None = None) -> Table:
@@ -61,7 +61,7 @@ def sounds(embedder: Embedder, folder: str | Path, fold: int | None = None) -> T
         linear_probe(embedder, train, _labels(train), probed, _labels(probed)),
     ]
     held_out = "split test" if fold is None else f"fold {fold}"
-    return classification_table(f"{Path(folder).name}: sounds, {held_out}", results)
+    return classification_table(f"{Path(folder).name}: sounds (%), {held_out}", results)
 
 
 def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
@@ -99,18 +99,20 @@ def grid(
     results = retrieval(embedder, rows, GRID_DIRECTIONS, candidates, seed)
     if not results:
         raise ProtocolError(f"{folder}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
-    return retrieval_table(f"{Path(folder).name}: sentences, split {split or 'all'}", results)
+    return retrieval_table(f"{Path(folder).name}: sentences (%), split {split or 'all'}", results)
 
 
 def retrieval_table(title: str, results: Sequence[Retrieval]) -> Table:
-    """Directions down; recall, its chance and the median rank across."""
+    """Directions down; recall (per cent), its chance and the median rank across; narrow enough for 80 columns.
+
+    The plain data hold the chance at every k, the number of queries and the mean reciprocal rank as well.
+    """
     columns = [
         Column("direction", "direction"),
-        Column("queries", "queries", "count"),
         Column("targets", "targets", "count"),
-        *(Column(f"recall@{k}", f"R@{k} %", "percent") for k in KS),
-        *(Column(f"chance@{k}", f"chance@{k} %", "percent") for k in KS),
-        Column("median_rank", "median rank", "decimal"),
+        *(Column(f"recall@{k}", f"R@{k}", "percent") for k in KS),
+        Column("chance@1", "chance@1", "percent"),
+        Column("median_rank", "median", "decimal"),
     ]
     rows = [
         {
@@ -133,7 +135,7 @@ def classification_table(title: str, results: Sequence[Classification]) -> Table
         Column("method", "method"),
         Column("clips", "clips", "count"),
         Column("classes", "classes", "count"),
-        Column("accuracy", "accuracy %", "percent"),
-        Column("chance", "chance %", "percent"),
+        Column("accuracy", "accuracy", "percent"),
+        Column("chance", "chance", "percent"),
     ]
     return Table(title, columns, [vars(result) for result in results])
