@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -16,13 +16,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from peav.checkpoint import CheckpointError, load_model, load_tokenizer, save_pretrained
+from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve, save_pretrained
 from peav.forward import Embedded, embed_stream, place, text_states
-from peav.inputs import Clip, Reader, Streams, Unreadable, as_list
+from peav.inputs import Clip, Reader, Space, Streams, Unreadable, as_list
 from peav.model import PEAV
 from peav.progress import by_index
 
-Space = Literal["audio", "video", "audio_video"]
 SPACES: tuple[Space, ...] = ("audio", "video", "audio_video")
 Array = np.ndarray | Tensor
 Texts = str | Sequence[str]
@@ -63,7 +62,7 @@ class WindowEmbedding:
     start: float
     end: float
     duration: float
-    modality: str
+    modality: Space
     embeddings: dict[str, np.ndarray]
 
     @property
@@ -100,11 +99,12 @@ class Encoder:
         revision: str | None = None,
     ) -> Encoder:
         """See `peav.load`."""
-        place = torch.device(device) if device else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_model(name, revision=revision, device=str(place), dtype=dtype or torch.float32)
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        directory = resolve(name, revision)
+        model = load_model(directory, device=target, dtype=dtype)
         if not isinstance(model, PEAV):
             raise CheckpointError(f"{name}: a PE-A-Frame checkpoint, which detects events; give a PE-AV one to embed")
-        return cls(model, load_tokenizer(name, revision=revision), name)
+        return cls(model, load_tokenizer(directory), name)
 
     def __init__(self, model: PEAV, tokenizer: Tokenizer | None = None, name: str = "model") -> None:
         self.model = model.eval()
@@ -160,9 +160,7 @@ class Encoder:
         """
         return self._pooled(inputs, "video", text, None, **options)
 
-    def encode_audio_video(
-        self, inputs: Any, *, sampling_rate: int | None = None, **options: Unpack[Options]
-    ) -> Array:
+    def encode_audio_video(self, inputs: Any, *, sampling_rate: int | None = None, **options: Unpack[Options]) -> Array:
         """Embed sound and pictures together: (D,) or (n, D) in the `audio_video` space.
 
         Raises:

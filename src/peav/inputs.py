@@ -31,8 +31,10 @@ from peav.media import (
 )
 
 Stream = Literal["audio", "video"]
-Streams = Literal["audio", "video", "audio_video", "any"]
+Space = Literal["audio", "video", "audio_video"]
+Streams = Space | Literal["any"]
 T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -47,9 +49,11 @@ class Clip:
     frames: np.ndarray | None  # (N, size, size, 3) uint8
 
     @property
-    def modality(self) -> str:
+    def modality(self) -> Space:
         """`audio`, `video` or `audio_video`: the streams that this window holds."""
-        return "_".join(name for name, data in (("audio", self.waveform), ("video", self.frames)) if data is not None)
+        if self.frames is None:
+            return "audio"
+        return "video" if self.waveform is None else "audio_video"
 
     @property
     def nbytes(self) -> int:

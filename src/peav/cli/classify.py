@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -15,6 +15,7 @@ from peav.cli.console import (
     Device,
     Json,
     Model,
+    Space,
     Window,
     fail,
     load,
@@ -35,7 +36,7 @@ def classify(
     labels_file: Annotated[Path | None, typer.Option(help="Labels, one a line.")] = None,
     prompt: Annotated[str, typer.Option(help="How a label becomes a caption; {} stands for the label.")] = "{}",
     space: Annotated[
-        Literal["audio", "video", "audio_video"] | None,
+        Space | None,
         typer.Option(help="Judge by sound, pictures or both; by default by what each file has."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to show for each file.")] = 3,
@@ -77,7 +78,7 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
 
 
 def _classify(
-    encoder: Encoder, paths: list[Path], labels: list[str], prompt: str, space: Any, **options: Any
+    encoder: Encoder, paths: list[Path], labels: list[str], prompt: str, space: Space | None, **options: Any
 ) -> list[dict[str, Any]]:
     """Per file: its labels with their probabilities, best first, or the error that it gave."""
     from peav.inputs import Unreadable
@@ -92,7 +93,7 @@ def _classify(
         if isinstance(result, Unreadable):
             errors[result.index] = str(result.error)
         elif result.embeddings:
-            medium = space or result.modality
+            medium: Space = space or result.modality
             if medium not in texts:
                 texts[medium] = encoder.encode_text(captions, medium)
             scores = np.asarray(encoder.logits(result.embedding, texts[medium], TEXT_PAIR[medium]))

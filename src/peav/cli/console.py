@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,6 +24,7 @@ Model = Annotated[str, typer.Option(help="tiny, a hub name such as facebook/pe-a
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default, if there is one.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows per forward pass.")]
 Window = Annotated[float, typer.Option(min=1.0, help="Long files are cut into windows of so many seconds.")]
+Space = Literal["audio", "video", "audio_video"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
 
@@ -38,7 +39,9 @@ def fail(reason: object) -> NoReturn:
 def one_line_warnings() -> Iterator[None]:
     """Warnings as one yellow line each, above a progress bar, instead of Python's two with a line of source."""
 
-    def show(message: Warning | str, *_: Any) -> None:
+    def show(
+        message: Warning | str, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None
+    ) -> None:
         err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
 
     with warnings.catch_warnings():

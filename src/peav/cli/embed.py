@@ -46,7 +46,7 @@ def embed(
 
     A window with sound and pictures gets all three embeddings (audio, video, audio_video), so that any query works.
     Bad files are listed in failures.jsonl beside the library and the run goes on. A killed run goes on where it was
-    when the same command runs again. Exit code: 0, or 1 if there were files to embed and every one of them failed.
+    when the same command runs again. Exit code: 0, or 1 if every single file failed.
     """
     from peav.search import LibraryWriter
 
@@ -64,7 +64,7 @@ def embed(
         print_json(summary)
     else:
         _report(summary, output)
-    if summary["failed"] and not summary["embedded"]:
+    if summary["failed"] and not summary["embedded"] and not skipped:
         raise typer.Exit(1)
 
 
@@ -130,7 +130,7 @@ def _report(summary: dict[str, Any], output: Path) -> None:
     minutes = summary["hours"] * 60
     out.print(
         f"[bold]{summary['embedded']}[/] files embedded ({summary['windows']} windows, {minutes:.1f} min of media) "
-        f"in {summary['seconds']:.1f} s, {summary['skipped']} skipped: they were there already"
+        f"in {summary['seconds']:.1f} s; {summary['skipped']} were there already"
     )
     if summary["failed"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary["failures"].items())

@@ -65,6 +65,8 @@ app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Audio, video and text in one embedding space (PE-AV)."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from peav.cli.console import Device, Json, Model, clock, fail, load, meter, out, print_json, shown
+from peav.cli.console import Device, Json, Space, clock, fail, load, meter, out, print_json, shown
 
 if TYPE_CHECKING:
     from peav.encoder import Encoder
     from peav.search import Hit, Query
-
-Space = Literal["audio", "video", "audio_video"]
 
 
 def search(
@@ -23,12 +21,16 @@ def search(
     text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Look for what sounds like this file.")] = None,
     video: Annotated[Path | None, typer.Option(help="Look for what looks like this file.")] = None,
-    text_option: Annotated[str | None, typer.Option("--text", help="With --audio or --video: words to add to it.")] = None,
+    text_option: Annotated[
+        str | None, typer.Option("--text", help="With --audio or --video: words to add to it.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
     space: Annotated[
         Space | None, typer.Option(help="Search sound, pictures or both; by default what suits each file.")
     ] = None,
-    model: Model = "tiny",
+    model: Annotated[
+        str | None, typer.Option(help="A name or directory as for `peav embed`; by default the library's own.")
+    ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -39,11 +41,12 @@ def search(
     pictures, --video with --text finds sound.
     """
     from peav.search import search as search_library
-    from peav.search.library import open_library
+    from peav.search.library import model_of, open_library
 
     text = text if text is not None else text_option
-    open_library(library).close()
-    encoder = load(model, device)
+    with open_library(library) as opened:
+        _, made_by = model_of(opened)
+    encoder = load(model or made_by, device)
     query = _query(encoder, text, audio, video, space)
     hits = search_library(library, query, encoder.model_id, top)
     if as_json:
@@ -52,9 +55,7 @@ def search(
         out.print(_table(hits))
 
 
-def _query(
-    encoder: Encoder, text: str | None, audio: Path | None, video: Path | None, space: Space | None
-) -> Query:
+def _query(encoder: Encoder, text: str | None, audio: Path | None, video: Path | None, space: Space | None) -> Query:
     from peav.search import joint_query, media_query, text_query
 
     if audio and video:

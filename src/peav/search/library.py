@@ -72,24 +72,23 @@ def open_library(path: Path, model_id: str | None = None) -> pq.ParquetFile:
         file = pq.ParquetFile(path, memory_map=True)
     except pa.ArrowInvalid as error:
         raise LibraryError(f"{path}: not a Parquet file; give the file that `peav embed -o` wrote") from error
-    made_by = model_of(file)
-    if made_by is None:
+    metadata = file.schema_arrow.metadata or {}
+    if b"peav.model_id" not in metadata:
         file.close()
         raise LibraryError(f"{path}: a Parquet file, but not a library that `peav embed` wrote")
-    if model_id is not None and made_by[0] != model_id:
+    made_by, name = model_of(file)
+    if model_id is not None and made_by != model_id:
         file.close()
         raise LibraryError(
-            f"{path}: made by model {made_by[1]!r} ({made_by[0]}), not by this one ({model_id}); "
-            f"give --model {made_by[1]}, or embed the files anew with this model"
+            f"{path}: made by model {name!r} ({made_by}), not by this one ({model_id}); "
+            f"give --model {name}, or embed the files anew with this model (--no-resume)"
         )
     return file
 
 
-def model_of(file: pq.ParquetFile) -> tuple[str, str] | None:
-    """`(fingerprint, name)` of the model that made a library, None for any other Parquet file."""
-    metadata = file.schema_arrow.metadata or {}
-    if b"peav.model_id" not in metadata:
-        return None
+def model_of(library: pq.ParquetFile) -> tuple[str, str]:
+    """`(fingerprint, name)` of the model that made a library."""
+    metadata = library.schema_arrow.metadata
     return metadata[b"peav.model_id"].decode(), metadata[b"peav.model"].decode()
 
 

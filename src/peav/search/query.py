@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,11 @@ def text_query(encoder: Encoder, text: str, space: Space | None = None) -> Query
 def media_query(encoder: Encoder, source: Any, modality: Space, space: Space | None = None) -> Query:
     """A recording: what sounds (looks) alike, or with the other `space` what looks (sounds) as it sounds (looks)."""
     space = space or modality
-    encode = {"audio": encoder.encode_audio, "video": encoder.encode_video, "audio_video": encoder.encode_audio_video}
+    encode: dict[Space, Callable[[Any], Any]] = {
+        "audio": encoder.encode_audio,
+        "video": encoder.encode_video,
+        "audio_video": encoder.encode_audio_video,
+    }
     values = encode[modality](source)
     if {modality, space} == {"audio", "video"}:
         return Query({space: _trained(encoder, values, "a_v")})
@@ -119,8 +123,8 @@ def _candidates(batch: pa.RecordBatch, query: Query, top: int) -> Iterator[Seque
         if len(query.vectors) > 1:
             chosen &= modality == space
         rows = np.flatnonzero(chosen)
-        embeddings = column.take(pa.array(rows)).flatten().to_numpy().reshape(len(rows), -1)
-        scores = vector.scores(embeddings) if len(rows) else np.empty(0)
+        embeddings = column.take(pa.array(rows)).flatten().to_numpy().reshape(-1, column.type.list_size)
+        scores = vector.scores(embeddings)
         yield [
             Hit(
                 path=batch.column("path")[row].as_py(),

@@ -1,0 +1,118 @@
+"""`peav demo`: clips, searches and a page to look at."""
+
+from __future__ import annotations
+
+import time
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from peav.cli.console import Device, Json, Model, err, load, one_line_warnings, out, print_json, shown
+
+if TYPE_CHECKING:
+    from peav.cli.demo_searches import Item, Search
+    from peav.data.manifest import Row
+
+MOST_OWN = 24
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Where the clips and the page go.")] = Path("peav-demo"),
+    media: Annotated[Path | None, typer.Option(help="Your own files, to search among the clips.")] = None,
+    clips: Annotated[int, typer.Option(min=6, help="How many clips to make.")] = 36,
+    seed: Annotated[int, typer.Option(help="Other seeds make other clips.")] = 1,
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    model: Model = "tiny",
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Make clips, search them every way (words, sound, pictures, speech) and write a page to look at."""
+    from peav.cli.demo_page import Facts, build
+    from peav.cli.demo_searches import embed, items_of, run_searches
+
+    encoder = load(model, device)
+    items = items_of(_clips(folder, clips, seed)) + _own(media)
+    began = time.monotonic()
+    with one_line_warnings():
+        failures = embed(encoder, items)
+    for failure in failures:
+        err.print(f"[yellow]left out:[/] {escape(str(failure.error))}", soft_wrap=True, highlight=False)
+    searches = run_searches(encoder, items)
+    own = sum(item.own for item in items)
+    parameters = sum(weight.numel() for weight in encoder.model.parameters())
+    facts = Facts(encoder.name, parameters, time.monotonic() - began, len(items) - own, own)
+    page = _write(folder / "index.html", build(items, searches, facts))
+    if as_json:
+        results = [search.to_dict(items) for search in searches]
+        print_json({"page": str(page), "model": encoder.name, "clips": facts.clips, "own": own, "searches": results})
+        return
+    for search in searches:
+        out.print(_table(search, items))
+    out.print(_summary(searches))
+    out.print(f"\n[bold]{shown(page)}[/]  [dim]{page.stat().st_size / 2**20:.1f} MiB, everything in one file[/]")
+    if show:
+        webbrowser.open(page.as_uri())
+
+
+def _clips(folder: Path, clips: int, seed: int) -> list[Row]:
+    from peav.data.manifest import read_manifest
+    from peav.data.world import generate
+    from peav.progress import bar
+
+    world = folder / "world"
+    with bar() as progress:
+        task = progress.add_task("making clips", total=clips)
+        generate(world, clips, seed, splits=("test",), progress=lambda made, _: progress.advance(task, made))
+    return read_manifest(world / "manifest.jsonl")
+
+
+def _own(media: Path | None) -> list[Item]:
+    from peav.cli.demo_searches import Item
+    from peav.media import find_media
+
+    if media is None:
+        return []
+    files = find_media([media])
+    if len(files) > MOST_OWN:
+        err.print(f"[yellow]{len(files)} files in {shown(media)}; the demo takes the first {MOST_OWN}[/]")
+    return [Item(file.absolute(), own=True) for file in files[:MOST_OWN]]
+
+
+def _write(path: Path, text: str) -> Path:
+    from peav.checkpoint import atomic_write
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path.absolute()
+
+
+def _table(search: Search, items: Sequence[Item]) -> Table:
+    """The queries that are shown: what was asked, what came first, where the right answer was."""
+    table = Table(title=f"\n{search.title}", title_justify="left", title_style="bold", box=None, header_style="dim")
+    for heading in ("query", "first answer", "score", "right answer"):
+        table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold", max_width=56)
+
+    def name(entry: tuple[str, int | None]) -> str:
+        return escape(entry[0] if entry[1] is None else items[entry[1]].name)
+
+    for query in search.shown:
+        first = query.answers[0]
+        verdict = "[green]✓ first[/]" if query.rank == 1 else f"rank {query.rank} of {len(search.targets)}"
+        asked, found = name(search.queries[query.query]), name(search.targets[first.target])
+        table.add_row(asked, found, f"{first.score:.2f}", verdict)
+    return table
+
+
+def _summary(searches: Sequence[Search]) -> Table:
+    table = Table(title="\nAll queries", title_justify="left", title_style="bold", box=None, header_style="dim")
+    for heading in ("search", "queries", "candidates", "R@1", "R@5", "chance"):
+        table.add_column(heading, justify="left" if heading == "search" else "right")
+    for search in searches:
+        figures = (f"{value:.0%}" for value in search.recall.values())
+        table.add_row(search.title, str(len(search.queries)), str(len(search.targets)), *figures)
+    return table

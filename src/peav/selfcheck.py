@@ -1,0 +1,55 @@
+"""A fixed input and the embeddings that a model should give for it, to tell whether a machine computes them right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peav.checkpoint.atomic import atomic_write
+from peav.encoder import SPACES, Encoder
+
+GOLDEN = "golden.json"
+TOLERANCE = 1e-4  # relative; other processors round differently, a wrong computation is off by far more
+CAPTION = "a tone glides upwards"
+
+
+def sample() -> dict[str, np.ndarray]:
+    """Two seconds: a gliding tone (96000,) float32 at 48 kHz, and a bright patch that wanders over 16 frames uint8."""
+    seconds = np.arange(96000) / 48000
+    tone = 0.3 * np.sin(2 * np.pi * (220 * seconds + 110 * seconds**2))
+    frame, y, x = np.ogrid[:16, :96, :96]
+    patch = 255 * np.exp(-((x - 6 * frame) ** 2 + (y - 48) ** 2) / 300)
+    frames = np.stack([patch, patch[:, ::-1] / 2, np.broadcast_to(2.0 * y, patch.shape)], axis=-1)
+    return {"audio": tone.astype(np.float32), "video": frames.astype(np.uint8)}
+
+
+def embeddings(encoder: Encoder) -> dict[str, np.ndarray]:
+    """Every embedding of the sample: the three media spaces and, with a tokenizer, the three text spaces; (D,) each."""
+    (window,) = encoder.encode_windows([sample()], SPACES, sampling_rate=48000)
+    texts = {f"text_{space}": encoder.encode_text(CAPTION, space) for space in SPACES} if encoder.tokenizer else {}
+    return {**window.embeddings, **{name: np.asarray(values) for name, values in texts.items()}}
+
+
+def write_golden(encoder: Encoder, directory: Path) -> None:
+    """Write what this machine computes to `golden.json` beside the weights."""
+    record: dict[str, Any] = {"model_id": encoder.model_id}
+    record["embeddings"] = {name: [round(float(v), 6) for v in row] for name, row in embeddings(encoder).items()}
+    with atomic_write(directory / GOLDEN) as temporary:
+        Path(temporary).write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def golden_error(encoder: Encoder, directory: Path) -> float:
+    """The largest relative error against `golden.json` over all embeddings.
+
+    Raises:
+        ValueError: the file belongs to other weights. FileNotFoundError: there is none.
+    """
+    record = json.loads((directory / GOLDEN).read_text(encoding="utf-8"))
+    if record["model_id"] != encoder.model_id:
+        raise ValueError(f"{directory / GOLDEN} belongs to other weights: {record['model_id']}, not {encoder.model_id}")
+    found = embeddings(encoder)
+    expected = {name: np.array(values) for name, values in record["embeddings"].items()}
+    return max(float(np.abs(found[name] - row).max() / np.abs(row).max()) for name, row in expected.items())
