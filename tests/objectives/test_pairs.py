@@ -5,6 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peav.model import PEAV
+from peav.model.config import preset
 from peav.objectives.contrastive import infonce_loss, sigmoid_loss
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Embedding, joint, media, needed, pair_losses, text
 
@@ -92,3 +94,9 @@ def test_equal_captions_are_not_negatives_of_each_other() -> None:
     loss = pair_losses([pair], embeddings, present, SCALES, BIASES, groups=groups)["a_ac"]
     positives = (embeddings[pair.query] * embeddings[pair.target]).sum(-1) * SCALES["a_ac"] + BIASES["a_ac"]
     torch.testing.assert_close(loss, -torch.nn.functional.logsigmoid(positives).mean())
+
+
+def test_every_pair_has_a_scale_and_a_bias_and_every_embedding_a_head_in_the_model() -> None:
+    model = PEAV(preset("tiny"))
+    assert set(model.logit_scale) == set(model.logit_bias) == set(PAIRS)
+    assert {embedding.head for embedding in needed(FINETUNE)} == set(model.heads)

@@ -1,4 +1,4 @@
-"""The ten pairwise objectives of PE-AV (arXiv 2512.19687, section 2; ablated in its Table 9).
+"""The ten pairwise objectives of PE-AV (arXiv 2512.19687; ablated in its Table 9).
 
 Captions come in three kinds: audio (AC), visual (VC) and audio-visual (AVC). A caption is projected by the text head
 of the *medium* it is paired with: A-AVC puts the audio-visual caption through `text_audio`. Pre-training uses eight
