@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from peav.cli.console import Json, err, fail, out, print_json
 
 STAGES = {
     "world": "making clips",
@@ -26,27 +26,29 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key: --set optim.steps=100 (repeatable).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train a model from a recipe: clips, codec, features, training, held-out retrieval."""
-    from peav.train import read_recipe
+    from peav.train import TrainingError, read_recipe
     from peav.train import train as run
 
     pairs = dict(_split(override) for override in overrides or ())
-    console = Console(stderr=True, quiet=as_json)
     with Progress(
         TextColumn("{task.description:>22}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
-        console=console,
+        console=err,
     ) as progress:
-        result = run(read_recipe(recipe, pairs), ProgressReporter(progress), resume)
+        try:
+            result = run(read_recipe(recipe, pairs), ProgressReporter(progress), resume)
+        except TrainingError as error:
+            fail(error)
     if as_json:
-        typer.echo(json.dumps(result))
+        print_json(result)
     else:
-        Console().print(result_table(result))
+        out.print(result_table(result))
 
 
 def _split(override: str) -> tuple[str, str]:

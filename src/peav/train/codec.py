@@ -99,16 +99,21 @@ def scale_convolutions(model: PEAV, waveform: Tensor) -> None:
     and learns nothing for hundreds of steps. Residual branches get a third (layer-sequential unit variance,
     arXiv 1511.06422).
     """
-    outputs: list[Tensor] = []
     for name, module in model.audio.codec.named_modules():
         if isinstance(module, nn.Conv1d):
             nn.init.orthogonal_(module.weight.view(len(module.weight), -1))
             assert module.bias is not None
             module.bias.zero_()
-            handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-            model.encode_codec(waveform)
-            handle.remove()
-            module.weight /= outputs.pop().std() * (3.0 if "res" in name else 1.0)
+            module.weight /= _output_std(model, module, waveform) * (3.0 if ".units." in name else 1.0)
+
+
+def _output_std(model: PEAV, module: nn.Module, waveform: Tensor) -> Tensor:
+    """Root mean square of a module's output over all the windows that the codec cuts `waveform` into."""
+    squares: list[Tensor] = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: squares.append(output.square().flatten()))
+    model.encode_codec(waveform)
+    handle.remove()
+    return torch.cat(squares).mean().sqrt()
 
 
 def _crops(rows: Sequence[Row], count: int, rate: int, rng: np.random.Generator) -> Tensor:

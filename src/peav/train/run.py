@@ -20,7 +20,7 @@ from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.data.tokenizer import train_tokenizer
 from peav.data.world import generate
-from peav.model import PEAV, preset
+from peav.model import PEAV, PEAVConfig, preset
 from peav.train.codec import distil_codec
 from peav.train.recipe import Recipe, RecipeError
 from peav.train.trainer import Trainer
@@ -86,7 +86,14 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     test: list[Row] = []
     if data.world is not None:
         reporter.stage("world", data.world.clips)
-        generate(Path(data.world.folder), data.world.clips, data.world.seed, progress=reporter.advance)
+        made = 0
+
+        def count(batch: int, _total: int) -> None:
+            nonlocal made
+            made += batch
+            reporter.advance(made)
+
+        generate(Path(data.world.folder), data.world.clips, data.world.seed, jobs=data.workers, progress=count)
         rows = read_manifest(Path(data.world.folder) / "manifest.jsonl")
         sources.append([row for row in rows if row.split == "train"])
         weights.append(data.world_weight)
@@ -116,7 +123,8 @@ def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
             raise RecipeError(f"{recipe.model}: not a PE-AV checkpoint with a tokenizer.json")
         return model.float(), tokenizer
     config = preset(recipe.model)
-    assert not isinstance(config, type(None))
+    if not isinstance(config, PEAVConfig):
+        raise RecipeError(f"model: {recipe.model!r} is no PE-AV preset; choose tiny, small, base or large")
     texts = [text for rows in clips.sources for row in rows for text in _texts(row)]
     tokenizer = train_tokenizer(texts, config.text.vocab_size)
     return PEAV(config), tokenizer

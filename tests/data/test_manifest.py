@@ -1,0 +1,74 @@
+"""What a manifest promises: rows as written, and errors that name the line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from peav.data.manifest import Event, ManifestError, read_manifest, write_manifest
+
+RECORD = {
+    "id": "a",
+    "path": "media/a.mp4",
+    "start": 1.5,
+    "end": 4.0,
+    "captions": {"audio": ["a bell rings"], "audio_video": "a red bell rings"},
+    "transcript": "hello",
+    "events": [{"onset": 0.5, "offset": 1.0, "label": "bell", "visible": True}],
+    "split": "train",
+    "license": "CC0-1.0",
+    "mood": {"calm": 3},
+}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_rows_come_back_as_written(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    write_manifest(path, [RECORD])
+    (row,) = read_manifest(path)
+    assert row.id == "a"
+    assert row.audio_path == row.video_path == tmp_path / "media/a.mp4"
+    assert (row.start, row.end) == (1.5, 4.0)
+    assert row.captions["audio"] == ["a bell rings"]
+    assert row.captions["audio_video"] == ["a red bell rings"] or suffix == ".parquet"
+    assert row.events == (Event(0.5, 1.0, "bell"),)
+    assert row.transcript == "hello"
+    assert row.extra["mood"] == {"calm": 3}
+
+
+def test_separate_streams_keep_their_own_paths(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.jsonl", [{"id": "a", "audio_path": "a.wav"}, {"id": "b", "video_path": "b.mp4"}])
+    audio, video = read_manifest(tmp_path / "m.jsonl")
+    assert (audio.audio_path, audio.video_path) == (tmp_path / "a.wav", None)
+    assert (video.audio_path, video.video_path) == (None, tmp_path / "b.mp4")
+
+
+def test_a_split_is_read_alone_and_in_order(tmp_path: Path) -> None:
+    records = [{"id": str(i), "path": "x", "split": ["train", "test"][i % 2]} for i in range(7)]
+    write_manifest(tmp_path / "m.jsonl", records)
+    assert [row.id for row in read_manifest(tmp_path / "m.jsonl", "test")] == ["1", "3", "5"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["{"], r"m.jsonl:1: not JSON"),
+        (["[1]"], r"m.jsonl:1: a row must be a JSON object"),
+        (['{"path": "x"}'], r"m.jsonl:1: a row needs an `id`"),
+        (['{"id": "a"}'], r"m.jsonl:1: a row needs `path`"),
+        (['{"id": "a", "path": "x"}', '{"id": "a", "path": "y"}'], r"m.jsonl:2: id 'a' stands twice"),
+        ([json.dumps({"id": "a", "path": "x", "captions": {"sound": ["x"]}})], r"m.jsonl:1: caption kinds are"),
+        ([json.dumps({"id": "a", "path": "x", "events": [{"onset": 1}]})], r"m.jsonl:1: an event needs"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(tmp_path / "m.jsonl")
+
+
+def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no such manifest"):
+        read_manifest(tmp_path / "none.jsonl")

@@ -1,0 +1,60 @@
+"""Recipes say what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from peav.objectives.pairs import FINETUNE, PRETRAIN
+from peav.train.recipe import RecipeError, read_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+MINIMAL = "{name: x, output: o, data: {cache: c, sources: [{manifest: m.jsonl}]}, optim: {steps: 3, batch_size: 2}}"
+
+
+def read(tmp_path: Path, text: str, **overrides: str):
+    (tmp_path / "r.yaml").write_text(text)
+    return read_recipe(tmp_path / "r.yaml", {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid_and_headed_by_their_command(path: Path) -> None:
+    assert read_recipe(path).name == path.stem
+    assert path.read_text().startswith(f"# peav train recipes/{path.name}\n")
+
+
+def test_defaults_are_the_papers_eight_pairs_with_sigmoid_loss(tmp_path: Path) -> None:
+    recipe = read(tmp_path, MINIMAL)
+    assert recipe.objective.table() == PRETRAIN
+    assert recipe.objective.loss == "sigmoid"
+
+
+def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
+    recipe = read(tmp_path, MINIMAL, optim__lr="2.0e-4", objective__pairs="finetune", codec__trainable="true")
+    assert recipe.optim.lr == 2e-4
+    assert recipe.objective.table() == FINETUNE
+    assert recipe.codec.trainable
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optim__speed": "3"}, r"optim\.speed: no such key"),
+        ({"optim__steps": "many"}, r"optim\.steps: expected int"),
+        ({"optim__steps": "0"}, r"optim\.steps must be at least 1"),
+        ({"optim__lr": "0"}, r"optim\.lr must be above 0"),
+        ({"objective__loss": "hinge"}, r"objective\.loss: 'hinge' is not one of"),
+        ({"objective__pairs": "[a_ac, b]"}, r"unknown \['b'\]"),
+        ({"data__sources": "[{weight: 2}]"}, r"either `manifest` or `recordings`"),
+        ({"data__sources": "[]"}, r"`world` or at least one entry"),
+    ],
+)
+def test_a_bad_value_is_named(tmp_path: Path, overrides: dict[str, str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path, MINIMAL, **overrides)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"optim\.batch_size: is missing"):
+        read(tmp_path, MINIMAL.replace(", batch_size: 2", ""))

@@ -1,0 +1,144 @@
+"""A run does what its recipe says, and goes on after a stop as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import peav.train.trainer as trainer_module
+from peav.checkpoint import load_model, load_tokenizer
+from peav.data.manifest import read_manifest, write_manifest
+from peav.train import TrainingError, read_recipe, train
+from peav.train.trainer import learning_rate
+
+
+class Silent:
+    def stage(self, name, total) -> None: ...
+    def advance(self, done, note="") -> None: ...
+    def step(self, record) -> None: ...
+
+
+def recipe_file(folder: Path, world: Path, name: str, steps: int = 6, **changes) -> Path:
+    values = {
+        "name": name,
+        "output": str(folder / name),
+        "data": {"cache": str(world / "cache"), "sources": [{"manifest": str(world / "manifest.jsonl")}]},
+        "objective": {"best_rq_weight": 0.1, "pairs": "finetune"},
+        "optim": {"steps": steps, "batch_size": 4, "warmup": 2, "bf16": False},
+        "evaluation": {"every": 100, "candidates": 4, "final_candidates": 4},
+        "checkpoint_every": 2,
+    }
+    for key, value in changes.items():
+        values.setdefault(key, {}).update(value)
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def losses(output: Path) -> list[dict[str, float]]:
+    return [json.loads(line)["losses"] for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    train(read_recipe(recipe_file(folder, world, "whole")), Silent())
+    return folder / "whole"
+
+
+def test_a_run_leaves_a_checkpoint_that_loads_and_a_log_of_every_step(whole_run: Path) -> None:
+    model = load_model(whole_run / "model")
+    assert model.project(torch.zeros(1, 256), "audio").shape == (1, 256)
+    assert load_tokenizer(whole_run / "model") is not None
+    log = losses(whole_run)
+    assert len(log) == 6
+    assert set(log[0]) == {
+        *("a_ac", "a_v", "a_avc", "av_ac", "av_avc", "v_ac", "v_vc", "v_avc", "a_vc__v", "v_ac__a", "best_rq")
+    }
+    assert set(json.loads((whole_run / "result.json").read_text())) == {"validation", "test"}
+
+
+def test_the_same_recipe_gives_the_same_losses_twice(whole_run: Path, world: Path, tmp_path: Path) -> None:
+    train(read_recipe(recipe_file(tmp_path, world, "again")), Silent())
+    assert losses(tmp_path / "again") == losses(whole_run)
+
+
+def test_a_run_killed_between_checkpoints_resumes_with_the_same_losses(
+    whole_run: Path, world: Path, tmp_path: Path
+) -> None:
+    path = recipe_file(tmp_path, world, "killed")
+    command = [sys.executable, "-m", "peav.cli.main", "train", str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "killed" / "log.jsonl"
+    while not (log.exists() and len(log.read_text().splitlines()) >= 3):
+        assert run.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    assert losses(tmp_path / "killed") == losses(whole_run)
+
+
+def test_a_run_is_not_overwritten_unasked(whole_run: Path, world: Path) -> None:
+    with pytest.raises(TrainingError, match="--resume"):
+        train(read_recipe(recipe_file(whole_run.parent, world, "whole")), Silent())
+
+
+def test_accumulated_batches_average_their_gradients_like_the_log_says(world: Path, tmp_path: Path) -> None:
+    changes = {"optim": {"accumulate": 2, "batch_size": 4}}
+    train(read_recipe(recipe_file(tmp_path, world, "twice", steps=2, **changes)), Silent())
+    assert len(losses(tmp_path / "twice")) == 2
+
+
+def test_a_trainable_codec_moves_and_a_frozen_one_does_not(whole_run: Path, world: Path, tmp_path: Path) -> None:
+    frozen = read_recipe(recipe_file(tmp_path, world, "frozen", steps=1))
+    train(frozen, Silent())
+    before = load_model(tmp_path / "frozen" / "model").audio.codec.state_dict()
+    after = load_model(whole_run / "model").audio.codec.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    train(read_recipe(recipe_file(tmp_path, world, "moving", steps=2, codec={"trainable": True})), Silent())
+    moved = load_model(tmp_path / "moving" / "model").audio.codec.state_dict()
+    assert not all(torch.equal(before[name], moved[name]) for name in before)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_clips(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module.Trainer, "_scale", lambda self, embeddings: self.module.model.logit_scale[
+        "a_ac"].data.fill_(float("inf")))
+    with pytest.raises(TrainingError, match=r"step 0 is not finite; its clips are .*train-"):
+        train(read_recipe(recipe_file(tmp_path, world, "nan")), Silent())
+
+
+def test_clips_that_do_not_decode_are_named_and_left_out(world: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in (world / "manifest.jsonl").read_text().splitlines()]
+    for record in records:
+        record["path"] = str(world / record["path"])
+    (tmp_path / "bad.mp4").write_text("not a video")
+    records.append({"id": "bad", "path": str(tmp_path / "bad.mp4"), "split": "train"})
+    write_manifest(tmp_path / "manifest.jsonl", records)
+    changes = {"data": {"sources": [{"manifest": str(tmp_path / "manifest.jsonl")}]}}
+    train(read_recipe(recipe_file(tmp_path, world, "skips", steps=1, **changes)), Silent())
+    (failure,) = map(json.loads, (tmp_path / "skips" / "failures.jsonl").read_text().splitlines())
+    assert failure["id"] == "bad"
+    assert "NotMediaError" in failure["reason"]
+    assert len(read_manifest(tmp_path / "manifest.jsonl")) == 21
+
+
+def test_the_learning_rate_warms_up_linearly_then_falls_as_a_cosine() -> None:
+    rates = [learning_rate(step, 100, 10, 0.1) for step in range(100)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.55)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
