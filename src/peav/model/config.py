@@ -177,10 +177,10 @@ class PEAFrameConfig(_Config):
 # Width 64 x layers; the MLP is 8/3 of the width, rounded up to a multiple of 64.
 _OFFICIAL = {"small": (768, 2048, 12), "base": (1024, 2752, 16), "large": (1792, 4800, 28)}
 _TINY_TEXT = TextConfig(
-    vocab_size=4096,
+    vocab_size=2048,
     hidden_size=256,
     intermediate_size=384,
-    num_hidden_layers=4,
+    num_hidden_layers=3,
     num_attention_heads=4,
     pad_token_id=0,
     cls_token_id=1,
@@ -200,7 +200,7 @@ def _tiny() -> PEAVConfig:
     return PEAVConfig(
         audio=AudioConfig(CodecConfig(hidden_size=8), _tower("tiny")),
         video=VideoConfig(frames, _tower("tiny", 2), num_frames=8),
-        fusion=_tower("tiny", 2),
+        fusion=_tower("tiny", 1),
         text=_TINY_TEXT,
         output_dim=256,
     )
