@@ -97,13 +97,16 @@ def _table(search: Search, items: Sequence[Item]) -> Table:
     for heading in ("query", "first answer", "score", "right answer"):
         table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold", max_width=56)
 
-    def name(entry: tuple[str, int | None]) -> str:
-        return escape(entry[0] if entry[1] is None else items[entry[1]].name)
+    def name(entry: tuple[str, int | None], kind: str) -> str:
+        return escape(entry[0] if entry[1] is None else items[entry[1]].about(kind))
 
     for query in search.shown:
         first = query.answers[0]
         verdict = "[green]✓ first[/]" if query.rank == 1 else f"rank {query.rank} of {len(search.targets)}"
-        asked, found = name(search.queries[query.query]), name(search.targets[first.target])
+        asked, found = (
+            name(search.queries[query.query], search.query_kind),
+            name(search.targets[first.target], search.target_kind),
+        )
         table.add_row(asked, found, f"{first.score:.2f}", verdict)
     return table
 

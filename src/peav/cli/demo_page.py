@@ -106,7 +106,7 @@ class _Show:
 
     def _query(self, search: Search, query: Query) -> str:
         text, item = search.queries[query.query]
-        asked = f'<p class="words">“{escape(text)}”</p>' if item is None else self._medium(item, search.query_kind)
+        asked = f'<p class="words">“{escape(text)}”</p>' if item is None else self._asked(item, search.query_kind)
         of = len(search.targets)
         first = query.rank == 1
         verdict = f"found at once, among {of}" if first else f"right answer at rank {query.rank} of {of}"
@@ -121,17 +121,21 @@ class _Show:
             f'<ol class="answers{words}">{answers}</ol></div>'
         )
 
+    def _asked(self, item: int, kind: str) -> str:
+        about = escape(self.items[item].about(kind))
+        return f'{self._medium(item, kind)}<p class="small">{about}</p>'
+
     def _answer(self, search: Search, answer: Answer, share: float) -> str:
         text, item = search.targets[answer.target]
         meter = f'<div class="meter"><i style="width:{max(share, 0.02):.0%}"></i></div>'
-        score = f"<span>{answer.score:.2f}</span>"
         right = "right" if answer.right else ""
+        rank = f"<b>{'✓ ' if answer.right else ''}{answer.rank}</b>"
         if item is None:
-            return f'<li class="line {right}"><span>{escape(text)}</span>{meter}<div class="label">{score}</div></li>'
-        name = f"✓ {self.items[item].name}" if answer.right else self.items[item].name
+            return f'<li class="line {right}"><span>{escape(text)}</span>{meter}<div class="label">{rank}</div></li>'
+        about = escape(self.items[item].about(search.target_kind))
         return (
             f'<li class="{right}">{self._medium(item, search.target_kind)}{meter}'
-            f'<div class="label"><span>{escape(name)}</span>{score}</div></li>'
+            f'<div class="label" title="score {answer.score:.2f}: {about}">{rank}<span>{about}</span></div></li>'
         )
 
     def _medium(self, item: int, kind: str, both: bool = False) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from peav.data.manifest import Row
 from peav.encoder import SPACES, Encoder
-from peav.eval.metrics import ranks, recall_at_k
+from peav.eval.metrics import chance_at_k, ranks, recall_at_k
 from peav.inputs import Unreadable
 
 SHOWN = 5
@@ -32,19 +32,27 @@ class Item:
         """What to call it."""
         return self.path.name if self.own else self.path.stem
 
+    def about(self, kind: str) -> str:
+        """What is heard or seen in it, or its name where nobody has said."""
+        return self.captions.get(kind, self.name)
+
 
 @dataclass(frozen=True)
 class Answer:
-    """One result of a query: a place in the targets, its score and whether it is right."""
+    """One result of a query: a place in the targets, its rank from 1, its score and whether it is right."""
 
     target: int
+    rank: int
     score: float
     right: bool
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query that is shown: a place in the queries, the rank of its right answer and the best answers."""
+    """A query that is shown: a place in the queries, the rank of its right answer, and the best answers.
+
+    Where the right answer is not among the best, it stands in for the last of them.
+    """
 
     query: int
     rank: int
@@ -69,9 +77,8 @@ class Search:
     @property
     def recall(self) -> dict[str, float]:
         """Share of queries whose right answer is first, and among the first five; and what chance would give."""
-        place = ranks(self.scores, self.right)
-        chance = float((self.right.sum(1) / self.right.shape[1]).mean())
-        return {"R@1": recall_at_k(place, 1), "R@5": recall_at_k(place, 5), "chance R@1": chance}
+        found = {f"R@{k}": recall_at_k(self.scores, k, self.right) for k in (1, 5)}
+        return {**found, "chance R@1": chance_at_k(self.right, 1)}
 
     def to_dict(self, items: Sequence[Item]) -> dict[str, Any]:
         """For JSON: figures and the queries that are shown."""
@@ -84,7 +91,12 @@ class Search:
                 "query": name(self.queries[query.query]),
                 "rank_of_right": query.rank,
                 "answers": [
-                    {"target": name(self.targets[a.target]), "score": round(a.score, 4), "right": a.right}
+                    {
+                        "target": name(self.targets[a.target]),
+                        "rank": a.rank,
+                        "score": round(a.score, 4),
+                        "right": a.right,
+                    }
                     for a in query.answers
                 ],
             }
@@ -214,8 +226,14 @@ def _search(
     chosen = sorted({int(i) for i in np.linspace(0, len(queries) - 1, min(per_search, len(queries)))})
     shown = []
     for query in chosen:
-        order = np.argsort(-scores[query], kind="stable")[:SHOWN]
-        answers = [Answer(int(i), float(scores[query, i]), bool(right[query, i])) for i in order]
+        order = np.argsort(-scores[query], kind="stable")
+        first_right = int(np.flatnonzero(right[query][order])[0])
+        ranked = [*range(min(SHOWN, len(order)))]
+        if first_right not in ranked:
+            ranked[-1] = first_right
+        answers = [
+            Answer(int(order[i]), i + 1, float(scores[query, order[i]]), bool(right[query, order[i]])) for i in ranked
+        ]
         shown.append(Query(query, int(place[query]), answers))
     return Search(key, title, note, *kinds, queries, targets, scores, right, shown)
 
