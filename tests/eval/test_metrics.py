@@ -5,7 +5,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, label_ranking_average_precision_score, top_k_accuracy_score
@@ -29,6 +29,7 @@ def brute_force_rank(scores: list[float], relevant: list[bool]) -> int:
     return 1 + next(place for place, i in enumerate(order) if relevant[i])
 
 
+@settings(deadline=None)
 @given(scores=SCORES, seed=st.integers(0, 99))
 def test_ranks_are_those_of_a_sort_with_wrong_targets_first_among_ties(scores: np.ndarray, seed: int) -> None:
     relevant = with_relevant(scores, seed)
@@ -41,6 +42,7 @@ def test_ranks_are_those_of_a_sort_with_wrong_targets_first_among_ties(scores: n
     assert median_rank(scores, relevant) == statistics.median(expected)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 999), classes=st.integers(3, 8))
 def test_recall_and_accuracy_equal_scikit_learns_without_ties(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
@@ -52,6 +54,7 @@ def test_recall_and_accuracy_equal_scikit_learns_without_ties(seed: int, classes
     assert accuracy(scores, labels) == pytest.approx(accuracy_score(labels, scores.argmax(1)))
 
 
+@settings(deadline=None)
 @given(scores=SCORES, seed=st.integers(0, 99))
 def test_mrr_equals_scikit_learns_ranking_precision_with_one_right_target(scores: np.ndarray, seed: int) -> None:
     right = np.random.default_rng(seed).integers(scores.shape[1], size=len(scores))

@@ -24,7 +24,7 @@ def naive_labels(objective: BestRQ, clip: torch.Tensor) -> torch.Tensor:
     )
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), padding=st.integers(0, 5))
 def test_labels_are_those_of_the_clip_alone_whatever_pads_it(lengths: list[int], padding: int) -> None:
     objective = small()

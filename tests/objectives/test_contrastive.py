@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -55,6 +55,7 @@ def assert_same_with_gradients(fast: Tensor, naive: Tensor, leaves: list[Tensor]
         torch.testing.assert_close(zero if g is None else g, zero if w is None else w, rtol=tolerance, atol=tolerance)
 
 
+@settings(deadline=None)
 @given(batch=st.integers(1, 13), seed=st.integers(0, 99), grouped=st.booleans())
 def test_sigmoid_loss_and_its_gradients_equal_the_papers_formula(batch: int, seed: int, grouped: bool) -> None:
     leaves = inputs(batch, seed=seed)
@@ -62,6 +63,7 @@ def test_sigmoid_loss_and_its_gradients_equal_the_papers_formula(batch: int, see
     assert_same_with_gradients(sigmoid_loss(*leaves, groups=groups), naive_sigmoid(*leaves, groups), leaves)
 
 
+@settings(deadline=None)
 @given(batch=st.integers(1, 13), seed=st.integers(0, 99), grouped=st.booleans())
 def test_infonce_and_its_gradients_equal_two_cross_entropies(batch: int, seed: int, grouped: bool) -> None:
     leaves = inputs(batch, seed=seed)[:3]
@@ -69,6 +71,7 @@ def test_infonce_and_its_gradients_equal_two_cross_entropies(batch: int, seed: i
     assert_same_with_gradients(infonce_loss(*leaves, groups=groups), naive_infonce(*leaves, groups), leaves)
 
 
+@settings(deadline=None)
 @given(valid=st.lists(st.booleans(), min_size=1, max_size=13), seed=st.integers(0, 99))
 def test_invalid_samples_drop_out_of_rows_and_columns_whatever_they_hold(valid: list[bool], seed: int) -> None:
     mask = torch.tensor(valid)
