@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 torch.set_num_threads(1)
+settings.register_profile("peav", deadline=None)  # the first call imports and warms up
+settings.load_profile("peav")
 
 
 @pytest.fixture(scope="session")

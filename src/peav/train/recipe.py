@@ -20,10 +20,12 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class World:
-    """Clips of the procedural world, made on demand under `folder` (a run that finds them there uses them)."""
+    """So many clips of each split of the procedural world, made under `folder` where they are not there yet."""
 
     folder: str
-    clips: int
+    train: int
+    validation: int
+    test: int
     seed: int = 0
 
 
@@ -61,8 +63,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Codec:
-    """The codec: frozen as in the paper after `distil_steps` of learning log-mel spectrograms, or `trainable`."""
+    """The codec of a fresh model: taken over from `checkpoint`, or distilled for `distil_steps` (see `train.codec`).
 
+    It is then frozen, as in the paper, unless it is `trainable`.
+    """
+
+    checkpoint: str | None = None
     distil_steps: int = 0
     distil_batch: int = 8
     distil_lr: float = 2e-3

@@ -22,7 +22,7 @@ from peav.data.tokenizer import train_tokenizer
 from peav.data.world import generate
 from peav.model import PEAV, PEAVConfig, preset
 from peav.train.codec import distil_codec
-from peav.train.recipe import Recipe, RecipeError
+from peav.train.recipe import Recipe, RecipeError, World
 from peav.train.trainer import Trainer
 
 
@@ -85,16 +85,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     validation: list[Row] = []
     test: list[Row] = []
     if data.world is not None:
-        reporter.stage("world", data.world.clips)
-        made = 0
-
-        def count(batch: int, _total: int) -> None:
-            nonlocal made
-            made += batch
-            reporter.advance(made)
-
-        generate(Path(data.world.folder), data.world.clips, data.world.seed, jobs=data.workers, progress=count)
-        rows = read_manifest(Path(data.world.folder) / "manifest.jsonl")
+        rows = read_manifest(_make_world(data.world, data.workers, reporter))
         sources.append([row for row in rows if row.split == "train"])
         weights.append(data.world_weight)
         validation += [row for row in rows if row.split == "validation"]
@@ -113,6 +104,24 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         sources.append(chosen)
         weights.append(source.weight)
     return Clips(sources, weights, validation, test)
+
+
+def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
+    """Make what is missing; the path of the manifest."""
+    counts = {"train": world.train, "validation": world.validation, "test": world.test}
+    reporter.stage("world", sum(counts.values()))
+    made = 0
+
+    def count(batch: int, _total: int) -> None:
+        nonlocal made
+        made += batch
+        reporter.advance(made)
+
+    for split, clips in counts.items():
+        manifest = generate(
+            Path(world.folder), clips, world.seed, splits=(split,), jobs=workers, progress=count
+        )
+    return manifest
 
 
 def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
@@ -136,8 +145,10 @@ def _texts(row: Row) -> Sequence[str]:
 
 
 def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) -> None:
-    """Distil the codec of a fresh model, or read it back from an earlier call with the same seed and settings."""
+    """Give a fresh model its codec: another checkpoint's, or a distilled one (read back where an earlier run did it)."""
     codec = recipe.codec
+    if codec.checkpoint is not None:
+        model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
     if codec.distil_steps == 0:
         return
     path = Path(recipe.data.cache) / f"codec-{recipe.model}-{recipe.seed}-{codec.distil_steps}.safetensors"
