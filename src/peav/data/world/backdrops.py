@@ -194,8 +194,10 @@ def _murmur(n: int, rng: np.random.Generator) -> Signal:
 
 
 BACKDROPS: tuple[Backdrop, ...] = (
-    Backdrop("grey wall", ("in front of a grey wall", "against a plain grey wall"), _wall((150, 150, 154), (96, 92, 90))),
-    Backdrop("beige wall", ("in front of a beige wall", "against a plain beige wall"), _wall((226, 206, 172), (150, 120, 90))),
+    Backdrop("grey wall", ("in front of a grey wall", "against a plain grey wall"),
+             _wall((150, 150, 154), (96, 92, 90))),
+    Backdrop("beige wall", ("in front of a beige wall", "against a plain beige wall"),
+             _wall((226, 206, 172), (150, 120, 90))),
     Backdrop("dark room", ("in a dark room", "in front of a dark wall"), _wall((46, 44, 52), (28, 26, 30))),
     Backdrop("sky", ("in front of a cloudy sky", "against the sky", "high up in the sky"), _sky),
     Backdrop("night", ("at night", "under the moon and stars", "on a starry night"), _night, _crickets,

@@ -84,7 +84,9 @@ class Canvas:
         """Polyline, width in the canvas's units."""
         self.draw.line(self._at(points), fill, max(1, round(width * self.half)), joint="curve")
 
-    def arc(self, x: float, y: float, radius: float, start: float, end: float, fill: Colour, width: float = 0.08) -> None:
+    def arc(
+        self, x: float, y: float, radius: float, start: float, end: float, fill: Colour, width: float = 0.08
+    ) -> None:
         """Part of a circle, degrees clockwise from the right."""
         box = self._box(x - radius, y - radius, x + radius, y + radius)
         self.draw.arc(box, start, end, fill, max(1, round(width * self.half)))

@@ -66,7 +66,8 @@ class Narrator:
 
     def audio(self) -> str:
         """Only what is heard, in order, whether seen or not."""
-        parts = [(thing.pulses[0][0], thing.pulses[-1][1], self._heard(thing)) for thing in self._scene.things if thing.sounds]
+        things = [thing for thing in self._scene.things if thing.sounds]
+        parts = [(thing.pulses[0][0], thing.pulses[-1][1], self._heard(thing)) for thing in things]
         speaker = self._scene.speaker
         if speaker is not None:
             parts.append((speaker.start, speaker.end, self._one(VOICES[speaker.figure.who])))
@@ -165,15 +166,16 @@ def captions(scene: Scene) -> dict[str, list[str]]:
         "audio_video": scene.has_audio and scene.has_video,
     }
     written: dict[str, list[str]] = {}
-    for number, (kind, present) in enumerate(kinds.items()):
-        rng = np.random.default_rng([scene.seed, 4, number])
-        narrators = [Narrator(scene, rng, scene.split == "test" and not k) for k in range(PARAPHRASES if present else 0)]
-        written[kind] = [getattr(narrator, kind)() for narrator in narrators]
+    for stream, (kind, present) in enumerate(kinds.items()):
+        rng = np.random.default_rng([scene.seed, 4, stream])
+        novel = [scene.split == "test" and number == 0 for number in range(PARAPHRASES)] if present else []
+        written[kind] = [getattr(Narrator(scene, rng, each), kind)() for each in novel]
     return written
 
 
 def _countable(thing: Thing) -> bool:
-    return thing.kind.name != "vase" and thing.kind.label != "rain falling" and max(e - s for s, e in thing.pulses) < 1.3
+    longest = max(end - start for start, end in thing.pulses)
+    return thing.kind.name != "vase" and longest < 1.3
 
 
 def _article(words: str) -> str:

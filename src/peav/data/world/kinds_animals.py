@@ -43,6 +43,7 @@ def cat(c: Canvas, p: Pose) -> None:
     c.oval(-0.5, 0.0, 0.5, 1.0, p.colour)
     sway = 0.2 * p.wave(1.5)
     c.line([(0.4, 0.85), (0.85, 0.5), (0.8 + sway, -0.1)], p.colour, 0.14)
+    c = c.moved(0, -0.12 if p.on else 0)
     for side in (-1, 1):
         c.poly([(side * 0.5, -0.45), (side * 0.48, -1.0), (side * 0.08, -0.75)], p.colour)
     c.oval(-0.58, -0.8, 0.58, 0.2, p.colour)
@@ -52,7 +53,7 @@ def cat(c: Canvas, p: Pose) -> None:
         for lift in (-0.1, 0.06):
             c.line([(side * 0.2, -0.1), (side * 0.85, -0.1 + lift)], INK, 0.03)
     if p.on:
-        c.oval(-0.17, -0.1, 0.17, 0.28, MOUTH)
+        c.oval(-0.26, -0.14, 0.26, 0.36, MOUTH)
     else:
         c.line([(-0.12, -0.02), (0, 0.04), (0.12, -0.02)], INK, 0.05)
 
@@ -104,16 +105,20 @@ def croak(n: int, t: Tune) -> Signal:
 
 
 def duck(c: Canvas, p: Pose) -> None:
+    c.line([(-0.9, 0.95), (0.9, 0.95)], (60, 130, 230), 0.12)
+    c = c.moved(0, -0.12 if p.on else 0)
     c.oval(-0.95, 0.0, 0.55, 0.9, p.colour)
     c.poly([(-0.85, 0.35), (-1.05, -0.1), (-0.5, 0.2)], p.colour)
-    c.oval(-0.5, 0.15, 0.2, 0.6, shade(p.colour, 0.75))
+    if p.on:
+        c.poly([(-0.45, 0.45), (0.15, 0.35), (-0.75, -0.55)], shade(p.colour, 0.75))
+    else:
+        c.oval(-0.5, 0.15, 0.2, 0.6, shade(p.colour, 0.75))
     c.poly([(0.15, 0.3), (0.2, -0.5), (0.6, -0.4), (0.52, 0.4)], p.colour)
     c.disc(0.4, -0.6, 0.34, p.colour)
-    gape = 0.2 if p.on else 0.02
+    gape = 0.28 if p.on else 0.02
     c.poly([(0.65, -0.65), (1.1, -0.6 - gape), (0.68, -0.48)], (255, 140, 0))
     c.poly([(0.66, -0.5), (1.05, -0.48 + gape), (0.6, -0.36)], (235, 110, 0))
     _eye(c, 0.45, -0.7)
-    c.line([(-0.9, 0.95), (0.9, 0.95)], (60, 130, 230), 0.12)
 
 
 def quack(n: int, t: Tune) -> Signal:
@@ -208,7 +213,7 @@ ANIMALS = (
          ("a frog croaking", "the croak of a frog", "a toad croaking", "ribbits of a frog"),
          frog, croak, calls((0.4, 0.64), 3, (0.24, 0.7))),
     Kind("duck", "duck quacking", ("duck", "swimming duck"),
-         ("opening its bill", "opening its beak wide", "opening and closing its bill"),
+         ("opening its bill", "opening its bill and raising a wing", "lifting a wing with an open bill"),
          ("quacking", "giving nasal quacks"),
          ("a duck quacking", "the quack of a duck", "quacks from a duck"),
          duck, quack, calls((0.24, 0.4), 3, (0.16, 0.6))),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from peav.data.world.canvas import CREAM, GLOW, INK, STEEL, WOOD, Canvas, shade, turned
+import numpy as np
+
+from peav.data.world.canvas import CREAM, GLOW, INK, WOOD, Canvas, shade, turned
 from peav.data.world.kind import Kind, Pose, Tune, hits, once
 from peav.data.world.sounds import Signal, decay, edges, glide, grains, noise, ring, tone
 
@@ -45,7 +47,7 @@ def drum(c: Canvas, p: Pose) -> None:
     for x in (-0.6, -0.2, 0.2):
         c.line([(x, 0.1), (x + 0.2, 0.9), (x + 0.4, 0.1)], CREAM, 0.05)
     c.oval(-0.78, -0.22, 0.78, 0.22, GLOW if p.on else CREAM)
-    lift = 1 - p.near if p.pulses and p.busy or p.near else 0.35
+    lift = 1 - p.near if (p.pulses and p.busy) or p.near else 0.35
     for side in (-1, 1):
         tip = (side * 0.2, -0.02 - 0.6 * (lift if (p.begun + (side > 0)) % 2 or not p.busy else 0.9))
         c.line([(side * 0.95, -0.75), tip], WOOD, 0.1)
@@ -69,8 +71,8 @@ def hammer(c: Canvas, p: Pose) -> None:
 
 
 def clang(n: int, t: Tune) -> Signal:
-    parts = [(f * t.pitch, d, a) for f, d, a in ((1250, 0.12, 1.0), (2730, 0.1, 0.8), (4480, 0.07, 0.6), (6900, 0.04, 0.4))]
-    return ring(n, parts) + 0.5 * noise(n, t.rng, 2000, 9000) * decay(n, 0.006)
+    modes = ((1250, 0.12, 1.0), (2730, 0.1, 0.8), (4480, 0.07, 0.6), (6900, 0.04, 0.4))
+    return ring(n, [(f * t.pitch, d, a) for f, d, a in modes]) + 0.5 * noise(n, t.rng, 2000, 9000) * decay(n, 0.006)
 
 
 def door(c: Canvas, p: Pose) -> None:
@@ -97,16 +99,16 @@ def keyboard(c: Canvas, p: Pose) -> None:
         for row in range(min(4, p.begun // 3 + 1)):
             c.line([(-0.5, -0.75 + 0.2 * row), (0.4 - 0.2 * (row % 2), -0.75 + 0.2 * row)], (20, 60, 120), 0.07)
     c.poly([(-0.8, 0.2), (0.8, 0.2), (1, 0.95), (-1, 0.95)], p.colour)
-    lit = int(p.noise() * 18) if p.on else -1
+    lit = {int(p.noise() * 18), int(p.noise(1) * 18)}
     for key in range(18):
         row, column = divmod(key, 6)
         x, y = -0.7 + 0.25 * column, 0.28 + 0.22 * row
-        c.rect(x, y, x + 0.18, y + 0.15, GLOW if key == lit or key == (lit + 7) % 18 and p.on else shade(p.colour, 0.45))
+        c.rect(x, y, x + 0.18, y + 0.15, GLOW if p.on and key in lit else shade(p.colour, 0.45))
 
 
 def click(n: int, t: Tune) -> Signal:
-    snap_ = noise(n, t.rng, 1800, 5500) * decay(n, 0.007) + 0.4 * ring(n, [(480 * t.rng.uniform(0.9, 1.1), 0.01, 1.0)])
-    return snap_ * t.rng.uniform(0.6, 1.0)
+    key = ring(n, [(480 * t.rng.uniform(0.9, 1.1), 0.01, 0.4)])
+    return (noise(n, t.rng, 1800, 5500) * decay(n, 0.007) + key) * np.float32(t.rng.uniform(0.6, 1.0))
 
 
 def boots(c: Canvas, p: Pose) -> None:
@@ -143,11 +145,12 @@ def tick(n: int, t: Tune) -> Signal:
 
 
 def jar(c: Canvas, p: Pose) -> None:
-    c.rect(-0.6, -0.3, 0.6, 1, (205, 232, 240))
+    c.rect(-0.6, -0.3, 0.6, 1, GLOW if p.on else (205, 232, 240))
     c.rect(-0.7, -0.42, 0.7, -0.26, p.colour)
     c.rect(-0.4, 0.1, 0.4, 0.4, p.colour)
     for coin in range(min(9, 4 + p.begun)):
-        c.oval(-0.55 + 0.36 * (coin % 3), 0.8 - 0.16 * (coin // 3), -0.18 + 0.36 * (coin % 3), 0.98 - 0.16 * (coin // 3), (255, 205, 40))
+        x, y = -0.55 + 0.36 * (coin % 3), 0.8 - 0.16 * (coin // 3)
+        c.oval(x, y, x + 0.37, y + 0.18, (255, 205, 40))
     if p.busy or p.near:
         c.disc(0.1, -0.95 + 0.55 * p.near, 0.2, (255, 205, 40))
 
@@ -197,7 +200,8 @@ def mallet(n: int, t: Tune) -> Signal:
 def vase(c: Canvas, p: Pose) -> None:
     c.rect(-0.9, 0.75, 0.9, 1, WOOD)
     if not p.begun:
-        c.poly([(-0.2, -0.95), (0.2, -0.95), (0.14, -0.5), (0.55, 0.2), (0.35, 0.75), (-0.35, 0.75), (-0.55, 0.2), (-0.14, -0.5)], p.colour)
+        side = [(0.2, -0.95), (0.14, -0.5), (0.55, 0.2), (0.35, 0.75)]
+        c.poly([*side, *[(-x, y) for x, y in reversed(side)]], p.colour)
         c.line([(-0.3, 0.1), (-0.22, 0.5)], shade(p.colour, 1.7), 0.08)
         return
     flight = min(1.0, (p.time - p.pulses[0][0]) / 0.3)
@@ -205,11 +209,13 @@ def vase(c: Canvas, p: Pose) -> None:
         angle = piece * 0.7 + p.fixed(piece)
         x = (0.15 + 0.75 * flight * p.fixed(piece + 20)) * math.cos(angle) * 1.2
         y = 0.62 - (1 - flight) * (0.4 + 0.8 * p.fixed(piece + 40))
-        c.poly(turned([(x - 0.16, y + 0.1), (x, y - 0.2), (x + 0.14, y + 0.12)], 360 * angle * flight, (x, y)), p.colour)
+        shard = [(x - 0.16, y + 0.1), (x, y - 0.2), (x + 0.14, y + 0.12)]
+        c.poly(turned(shard, 360 * angle * flight, (x, y)), p.colour)
 
 
 def shatter(n: int, t: Tune) -> Signal:
-    shards = [(f, t.rng.uniform(0.05, 0.25), t.rng.uniform(0.2, 0.6)) for f in t.rng.uniform(2500, 11000, 14) * t.pitch]
+    modes = t.rng.uniform(2500, 11000, 14) * t.pitch
+    shards = [(f, t.rng.uniform(0.05, 0.25), t.rng.uniform(0.2, 0.6)) for f in modes]
     crash = noise(n, t.rng, 1500, 14000) * decay(n, 0.07)
     return crash + ring(n, shards) + grains(n, t.rng, 60, 0.03, 4000, 12000) * decay(n, 0.3)
 

@@ -8,20 +8,21 @@ import numpy as np
 
 from peav.data.world.canvas import CREAM, GLOW, INK, STEEL, WOOD, Canvas, shade, turned
 from peav.data.world.kind import Kind, Pose, Tune, calls, hits, steady
-from peav.data.world.sounds import Signal, decay, edges, glide, grains, noise, phase, pulse, ring, tone
+from peav.data.world.sounds import Signal, edges, glide, noise, phase, pulse, ring, tone
 
 
 def bell(c: Canvas, p: Pose) -> None:
     angle = 28 * math.sin(math.pi * (p.begun + 0.5)) * (0.3 + 0.7 * p.near) if p.busy or p.near else 0
     c.rect(-0.7, -1, 0.7, -0.85, WOOD)
-    outline = [(-0.15, -0.8), (0.15, -0.8), (0.4, -0.4), (0.5, 0.4), (0.75, 0.7), (-0.75, 0.7), (-0.5, 0.4), (-0.4, -0.4)]
-    c.poly(turned(outline, angle, (0, -0.85)), p.colour)
+    side = [(0.15, -0.8), (0.4, -0.4), (0.5, 0.4), (0.75, 0.7)]
+    c.poly(turned([*side, *[(-x, y) for x, y in reversed(side)]], angle, (0, -0.85)), p.colour)
     c.disc(*turned([(0, 0.8)], angle * 1.5, (0, -0.85))[0], 0.17, shade(p.colour, 0.5))
 
 
 def toll(n: int, t: Tune) -> Signal:
     base = 430 * t.pitch
-    return ring(n, [(base * f, d, a) for f, d, a in ((0.5, 0.8, 0.5), (1, 0.7, 1), (1.19, 0.5, 0.7), (2, 0.4, 0.6), (2.75, 0.2, 0.4))])
+    modes = ((0.5, 0.8, 0.5), (1, 0.7, 1), (1.19, 0.5, 0.7), (2, 0.4, 0.6), (2.75, 0.2, 0.4))
+    return ring(n, [(base * f, d, a) for f, d, a in modes])
 
 
 def siren(c: Canvas, p: Pose) -> None:
@@ -157,7 +158,8 @@ def kettle(c: Canvas, p: Pose) -> None:
 
 def whistle(n: int, t: Tune) -> Signal:
     rise = glide(n, [(0, 2300), (0.4, 2900), (1, 3000)]) * t.pitch
-    return (tone(n, rise, (1, 0.12)) + 0.12 * noise(n, t.rng, 2500, 9000)) * glide(n, [(0, 0), (0.25, 0.7), (0.95, 1), (1, 0)])
+    swell = glide(n, [(0, 0), (0.25, 0.7), (0.95, 1), (1, 0)])
+    return (tone(n, rise, (1, 0.12)) + 0.12 * noise(n, t.rng, 2500, 9000)) * swell
 
 
 def carhorn(c: Canvas, p: Pose) -> None:
@@ -227,7 +229,8 @@ def drill(c: Canvas, p: Pose) -> None:
     c.rect(0.42, -0.33, 0.85, -0.22, STEEL if twist else (235, 235, 240))
     if p.on:
         for chip in range(5):
-            c.line([(0.75, -0.28), (0.3 + 0.4 * p.noise(chip), 0.5 * p.noise(chip + 5) - 0.9 * p.noise(chip + 8))], GLOW, 0.05)
+            x, y = 0.3 + 0.4 * p.noise(chip), 0.5 * p.noise(chip + 5) - 0.9 * p.noise(chip + 8)
+            c.line([(0.75, -0.28), (x, y)], GLOW, 0.05)
 
 
 def drilling(n: int, t: Tune) -> Signal:
@@ -258,8 +261,8 @@ def raygun(c: Canvas, p: Pose) -> None:
     c.disc(0.38, -0.1, 0.12, (255, 60, 60))
     if p.on:
         reach = 0.5 + 0.7 * p.progress
-        c.line([(0.45, -0.1), (reach + 0.6, -0.1)], (80, 255, 80), 0.16)
-        c.disc(reach + 0.5, -0.1, 0.2, GLOW)
+        c.line([(0.45, -0.1), (reach + 0.6, -0.1)], (80, 255, 80), 0.24)
+        c.disc(reach + 0.5, -0.1, 0.3, GLOW)
 
 
 def zap(n: int, t: Tune) -> Signal:

@@ -61,7 +61,8 @@ def boat(c: Canvas, p: Pose) -> None:
     hull.poly(turned([(-0.06, -0.7), (-0.5, 0.2), (-0.06, 0.2)], tip), shade(p.colour, 1.5))
     for row, tint in enumerate(((40, 120, 220), (20, 80, 180))):
         height = 0.17 if p.on else 0.03
-        surf = [(-1 + 0.2 * k, 0.58 + 0.2 * row + height * math.sin(1.5 * k + row * 2 - 6 * p.elapsed)) for k in range(11)]
+        crests = [math.sin(1.5 * k + row * 2 - 6 * p.elapsed) for k in range(11)]
+        surf = [(-1 + 0.2 * k, 0.58 + 0.2 * row + height * crest) for k, crest in enumerate(crests)]
         c.poly([*surf, (1, 1), (-1, 1)], tint, None)
         c.line(surf, (240, 250, 255) if p.on else tint, 0.07)
 
@@ -195,8 +196,8 @@ def _plucked(frequency: float, n: int) -> Signal:
 
 
 def _pad(frequency: float, n: int) -> Signal:
-    buzz = tone(n, frequency, [1 / k for k in range(1, 12, 1)]) + tone(n, frequency * 1.007, [1 / k for k in range(1, 8)])
-    return buzz * edges(n, 0.03, 0.1)
+    pair = tone(n, frequency, [1 / k for k in range(1, 12)]) + tone(n, frequency * 1.007, [1 / k for k in range(1, 8)])
+    return pair * edges(n, 0.03, 0.1)
 
 
 def piano_music(n: int, t: Tune) -> Signal:

@@ -45,5 +45,11 @@ GRID_SHARE = 0.2
 
 def draw_sentence(rng: np.random.Generator) -> str:
     """One sentence of four to nine words, without punctuation."""
-    form = _GRID if rng.random() < GRID_SHARE else _FORMS[int(rng.integers(len(_FORMS)))]
+    if rng.random() < GRID_SHARE:
+        return _filled(_GRID, rng)
+    sentence = _filled(_FORMS[int(rng.integers(len(_FORMS)))], rng)
+    return re.sub(r"\ba (?=[aeiou])", "an ", sentence)
+
+
+def _filled(form: str, rng: np.random.Generator) -> str:
     return re.sub(r"{(\w+)}", lambda slot: str(rng.choice(_WORDS[slot[1]])), form)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +54,11 @@ def glide(n: int, points: Sequence[tuple[float, float]]) -> Signal:
     return np.interp(np.linspace(0, 1, n), xs, ys).astype(np.float32)
 
 
-def phase(frequency: Signal | float, n: int) -> NDArray[np.float64]:
+def phase(frequency: Signal | float, n: int) -> NDArray[np.floating[Any]]:
     """Running phase in radians of a (possibly moving) frequency in Hz."""
     if isinstance(frequency, (int, float)):
         return np.arange(n) * (2 * np.pi * frequency / RATE)
-    return np.cumsum(frequency.astype(np.float64)) * (2 * np.pi / RATE)
+    return np.cumsum(frequency, dtype=np.float64) * (2 * np.pi / RATE)
 
 
 def tone(n: int, frequency: Signal | float, harmonics: Sequence[float] = (1.0,)) -> Signal:
@@ -146,3 +147,15 @@ def loudness(signal: Signal) -> float:
 def at_level(signal: Signal, decibels: float) -> Signal:
     """Scaled so that its loudest 40 ms have this RMS in dBFS."""
     return (signal * (10 ** (decibels / 20) / (loudness(signal) + 1e-9))).astype(np.float32)
+
+
+def resample(signal: Signal, source_rate: int, rate: int) -> Signal:
+    """Band-limited resampling (S,) -> (ceil(S rate / source_rate),) by cutting or zero-filling the spectrum."""
+    block = source_rate // int(np.gcd(source_rate, rate))
+    padded = -(-(len(signal) + source_rate // 50) // (block * 8)) * block * 8
+    target = padded * rate // source_rate
+    spectrum = np.fft.rfft(signal, padded)[: target // 2 + 1]
+    wide = np.zeros(target // 2 + 1, spectrum.dtype)
+    wide[: len(spectrum)] = spectrum
+    length = -(-len(signal) * rate // source_rate)
+    return (np.fft.irfft(wide, target)[:length] * (target / padded)).astype(np.float32)

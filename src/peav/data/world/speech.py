@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _ctypes
 import ctypes
 import sys
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peav.data.world.errors import MissingSpeechError, WorldError
-from peav.data.world.sounds import RATE
+from peav.data.world.sounds import RATE, Signal, resample
 from peav.data.world.voices import Voice
 
 _SYNCHRONOUS, _CHARACTERS, _UTF8 = 2, 1, 1
@@ -20,7 +19,10 @@ _SPEAKING_RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
 _END_OF_LIST, _WORD = 0, 1
 _MOST_EVENTS = 10_000
 
-_unload = _ctypes.FreeLibrary if sys.platform == "win32" else _ctypes.dlclose
+if sys.platform == "win32":
+    from _ctypes import FreeLibrary as _unload
+else:
+    from _ctypes import dlclose as _unload
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Word:
 class Utterance:
     """A spoken sentence: float32 waveform (S,) at 48 kHz and its words."""
 
-    waveform: NDArray[np.float32]
+    waveform: Signal
     words: tuple[Word, ...]
 
     @property
@@ -124,7 +126,7 @@ def _installation() -> tuple[str, bytes]:
 def _utterance(text: str, pcm: NDArray[np.int16], source_rate: int, marks: list[tuple[int, int, int]]) -> Utterance:
     loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 200)
     first, last = int(loud[0]), int(loud[-1]) + 1
-    waveform = resample(pcm[first:last].astype(np.float32) / 32768, source_rate, RATE)
+    waveform = resample(pcm[first:last].astype(np.float32) / np.float32(32768), source_rate, RATE)
     starts = [max(0.0, (sample - first) / source_rate) for _, _, sample in marks]
     ends = [*starts[1:], (last - first) / source_rate]
     words = tuple(
@@ -132,15 +134,3 @@ def _utterance(text: str, pcm: NDArray[np.int16], source_rate: int, marks: list[
         for (position, length, _), start, end in zip(marks, starts, ends, strict=True)
     )
     return Utterance(waveform, words)
-
-
-def resample(signal: NDArray[np.float32], source_rate: int, rate: int) -> NDArray[np.float32]:
-    """Band-limited resampling (S,) -> (ceil(S rate / source_rate),) by cutting or zero-filling the spectrum."""
-    block = source_rate // int(np.gcd(source_rate, rate))
-    padded = -(-(len(signal) + source_rate // 50) // (block * 8)) * block * 8
-    target = padded * rate // source_rate
-    spectrum = np.fft.rfft(signal, padded)[: target // 2 + 1]
-    wide = np.zeros(target // 2 + 1, spectrum.dtype)
-    wide[: len(spectrum)] = spectrum
-    length = -(-len(signal) * rate // source_rate)
-    return (np.fft.irfft(wide, target)[:length] * (target / padded)).astype(np.float32)
