@@ -1,0 +1,191 @@
+"""`peav embed`, `peav search` and `peav classify` on real files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from media.make import bad_files, good_files, tone, write_audio
+from random_model import random_encoder
+from typer.testing import Result
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def library(folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from typer.testing import CliRunner
+
+    from peav.cli.main import app
+
+    path = tmp_path_factory.mktemp("library") / "lib.parquet"
+    result = CliRunner().invoke(app, ["embed", str(folder), "-o", str(path), "--model", model, "--window", "2"])
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_a_folder_of_mixed_media_becomes_rows(library: Path, folder: Path) -> None:
+    rows = pq.read_table(library).to_pylist()
+    found = sorted((Path(row["path"]).relative_to(folder).as_posix(), row["modality"], row["start"]) for row in rows)
+    assert found == [
+        ("more/both.mp4", "audio_video", 0.0),
+        ("more/long.flac", "audio", 0.0),
+        ("more/long.flac", "audio", 2.0),
+        ("more/long.flac", "audio", 4.0),
+        ("silent.mp4", "video", 0.0),
+        ("sound.wav", "audio", 0.0),
+    ]
+    for row in rows:
+        spaces = {space for space in ("audio", "video", "audio_video") if row[space] is not None}
+        wanted = {"audio", "video", "audio_video"} if row["modality"] == "audio_video" else {row["modality"]}
+        assert spaces == wanted
+        assert (row["size"], row["mtime"]) == (os.stat(row["path"]).st_size, os.stat(row["path"]).st_mtime_ns)
+    assert not library.with_name("failures.jsonl").exists()
+
+
+def test_the_library_holds_what_the_encoder_gives(library: Path) -> None:
+    encoder = random_encoder()
+    for row in pq.read_table(library).to_pylist():
+        if row["modality"] == "audio_video":
+            wanted = encoder.encode_audio_video(row["path"], window=2.0)
+            assert np.allclose(row["audio_video"], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_every_bad_file_is_one_line_and_every_good_one_is_embedded(model: str, tmp_path: Path, as_json: Run) -> None:
+    bad = bad_files(tmp_path / "media" / "bad")
+    good = good_files(tmp_path / "media" / "good")
+    absent = tmp_path / "absent.wav"
+    # Named outright, since a folder is searched for regular media files only.
+    named = [tmp_path / "media", *(path for path, _ in bad.values()), absent]
+    summary = as_json("embed", *named, "-o", tmp_path / "lib.parquet", "--model", model)
+    lines = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert len(bad) >= 15
+    wanted = sorted([(str(path), error.__name__) for path, error in bad.values()] + [(str(absent), "MissingFileError")])
+    assert sorted((line["path"], line["error"]) for line in lines) == wanted
+    assert all(Path(line["path"]).name in line["reason"] for line in lines)
+    assert (summary["failed"], summary["embedded"]) == (len(bad) + 1, len(good))
+    assert set(pq.read_table(tmp_path / "lib.parquet")["path"].to_pylist()) == {str(path) for path in good}
+
+
+def test_a_second_run_skips_and_a_changed_file_is_embedded_again(model: str, tmp_path: Path, as_json: Run) -> None:
+    files = [write_audio(tmp_path / f"{i}.wav", tone(0.2, seed=i)) for i in range(3)]
+    run = ("embed", tmp_path, "-o", tmp_path / "lib.parquet", "--model", model)
+    assert as_json(*run, "--limit", 2)["embedded"] == 2
+    second = as_json(*run)
+    assert (second["embedded"], second["skipped"], second["library_rows"]) == (1, 2, 3)
+    before = (tmp_path / "lib.parquet").read_bytes()
+    assert as_json(*run)["embedded"] == 0
+    assert (tmp_path / "lib.parquet").read_bytes() == before
+    write_audio(files[0], tone(0.3, seed=9))
+    third = as_json(*run)
+    assert (third["embedded"], third["skipped"], third["library_rows"]) == (1, 2, 3)
+    assert as_json(*run, "--no-resume")["embedded"] == 3
+
+
+def test_nothing_but_bad_files_is_exit_code_1(peav: Run, model: str, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    result = peav("embed", tmp_path, "-o", tmp_path / "lib.parquet", "--model", model)
+    assert result.exit_code == 1
+    assert "1 failed (1 NotMediaError)" in " ".join(result.stdout.split())
+
+
+def test_a_file_finds_itself_first(as_json: Run, library: Path, folder: Path) -> None:
+    for option, name in (("--audio", "sound.wav"), ("--video", "silent.mp4"), ("--video", "more/both.mp4")):
+        hits = as_json("search", library, option, folder / name)
+        assert hits[0]["path"] == str(folder / name)
+        assert hits[0]["score"] == pytest.approx(1.0, abs=1e-4)
+        assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+
+
+def test_a_moment_of_a_long_file_is_found_with_its_time(as_json: Run, library: Path, tmp_path: Path) -> None:
+    moment = write_audio(tmp_path / "moment.wav", tone(5.0, seed=4)[:, ::-1][:, 2 * 48000 : 4 * 48000])
+    best = as_json("search", library, "--audio", moment, "--top", 1)[0]
+    assert (Path(best["path"]).name, best["start"], best["end"]) == ("long.flac", 2.0, 4.0)
+
+
+def test_words_search_every_modality_and_spaces_narrow_it(as_json: Run, library: Path) -> None:
+    everything = as_json("search", library, "a dog barking")
+    assert {hit["space"] for hit in everything} == {"audio", "video", "audio_video"}
+    assert len(everything) == 6
+    pictures = as_json("search", library, "a dog barking", "--space", "video")
+    assert sorted(Path(hit["path"]).name for hit in pictures) == ["both.mp4", "silent.mp4"]
+
+
+def test_text_with_a_recording_searches_the_other_medium(as_json: Run, library: Path, folder: Path) -> None:
+    found = as_json("search", library, "--audio", folder / "sound.wav", "--text", "a red car")
+    assert {hit["space"] for hit in found} == {"video"}
+    found = as_json("search", library, "--video", folder / "silent.mp4", "--text", "rain")
+    assert {hit["space"] for hit in found} == {"audio"}
+    assert {
+        hit["space"] for hit in as_json("search", library, "--audio", folder / "sound.wav", "--space", "video")
+    } == {"video"}
+
+
+def test_search_prints_a_table(peav: Run, library: Path) -> None:
+    result = peav("search", library, "rain", "--top", 3)
+    assert result.exit_code == 0
+    assert "0:02.0 - 0:04.0" in result.stdout or "0:00.0" in result.stdout
+    assert "score" in result.stdout
+
+
+def test_another_model_is_refused(peav: Run, library: Path, tmp_path: Path) -> None:
+    random_encoder(seed=1).save_pretrained(tmp_path / "other")
+    result = peav("search", library, "rain", "--model", tmp_path / "other")
+    one_line(result, "made by model")
+
+
+def test_classify_ranks_the_labels_of_each_file(as_json: Run, folder: Path, model: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("dog\nrain\n\nred car\ndog\n")
+    (tmp_path / "bad.wav").write_text("hello")
+    options = ("--labels-file", tmp_path / "labels.txt", "--prompt", "the sound of {}", "--model", model)
+    results = as_json("classify", folder / "sound.wav", folder / "more", tmp_path / "bad.wav", *options)
+    by_name = {Path(result["path"]).name: result for result in results}
+    assert "not audio or video" in by_name["bad.wav"]["error"]
+    for name, space in (("sound.wav", "audio"), ("both.mp4", "audio_video"), ("long.flac", "audio")):
+        labels = by_name[name]["labels"]
+        assert by_name[name]["space"] == space
+        assert sorted(entry["label"] for entry in labels) == ["dog", "rain", "red car"]
+        assert sum(entry["probability"] for entry in labels) == pytest.approx(1.0)
+        assert labels[0]["label"] == by_name[name]["label"]
+    encoder = random_encoder()
+    texts = encoder.encode_text([f"the sound of {label}" for label in ("dog", "rain", "red car")], "audio")
+    logits = encoder.logits(encoder.encode(folder / "sound.wav"), texts, "a_avc")
+    wanted = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    found = {entry["label"]: entry["probability"] for entry in by_name["sound.wav"]["labels"]}
+    assert np.allclose([found["dog"], found["rain"], found["red car"]], wanted, atol=1e-4)
+
+
+def one_line(result: Result, reason: str) -> None:
+    """The promise of every error: exit code 2, one line on stderr, no traceback."""
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("error:")
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("search", "absent.parquet", "rain"), "no such library"),
+        (("search", "{library}"), "nothing to look for"),
+        (("search", "{library}", "--audio", "a.wav", "--video", "b.mp4"), "not both"),
+        (("search", "{library}", "--audio", "absent.wav"), "absent.wav: no such file"),
+        (("search", "{library}", "--audio", "a.wav", "--text", "x", "--space", "audio"), "leave --space away"),
+        (("embed", "absent-folder", "-o", "x.parquet"), "absent-folder: no such file"),
+        (("classify", "{library}", "--labels", " , "), "no labels"),
+        (("classify", "{library}"), "--labels"),
+        (("classify", "{library}", "--labels", "a,b", "--prompt", "sound"), "--prompt"),
+        (("convert", "absent-model", "out", "--to", "peav"), "absent-model"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(
+    peav: Run, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one_line(peav(*(arg.format(library=library) for arg in args)), reason)

@@ -1,0 +1,95 @@
+"""The command itself, and the verbs that need no library."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from random_model import random_encoder
+
+from peav.selfcheck import write_golden
+
+Run = Callable[..., Any]
+
+
+def command(*args: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from peav.cli.main import app; app()"]
+    return subprocess.run([*program, *args], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_help_lists_every_verb_without_loading_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from peav.cli.main import VERBS, app;"
+        "text = CliRunner().invoke(app, ['--help']).stdout;"
+        "assert all(verb in text for verb in VERBS), text;"
+        "sys.exit('torch' in sys.modules or 'av' in sys.modules)"
+    )
+    began = time.process_time()
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert time.process_time() - began < 1
+
+
+def test_errors_of_the_real_command_are_one_line() -> None:
+    result = command("search", "absent.parquet", "rain")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("error: absent.parquet: no such library")
+
+
+def test_version_and_misspelt_verbs() -> None:
+    assert command("--version").stdout.startswith("peav 0.")
+    misspelt = command("serch", "x")
+    assert misspelt.returncode == 2
+    assert "search" in misspelt.stderr
+
+
+def test_every_verb_explains_itself(peav: Run) -> None:
+    from peav.cli.main import VERBS
+
+    for verb in VERBS:
+        result = peav(verb, "--help")
+        assert result.exit_code == 0, (verb, result.output)
+        assert "--json" in result.stdout, verb
+
+
+def test_doctor_passes_on_a_sound_model_and_compares_with_known_numbers(as_json: Run, model: str) -> None:
+    report = as_json("doctor", "--model", model)
+    assert report["healthy"]
+    assert "none to compare" in report["checks"][-1]["detail"]
+
+
+def test_doctor_fails_where_the_numbers_differ(peav: Run, tmp_path: Path) -> None:
+    encoder = random_encoder()
+    encoder.save_pretrained(tmp_path)
+    write_golden(encoder, tmp_path)
+    assert peav("doctor", "--model", tmp_path).exit_code == 0
+    record = json.loads((tmp_path / "golden.json").read_text())
+    record["embeddings"]["audio"][0] += 0.1
+    (tmp_path / "golden.json").write_text(json.dumps(record))
+    result = peav("doctor", "--model", tmp_path, "--json")
+    assert result.exit_code == 1
+    checks = {check["check"]: check for check in json.loads(result.stdout)["checks"]}
+    assert checks[f"model {tmp_path}"]["status"] == "failed"
+    assert checks["decoding mp4"]["status"] == "ok"
+
+
+def test_doctor_without_weights_says_what_to_do(peav: Run, tmp_path: Path) -> None:
+    result = peav("doctor", "--model", tmp_path / "absent", "--json")
+    assert result.exit_code == 1
+    assert "no directory" in json.loads(result.stdout)["checks"][-1]["detail"]
+
+
+@pytest.mark.slow
+def test_convert_goes_through_every_layout_and_back(as_json: Run, golden: Path, tmp_path: Path) -> None:
+    source = str(golden / "pe-av-perception_models")
+    for layout in ("transformers", "peav", "perception_models"):
+        report = as_json("convert", source, tmp_path / layout, "--to", layout)
+        assert report["files"]["model.safetensors"] > 0
+        source = str(tmp_path / layout)
