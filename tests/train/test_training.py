@@ -76,7 +76,7 @@ def test_a_run_killed_between_checkpoints_resumes_with_the_same_losses(
     whole_run: Path, world: Path, tmp_path: Path
 ) -> None:
     path = recipe_file(tmp_path, world, "killed")
-    command = [sys.executable, "-m", "peav.cli.main", "train", str(path)]
+    command = [sys.executable, "-m", "peav", "train", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = tmp_path / "killed" / "log.jsonl"

@@ -61,8 +61,10 @@ def forward(model: PEAV, batch: Batch, needed: Iterable[Embedding], masking: Mas
         streams["audio_video"] = _fuse(model, streams["audio"], streams["video"])
     states = {name: _scatter(stream.output.pooled, stream.rows) for name, stream in streams.items()}
     present = {name: stream.rows for name, stream in streams.items()}
-    for kind in {embedding.caption for embedding in needed if embedding.caption is not None}:
-        texts = batch.texts[kind]
+    captions = {embedding.caption for embedding in needed}
+    for kind, texts in batch.texts.items():  # in a fixed order: gradients are summed in it
+        if kind not in captions:
+            continue
         states[f"text:{kind}"] = model.text_hidden(texts.ids, texts.mask)[:, 0]
         present[f"text:{kind}"] = texts.present
     return _project(model, needed, states, present, len(batch.ids), best_rq)
