@@ -77,15 +77,14 @@ def as_waveform(samples: Any, sampling_rate: int, target: int = 48000) -> Wavefo
     """
     planes = _planes(samples)
     for rate in (sampling_rate, target):
-        if isinstance(rate, bool) or not (rate == int(rate) and 1 <= rate <= 10_000_000):
+        if not isinstance(rate, int | float | np.number) or not (1 <= rate <= 10_000_000 and rate == int(rate)):
             raise UnsupportedInputError(f"sampling_rate={rate} is no sampling rate: give a whole number of hertz")
     if len(planes) == 1 and sampling_rate == target:
         return planes[0].copy()
     mixer = _Mixer("fltp", _layout(len(planes)), int(sampling_rate), int(target))
     block = 1 << 20
     parts = [mixer.feed_array(planes[:, at : at + block]) for at in range(0, planes.shape[1], block)]
-    waveform = np.concatenate([*parts, mixer.flush()])
-    return waveform[: _rescale(planes.shape[1], int(sampling_rate), int(target))]
+    return np.concatenate([*parts, mixer.flush()])
 
 
 def _planes(samples: Any) -> NDArray[np.float32]:
@@ -134,6 +133,7 @@ class _Mixer:
 
     def __init__(self, format: Any, layout: Any, rate: int, target: int) -> None:
         self.format, self.layout, self.rate = av.AudioFormat(format), av.AudioLayout(layout), rate
+        self.target, self.taken, self.given = target, 0, 0
         self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=target)
 
     def fits(self, frame: Any) -> bool:
@@ -146,7 +146,9 @@ class _Mixer:
     def feed(self, frame: Any | None) -> Waveform:
         if frame is not None:
             frame.pts = None  # the resampler must join frames, never fill holes
+            self.taken += frame.samples
         parts = [part.to_ndarray()[0] for part in self.resampler.resample(frame)]
+        self.given += sum(map(len, parts))
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def feed_array(self, planes: NDArray[np.float32]) -> Waveform:
@@ -163,7 +165,14 @@ class _Mixer:
             yield self.feed(frame)
 
     def flush(self) -> Waveform:
-        return self.feed(None)
+        """The rest, so that what came out is as long as what went in."""
+        length = _rescale(self.taken, self.rate, self.target)
+        before = self.given
+        if self.taken < 64 * max(1, self.rate // self.target):  # shorter than the filter: it would give nothing
+            rest = [*self.feed_silence(self.rate), self.feed(None)]
+        else:
+            rest = [self.feed(None)]
+        return np.concatenate(rest)[: max(0, length - before)]
 
 
 class _Reader:

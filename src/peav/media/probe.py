@@ -117,7 +117,7 @@ def _duration(source: Source, container: InputContainer, name: str) -> float:
 def _corrected(container: InputContainer, seconds: float) -> float:
     """The header's length, or what the last packets show where it says too little."""
     try:
-        container.seek(container.duration + (container.start_time or 0))
+        container.seek(round((seconds + start_of(container)) * av.time_base))
     except av.FFmpegError:
         return seconds
     streams = [stream for stream in container.streams if stream.type in ("audio", "video")]

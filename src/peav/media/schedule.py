@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Generator, Iterator
@@ -109,20 +110,21 @@ def _seconds(pts: Any, time_base: Fraction) -> Any:
     return pts * time_base.numerator / time_base.denominator
 
 
-def _origin(container: InputContainer, stream: Any) -> float:
+def _origin(container: InputContainer, first: float | None) -> float:
     """Where time 0 lies; a few frames' delay against the file's start are the codec's, more is a real late start."""
     begin = start_of(container)
-    if stream.start_time is None:
-        return begin
-    first = float(_seconds(stream.start_time, stream.time_base))
-    return first if first - begin <= HOLE else begin
+    return first if first is not None and first - begin <= HOLE else begin
 
 
 def _by_packets(source: Source, container: InputContainer, span: Window, seek: bool) -> Schedule | None:
     stream = video_stream(container, name_of(source))
-    origin = _origin(container, stream)
+    begin, origin = start_of(container), 0.0
     sought, latest = None, math.inf
     if seek:
+        head = [packet.pts for packet in itertools.islice(packets(container, stream), 16)]
+        if not head or None in head:
+            return None
+        origin = _origin(container, float(min(head) * stream.time_base))
         latest = (origin + span.start) / stream.time_base
         sought = math.floor(latest - PREROLL / stream.time_base)
         try:
@@ -135,7 +137,7 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     for number, packet in enumerate(packets(container, stream)):
         if packet.pts is None or (number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest)):
             return None
-        if packet.dts is not None and _seconds(packet.dts, stream.time_base) - origin >= span.end and rows:
+        if rows and packet.dts is not None and _seconds(packet.dts, stream.time_base) - begin - HOLE >= span.end:
             whole = False  # no later packet is shown before its decoding time
             break
         if packet.is_keyframe:
@@ -149,6 +151,7 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     pts, numbers, firsts, durations = (list(column) for column in zip(*rows, strict=True))
     if len(set(pts)) < len(pts):
         return None
+    origin = origin if seek else _origin(container, float(pts[0] * stream.time_base))
     times = np.maximum(_seconds(np.array(pts), stream.time_base) - origin, 0.0)
     end = float(times[-1]) + (_seconds(durations[-1], stream.time_base) or _spacing(times, stream))
     if whole:
@@ -162,8 +165,10 @@ def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
         decoder = Decoder(_threaded(video_stream(container, name_of(source))), name_of(source))
         stream = decoder.stream
         step = _spacing(np.empty(0), stream)
-        origin = _origin(container, stream)
+        origin: float | None = None
         for frame in decoder.all(container):
+            if origin is None:
+                origin = _origin(container, frame.time)
             times.append(len(times) * step if frame.time is None else max(0.0, frame.time - origin))
             if times[-1] >= span.end:
                 break
