@@ -244,7 +244,8 @@ def _read_text(data: Json) -> TextConfig:
 
 def _text_theta(data: Json, kind: str, older_name: str, default: float) -> float:
     rope = (data.get("rope_parameters") or {}).get(kind) or {}
-    return float(rope.get("rope_theta", data.get(older_name, default)))
+    theta = rope.get("rope_theta", data.get(older_name))
+    return default if theta is None else float(theta)
 
 
 def _global_every(data: Json, layers: int) -> int:

@@ -2,14 +2,17 @@
 
 Two promises beyond the plain network. *Padding never leaks*: activations beyond a row's valid length are zeroed before
 every convolution, which is what the convolution's own zero padding shows a clip encoded alone. *Bounded memory*: time
-is cut into windows with a halo as wide as the receptive field, whose results are thrown away. The cut is made twice,
-because the first half of the network (a few hundred samples of context, most of the memory) and the second half
-(5 latent steps of context, little memory) want windows of very different sizes.
+is cut into windows with a halo as wide as the receptive field, whose results are thrown away. Every block has windows
+of its own, nested in those of the block above, because blocks differ a hundredfold in context and in memory a second.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
+from operator import mul
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +22,10 @@ from .layers import valid_mask
 
 Stage = Callable[[Tensor, Tensor | None], Tensor]
 DILATIONS = (1, 3, 9)
-# Elements of one activation that a window may hold; about five such tensors live at once.
-WINDOW_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
+# Elements that one activation of a block's window may hold; about five live at once. On a CPU they fit the cache.
+CPU_WINDOW, GPU_WINDOW = 2**19, 2**26
+# The last block sees six latent steps to either side, so short windows would be mostly halo.
+LEAST_STEPS = 250
 
 
 def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
@@ -71,14 +76,13 @@ class EncoderBlock(nn.Module):
         return self.conv(zero_padding(self.snake(x), valid))
 
 
-def reach(strides: tuple[int, ...], left: int = 0, right: int = 0) -> tuple[int, int]:
-    """Input positions that one output step sees before its first and after its own first sample, through blocks
-    with these strides; `left` and `right` are what the layers after them see, in output steps."""
-    units = 3 * sum(DILATIONS)
+def reach(strides: tuple[int, ...], last: int = 0) -> int:
+    """Samples of context, to either side, that the blocks with these strides need; `last`: output steps that the
+    layers after them see to either side."""
+    context = last
     for stride in reversed(strides):
-        left = left * stride + stride // 2 + units
-        right = right * stride + stride + (stride - stride // 2) - 1 + units
-    return left, right
+        context = context * stride + stride // 2 + 3 * sum(DILATIONS)
+    return context + 3
 
 
 def in_windows(stage: Stage, x: Tensor, valid: Tensor | None, hop: int, halo: int, span: int) -> Tensor:
@@ -116,17 +120,11 @@ class Codec(nn.Module):
         self.snake = Snake(config.width)
         self.conv_out = nn.Conv1d(config.width, config.width, 3, padding=1)
         self.mean = nn.Conv1d(config.width, config.latent_dim, 1)
-        self._plan()
-
-    def _plan(self) -> None:
-        """Where the network is cut in two, with the hop and the halo of each half in its own output steps."""
-        strides = self.config.strides
-        self._cut = (len(strides) + 1) // 2
-        front, back = strides[: self._cut], strides[self._cut :]
-        self._front_hop = CodecConfig(strides=front).hop_length
-        self._back_hop = CodecConfig(strides=back).hop_length
-        self._front_halo = -(-(max(reach(front)) + 3) // self._front_hop)
-        self._back_halo = -(-max(reach(back, 1, 1)) // self._back_hop)
+        # Per block: samples an output step, and the halo in output steps; the last block's counts conv_out as well.
+        self._hops = tuple(accumulate(config.strides, mul))
+        contexts = [reach(config.strides[: i + 1]) for i in range(len(config.strides) - 1)]
+        contexts.append(reach(config.strides, last=1))
+        self._halos = tuple(-(-context // hop) for context, hop in zip(contexts, self._hops, strict=True))
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None) -> Tensor:
         """Encode mono audio.
@@ -134,8 +132,9 @@ class Codec(nn.Module):
         Args:
             waveform: (B, S) at the config's sampling rate, S a multiple of the hop (pad the signal by reflection).
             lengths: (B,) valid samples a row, multiples of the hop; None: all are valid.
-            chunk_steps: latent steps a window; None picks what keeps memory near 0.1 GB on a CPU. The result is the
-                same to rounding (<= 1e-6 relative). With gradients there are no windows: the graph holds it all anyway.
+            chunk_steps: latent steps a window of the last block; None picks what keeps memory near 0.1 GB on a CPU.
+                The result is the same to rounding (some 1e-6 relative, whatever the windows). With gradients there
+                are no windows: the graph holds every activation anyway.
 
         Returns:
             (B, S / hop, latent_dim) latents; zero beyond a row's length.
@@ -150,50 +149,35 @@ class Codec(nn.Module):
             )
         steps = waveform.shape[-1] // hop
         latents = waveform.new_empty(len(waveform), steps, self.config.latent_dim)
-        rows, span = self._window(len(waveform), steps, waveform.device.type)
+        top, gpu = len(self.blocks) - 1, waveform.is_cuda
+        rows = max(self._span(top, 1, gpu) // max(steps, 1), 1)
         for start in range(0, len(waveform), rows):
             group = slice(start, start + rows)
-            valid = None if lengths is None else lengths[group]
-            latents[group] = self._encode(waveform[group, None], valid, chunk_steps or span).transpose(1, 2)
+            x, valid = waveform[group, None], None if lengths is None else lengths[group]
+            z = in_windows(self._latents, x, valid, hop, self._halos[-1], chunk_steps or self._span(top, len(x), gpu))
+            latents[group] = z.transpose(1, 2)
         mask = valid_mask(None if lengths is None else lengths // hop, steps)
         return latents if mask is None else latents.masked_fill(~mask[..., None], 0.0)
 
-    def _records(self) -> bool:
-        return torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+    def _span(self, level: int, rows: int, gpu: bool) -> int:
+        """Output steps in a window of block `level`."""
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+            return sys.maxsize
+        per_step = rows * self.config.hidden_size * 2**level * self.config.strides[level]
+        least = LEAST_STEPS if level == len(self.blocks) - 1 else 4 * self._halos[level]
+        return max((GPU_WINDOW if gpu else CPU_WINDOW) // per_step, least)
 
-    def _window(self, batch: int, steps: int, device: str) -> tuple[int, int]:
-        """Rows at a time and latent steps a window."""
-        if self._records():
-            return batch, steps
-        per_step = self.config.hidden_size * 2**self._cut * self._back_hop
-        budget = max(WINDOW_ELEMENTS.get(device, WINDOW_ELEMENTS["cpu"]) // per_step, 4 * self._back_halo)
-        return max(budget // max(steps, 1), 1), budget
+    def _latents(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, 1, S) to (B, latent_dim, S / hop)."""
+        h = self._level(len(self.blocks) - 1, x, valid)
+        steps = None if valid is None else valid // self._hops[-1]
+        return self.mean(self.conv_out(zero_padding(self.snake(h), steps)))
 
-    def _encode(self, waveform: Tensor, valid: Tensor | None, span: int) -> Tensor:
-        """waveform (B, 1, S) to latents (B, latent_dim, S / hop), in windows of `span` latent steps."""
-        inner = span * self._back_hop
-        if not self._records():
-            elements = WINDOW_ELEMENTS.get(waveform.device.type, WINDOW_ELEMENTS["cpu"])
-            per_position = len(waveform) * self.config.hidden_size * self._front_hop
-            inner = max(min(inner, elements // per_position), 4 * self._front_halo)
-
-        def both(x: Tensor, inside: Tensor | None) -> Tensor:
-            h = in_windows(self._front, x, inside, self._front_hop, self._front_halo, inner)
-            return self._back(h, None if inside is None else inside // self._front_hop)
-
-        return in_windows(both, waveform, valid, self.config.hop_length, self._back_halo + 1, span)
-
-    def _front(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """(B, 1, S) through the first blocks."""
-        h = self.conv_in(x if valid is None else zero_padding(x.clone(), valid))
-        for block, stride in zip(self.blocks[: self._cut], self.config.strides[: self._cut], strict=True):
-            h = block(h, valid)
-            valid = None if valid is None else valid // stride
-        return h
-
-    def _back(self, h: Tensor, valid: Tensor | None) -> Tensor:
-        """The last blocks, the output convolution and the bottleneck's mean."""
-        for block, stride in zip(self.blocks[self._cut :], self.config.strides[self._cut :], strict=True):
-            h = block(h, valid)
-            valid = None if valid is None else valid // stride
-        return self.mean(self.conv_out(zero_padding(self.snake(h), valid)))
+    def _level(self, level: int, x: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, 1, S) through block `level`, those below it in windows."""
+        if level == 0:
+            return self.blocks[0](self.conv_in(x if valid is None else zero_padding(x.clone(), valid)), valid)
+        below, hop = level - 1, self._hops[level - 1]
+        span = self._span(below, len(x), x.is_cuda)
+        h = in_windows(partial(self._level, below), x, valid, hop, self._halos[below], span)
+        return self.blocks[level](h, None if valid is None else valid // hop)
