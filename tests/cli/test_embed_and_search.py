@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,26 @@ def test_a_second_run_skips_and_a_changed_file_is_embedded_again(model: str, tmp
     third = as_json(*run)
     assert (third["embedded"], third["skipped"], third["library_rows"]) == (1, 2, 3)
     assert as_json(*run, "--no-resume")["embedded"] == 3
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(as_json: Run, model: str, tmp_path: Path) -> None:
+    files = [write_audio(tmp_path / f"{i:03d}.wav", tone(0.2, seed=i)) for i in range(150)]
+    library, parts = tmp_path / "lib.parquet", tmp_path / "lib.parquet.parts"
+    # Every file its own part, so that there is something to find soon.
+    code = "import peav.search.library as l; l.SECONDS_PER_PART = 0; from peav.cli.main import app; app()"
+    args = ("embed", str(tmp_path), "-o", str(library), "--model", model, "--batch-size", "1")
+    running = subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.DEVNULL)
+    while not list(parts.glob("*.parquet")):
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    assert not library.exists()
+    summary = as_json(*args)
+    assert summary["skipped"] > 0
+    assert summary["embedded"] == len(files) - summary["skipped"]
+    assert sorted(pq.read_table(library)["path"].to_pylist()) == sorted(map(str, files))
 
 
 def test_nothing_but_bad_files_is_exit_code_1(peav: Run, model: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,6 +17,7 @@ from peav.media import load_audio, load_frames, probe
 POSTER_WIDTH = 320
 PREVIEW_SECONDS = 10.0
 PREVIEW_FPS = 12
+X264 = {"crf": "30", "preset": "veryfast"}
 WHOLE_BELOW = 400_000  # bytes: an mp4 this small goes into the page as it is
 
 
@@ -47,34 +49,34 @@ def preview(path: Path, has_video: bool) -> str:
 
 
 def _transcode(path: Path, has_video: bool) -> bytes:
+    """An mp4 of the first 10 s, at most 320 pixels wide."""
     buffer = io.BytesIO()
+    has_audio = probe(path).has_audio
     with av.open(buffer, "w", format="mp4") as container:
-        if has_video:
-            _add_video(container, path)
-        if probe(path).has_audio:
-            _add_audio(container, path)
+        # Both streams before the first packet: it writes the header.
+        video = container.add_stream("libx264", rate=PREVIEW_FPS, options=X264) if has_video else None
+        audio = container.add_stream("aac", rate=48000, layout="mono") if has_audio else None
+        if video is not None:
+            container.mux(_encode_frames(video, path))
+        if audio is not None:
+            container.mux(_encode_sound(audio, path))
     return buffer.getvalue()
 
 
-def _add_video(container: av.container.OutputContainer, path: Path) -> None:
+def _encode_frames(stream: Any, path: Path) -> list[Any]:
     frames = load_frames(path, fps=PREVIEW_FPS, end=PREVIEW_SECONDS).pixels
     height, width = frames.shape[1:3]
     scale = min(1.0, POSTER_WIDTH / width)
-    stream = container.add_stream("libx264", rate=PREVIEW_FPS, options={"crf": "30", "preset": "veryfast"})
     stream.width, stream.height = (2 * max(1, round(side * scale / 2)) for side in (width, height))
     stream.pix_fmt = "yuv420p"
-    for pixels in frames:
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")))
-    container.mux(stream.encode(None))
+    pictures = [av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24") for pixels in frames]
+    return [packet for picture in (*pictures, None) for packet in stream.encode(picture)]
 
 
-def _add_audio(container: av.container.OutputContainer, path: Path) -> None:
-    sound = load_audio(path, end=PREVIEW_SECONDS)
-    stream = container.add_stream("aac", rate=48000, layout="mono")
-    frame = av.AudioFrame.from_ndarray(sound[None], "fltp", "mono")
+def _encode_sound(stream: Any, path: Path) -> list[Any]:
+    frame = av.AudioFrame.from_ndarray(load_audio(path, end=PREVIEW_SECONDS)[None], "fltp", "mono")
     frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), 0
-    container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+    return [*stream.encode(frame), *stream.encode(None)]
 
 
 def _address(kind: str, data: bytes) -> str:

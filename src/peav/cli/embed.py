@@ -73,10 +73,10 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     from peav.media import find_media
 
     present = [path for path in paths if path.exists()]
-    files = find_media(present or paths)
+    files = [*find_media(present or paths), *(path for path in paths if path not in present)]
     if not files:
         fail(f"no media files in {', '.join(map(str, paths))}")
-    return [path.absolute() for path in (*files, *(path for path in paths if path not in present))]
+    return list(dict.fromkeys(path.absolute() for path in files))
 
 
 def _version(file: Path) -> tuple[str, int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from peav.checkpoint.atomic import atomic_write
 
 SPACES = ("audio", "video", "audio_video")
 ROWS_PER_PART = 1024
+SECONDS_PER_PART = 30.0
 KEY = ("path", "size", "mtime")
 
 
@@ -105,7 +107,7 @@ def is_library(path: Path) -> bool:
 class LibraryWriter:
     """Adds files to a library; nothing is lost but the part being filled when the process is killed.
 
-    Whole files are collected into parts of about 1024 rows in `<library>.parts/`, each written atomically; `finish`
+    Whole files are collected into parts of 1024 rows or 30 s in `<library>.parts/`, each written atomically; `finish`
     streams the old library and the parts into a new one and puts it in place atomically. What is already there is known
     by an 8-byte hash per file, so a million files cost 8 MB here.
 
@@ -123,6 +125,7 @@ class LibraryWriter:
     def __post_init__(self) -> None:
         self.schema = schema(self.dim, self.model_id, self.model_name)
         self.parts = _parts_folder(self.path)
+        self.flushed = time.monotonic()
         if not self.resume:
             shutil.rmtree(self.parts, ignore_errors=True)
         self.parts.mkdir(parents=True, exist_ok=True)
@@ -137,7 +140,7 @@ class LibraryWriter:
     def add(self, rows: Sequence[Row]) -> None:
         """Add all windows of one file."""
         self.rows.extend(rows)
-        if len(self.rows) >= ROWS_PER_PART:
+        if len(self.rows) >= ROWS_PER_PART or time.monotonic() - self.flushed > SECONDS_PER_PART:
             self.flush()
 
     def flush(self) -> None:
@@ -148,6 +151,7 @@ class LibraryWriter:
         with atomic_write(self.parts / f"{number:06d}.parquet") as temporary:
             pq.write_table(_table(self.rows, self.schema), temporary, compression="zstd")
         self.rows = []
+        self.flushed = time.monotonic()
 
     def finish(self) -> int:
         """Merge the parts into the library and return its number of rows; new rows of a path replace its old ones."""
