@@ -19,6 +19,7 @@ from peav.media.source import (
     open_media,
     packets,
     start_of,
+    ticks_of,
     video_stream,
 )
 from peav.media.truncation import measured_end
@@ -123,5 +124,5 @@ def _corrected(container: InputContainer, seconds: float) -> float:
     streams = [stream for stream in container.streams if stream.type in ("audio", "video")]
     for packet in packets(container, *streams):
         if packet.pts is not None and packet.pts * packet.time_base - start_of(container) > seconds:
-            seconds = float((packet.pts + (packet.duration or 0)) * packet.time_base) - start_of(container)
+            seconds = float((packet.pts + ticks_of(packet)) * packet.time_base) - start_of(container)
     return seconds

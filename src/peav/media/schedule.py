@@ -23,6 +23,7 @@ from peav.media.source import (
     open_media,
     packets,
     start_of,
+    ticks_of,
     video_stream,
 )
 from peav.media.truncation import promised_end, warn_if_truncated
@@ -144,7 +145,7 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
             keys.append((packet.pts, number))
         if not packet.is_discard:
             key = next((at for pts, at in reversed(keys) if pts <= packet.pts), 0)
-            rows.append((packet.pts, number, key, packet.duration or 0))
+            rows.append((packet.pts, number, key, ticks_of(packet)))
     if not rows:
         return None
     rows.sort()

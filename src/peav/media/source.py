@@ -260,6 +260,12 @@ def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
             yield packet
 
 
+def ticks_of(packet: Any) -> int:
+    """How long a packet lasts, in its time base; 0 where it does not say, or says less than nothing."""
+    ticks: int = packet.duration or 0
+    return ticks if ticks < 1 << 31 else 0  # FFmpeg's negative durations come out as large ones
+
+
 def nothing_in(container: InputContainer, name: str) -> MediaError:
     """The error for a file in which there are no packets."""
     format = container.format.name

@@ -10,7 +10,7 @@ import av
 from av.container import InputContainer
 
 from peav.media.errors import TruncatedMediaWarning
-from peav.media.source import BARE, Source, name_of, open_media, packets, raw_part, start_of
+from peav.media.source import BARE, Source, name_of, open_media, packets, raw_part, start_of, ticks_of
 
 
 def promised_end(source: Source, container: InputContainer, stream: Any) -> float | None:
@@ -53,7 +53,7 @@ def measured_end(source: Source) -> float:
         streams = [stream for stream in container.streams if stream.type in ("audio", "video")]
         for packet in packets(container, *streams):
             if packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                end = max(end, float((packet.pts + ticks_of(packet)) * packet.time_base))
         return end - start_of(container)
 
 
