@@ -70,7 +70,7 @@ class Pose:
     @property
     def near(self) -> float:
         """1 at the moment of a hit, falling to 0 at 0.2 s before and after: for sticks, hands and feet."""
-        return max(0.0, 0.0, *(1 - abs(self.time - start) / 0.2 for start, _ in self.pulses))
+        return max([0.0, *(1 - abs(self.time - start) / 0.2 for start, _ in self.pulses)])
 
     def wave(self, per_second: float, shift: float = 0.0) -> float:
         """A sine that runs while it sounds and rests at 0."""
