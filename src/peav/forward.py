@@ -17,7 +17,7 @@ from peav.progress import bar
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
 FRAMES_AT_ONCE = 64
 POOL_BATCHES = 4
-POOL_BYTES = 256 * 2**20
+POOL_BYTES = 192 * 2**20  # three pools are in memory at most: decoding, waiting, being embedded
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def embed_stream(
 
 
 def pools(items: Iterable[Clip | Unreadable], size: int) -> Iterator[list[Clip | Unreadable]]:
-    """Group items into lists of at most `size` or (nearly) 256 MiB, so that any number of them fits in memory."""
+    """Group items into lists of at most `size` or (nearly) 192 MiB, so that any number of them fits in memory."""
     pool: list[Clip | Unreadable] = []
     held = 0
     for item in items:

@@ -64,11 +64,11 @@ def _clips(folder: Path, clips: int, seed: int) -> list[Row]:
     from peav.data.world import generate
     from peav.progress import bar
 
-    world = folder / "world"
+    world = folder / f"world-{seed}"
     with bar() as progress:
         task = progress.add_task("making clips", total=clips)
         generate(world, clips, seed, splits=("test",), progress=lambda made, _: progress.advance(task, made))
-    return read_manifest(world / "manifest.jsonl")
+    return read_manifest(world / "manifest.jsonl")[:clips]
 
 
 def _own(media: Path | None) -> list[Item]:
