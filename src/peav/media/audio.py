@@ -33,6 +33,7 @@ from peav.media.windows import SHORTEST_TAIL, Window, check_length, check_window
 
 Waveform = NDArray[np.float32]
 
+LONGEST_HOLE = 3600.0  # seconds: a larger jump of the timestamps is damage, not a pause
 PREROLL = 2.0  # seconds decoded before the asked start, so that decoder and resampler have settled by then
 SEEK_FROM = 4.0  # seconds: seeking pays from here on
 
@@ -243,7 +244,7 @@ class _Reader:
                     self.place = _rescale(at - lead, mixer.rate, self.target)
                     yield from map(self._out, mixer.feed_silence(lead))
                 hole = 0 if offset is None or offset > limit else round(offset * mixer.rate) - at
-                if hole > HOLE * mixer.rate:
+                if hole > HOLE * mixer.rate and hole < LONGEST_HOLE * mixer.rate:
                     if at > 0:
                         decoder.warn_of(f"{hole / mixer.rate:.2f} s of audio are missing at {at / mixer.rate:.2f} s")
                     yield from map(self._out, mixer.feed_silence(hole))

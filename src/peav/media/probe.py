@@ -13,6 +13,7 @@ from peav.media.source import (
     BARE,
     Decoder,
     Source,
+    believable,
     has_picture,
     name_of,
     nothing_in,
@@ -67,7 +68,7 @@ def probe(source: Source) -> MediaInfo:
         if picture:
             about |= _video(container, name)
         return MediaInfo(
-            duration=_duration(source, container, name),
+            duration=believable(_duration(source, container, name), name),
             format=container.format.name,
             has_audio=audio is not None,
             has_video=picture,

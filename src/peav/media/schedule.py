@@ -19,6 +19,7 @@ from peav.media.source import (
     HOLE,
     Decoder,
     Source,
+    believable,
     name_of,
     open_media,
     packets,
@@ -157,7 +158,8 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     end = float(times[-1]) + (_seconds(durations[-1], stream.time_base) or _spacing(times, stream))
     if whole:
         warn_if_truncated(source, container, stream, end)
-    return Schedule(times, end if whole else max(end, span.end), pts, numbers, firsts, sought)
+    end = believable(end if whole else max(end, span.end), name_of(source))
+    return Schedule(times, end, pts, numbers, firsts, sought)
 
 
 def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
@@ -175,7 +177,7 @@ def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
                 break
         decoder.check(promised_end(source, container, stream))
         shown = np.maximum.accumulate(np.array(times))
-        plan = Schedule(shown, float(shown[-1] + _spacing(shown, stream)))
+        plan = Schedule(shown, believable(float(shown[-1] + _spacing(shown, stream)), name_of(source)))
         if shown[-1] < span.end and not again:
             warn_if_truncated(source, container, stream, plan.end)
         return plan

@@ -37,6 +37,8 @@ NOT_MEDIA = frozenset({"concat", "concatf", "dash", "ffmetadata", "hls", "imf", 
 # Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
 BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
 
+LONGEST = 30 * 86400.0  # seconds: a header that promises more is damaged
+
 
 def name_of(source: Source) -> str:
     """How messages call this source: its path, `<bytes>`, or the file object's name."""
@@ -258,6 +260,15 @@ def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
             return
         if packet.size:
             yield packet
+
+
+def believable(seconds: float, name: str) -> float:
+    """`seconds`, or an `UndecodableError` where no file is as long."""
+    if not seconds <= LONGEST:
+        raise UndecodableError(
+            f"{name}: its timestamps make it {seconds:.3g} s long: damaged; copy or convert it again"
+        )
+    return seconds
 
 
 def ticks_of(packet: Any) -> int:

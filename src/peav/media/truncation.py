@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 from typing import Any
@@ -22,10 +23,10 @@ def promised_end(source: Source, container: InputContainer, stream: Any) -> floa
         return None
     if stream.duration:
         return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start_of(container)
-    tag = stream.metadata.get("DURATION")  # Matroska: "00:01:02.345000000"
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d\.?\d*)", stream.metadata.get("DURATION", ""))  # Matroska's
     if tag:
-        hours, minutes, seconds = tag.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_of(container)
+        hours, minutes, seconds = map(float, tag.groups())
+        return hours * 3600 + minutes * 60 + seconds - start_of(container)
     return float(container.duration / av.time_base) if container.duration else None
 
 
