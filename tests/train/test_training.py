@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,11 @@ def test_a_trainable_codec_moves_and_a_frozen_one_does_not(whole_run: Path, worl
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_clips(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module.Trainer, "_scale", lambda self, embeddings: self.module.model.logit_scale[
-        "a_ac"].data.fill_(float("inf")))
+    monkeypatch.setattr(
+        trainer_module.Trainer,
+        "_scale",
+        lambda self, embeddings: self.module.model.logit_scale["a_ac"].data.fill_(float("inf")),
+    )
     with pytest.raises(TrainingError, match=r"step 0 is not finite; its clips are .*train-"):
         train(read_recipe(recipe_file(tmp_path, world, "nan")), Silent())
 
@@ -141,4 +145,4 @@ def test_the_learning_rate_warms_up_linearly_then_falls_as_a_cosine() -> None:
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.55)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(earlier >= later for earlier, later in pairwise(rates[10:]))

@@ -123,8 +123,11 @@ def test_test_captions_use_no_word_that_training_lacks() -> None:
 
     common = said("train")
     novel = [
-        *grammar.AUDIO_FRAMES_NOVEL, *grammar.VIDEO_FRAMES_NOVEL, *grammar.BOTH_FRAMES_NOVEL,
-        *grammar.TOGETHER_NOVEL, *grammar.AFTER_NOVEL,
+        *grammar.AUDIO_FRAMES_NOVEL,
+        *grammar.VIDEO_FRAMES_NOVEL,
+        *grammar.BOTH_FRAMES_NOVEL,
+        *grammar.TOGETHER_NOVEL,
+        *grammar.AFTER_NOVEL,
     ]
     assert set().union(*(words(frame.format(body="", place="")) for frame in novel)) <= common
 

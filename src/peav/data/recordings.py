@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from peav.data.manifest import ManifestError, Row
 
@@ -39,7 +40,7 @@ def read_recordings(folder: str | Path, split: str | None = None) -> list[Row]:
     return rows
 
 
-def _row(record: dict, folder: Path) -> Row:  # type: ignore[type-arg]
+def _row(record: dict[str, Any], folder: Path) -> Row:
     path = folder / record["path"]
     seen = record["kind"].startswith("video")
     caption = record.get("caption")
@@ -57,7 +58,7 @@ def _row(record: dict, folder: Path) -> Row:  # type: ignore[type-arg]
     )
 
 
-def _split(record: dict, folder: str, path: Path) -> str:  # type: ignore[type-arg]
+def _split(record: dict[str, Any], folder: str, path: Path) -> str:
     if folder in TEST_FOLDS:
         return "test" if record["fold"] == TEST_FOLDS[folder] else "train"
     # Clips cut from one recording share its number (4-250869-A, 4-250869-B): they must fall on the same side.

@@ -118,9 +118,7 @@ def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
         reporter.advance(made)
 
     for split, clips in counts.items():
-        manifest = generate(
-            Path(world.folder), clips, world.seed, splits=(split,), jobs=workers, progress=count
-        )
+        manifest = generate(Path(world.folder), clips, world.seed, splits=(split,), jobs=workers, progress=count)
     return manifest
 
 

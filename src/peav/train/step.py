@@ -80,7 +80,7 @@ def _project(
 ) -> Forward:
     embeddings, valid = {}, {}
     for embedding in needed:
-        parts = [embedding.medium] if embedding.medium else []
+        parts: list[str] = [embedding.medium] if embedding.medium else []
         parts += [f"text:{embedding.caption}"] if embedding.caption else []
         if all(part in states for part in parts):
             embeddings[embedding] = model.project(torch.cat([states[part] for part in parts], dim=-1), embedding.head)

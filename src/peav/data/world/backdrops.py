@@ -194,27 +194,64 @@ def _murmur(n: int, rng: np.random.Generator) -> Signal:
 
 
 BACKDROPS: tuple[Backdrop, ...] = (
-    Backdrop("grey wall", ("in front of a grey wall", "against a plain grey wall"),
-             _wall((150, 150, 154), (96, 92, 90))),
-    Backdrop("beige wall", ("in front of a beige wall", "against a plain beige wall"),
-             _wall((226, 206, 172), (150, 120, 90))),
+    Backdrop(
+        "grey wall", ("in front of a grey wall", "against a plain grey wall"), _wall((150, 150, 154), (96, 92, 90))
+    ),
+    Backdrop(
+        "beige wall", ("in front of a beige wall", "against a plain beige wall"), _wall((226, 206, 172), (150, 120, 90))
+    ),
     Backdrop("dark room", ("in a dark room", "in front of a dark wall"), _wall((46, 44, 52), (28, 26, 30))),
     Backdrop("sky", ("in front of a cloudy sky", "against the sky", "high up in the sky"), _sky),
-    Backdrop("night", ("at night", "under the moon and stars", "on a starry night"), _night, _crickets,
-             ("crickets in the background", "faint crickets")),
-    Backdrop("street", ("on a street", "in a city street", "in front of houses"), _street, _traffic,
-             ("faint traffic in the background", "distant traffic")),
-    Backdrop("kitchen", ("in a kitchen", "in a tiled kitchen"), _kitchen, _fridge,
-             ("a low hum in the background", "a humming refrigerator")),
-    Backdrop("forest", ("in a forest", "among trees", "in the woods"), _forest, _leaves,
-             ("rustling leaves", "leaves rustling in the background")),
-    Backdrop("sea", ("by the sea", "on a beach", "at the seaside"), _sea, _swash,
-             ("quiet surf in the background", "distant surf")),
-    Backdrop("grid", ("on a glowing grid", "on a neon grid floor"), _grid, _machine_hum,
-             ("a deep drone in the background", "a low drone")),
+    Backdrop(
+        "night",
+        ("at night", "under the moon and stars", "on a starry night"),
+        _night,
+        _crickets,
+        ("crickets in the background", "faint crickets"),
+    ),
+    Backdrop(
+        "street",
+        ("on a street", "in a city street", "in front of houses"),
+        _street,
+        _traffic,
+        ("faint traffic in the background", "distant traffic"),
+    ),
+    Backdrop(
+        "kitchen",
+        ("in a kitchen", "in a tiled kitchen"),
+        _kitchen,
+        _fridge,
+        ("a low hum in the background", "a humming refrigerator"),
+    ),
+    Backdrop(
+        "forest",
+        ("in a forest", "among trees", "in the woods"),
+        _forest,
+        _leaves,
+        ("rustling leaves", "leaves rustling in the background"),
+    ),
+    Backdrop(
+        "sea",
+        ("by the sea", "on a beach", "at the seaside"),
+        _sea,
+        _swash,
+        ("quiet surf in the background", "distant surf"),
+    ),
+    Backdrop(
+        "grid",
+        ("on a glowing grid", "on a neon grid floor"),
+        _grid,
+        _machine_hum,
+        ("a deep drone in the background", "a low drone"),
+    ),
     Backdrop("desert", ("in a desert", "among sand dunes"), _desert),
     Backdrop("snow", ("in the snow", "in front of snowy mountains"), _snow),
-    Backdrop("stage", ("on a stage", "in front of a curtain"), _stage, _murmur,
-             ("a murmuring crowd", "a murmur in the background")),
+    Backdrop(
+        "stage",
+        ("on a stage", "in front of a curtain"),
+        _stage,
+        _murmur,
+        ("a murmuring crowd", "a murmur in the background"),
+    ),
     Backdrop("library", ("in a library", "in front of book shelves"), _library),
 )

@@ -9,19 +9,40 @@ from peav.data.world.scene import Scene, Speaker, Thing
 PARAPHRASES = 3
 
 AUDIO_FRAMES = (
-    "{body}", "{body}", "the sound of {body}", "{body} can be heard", "you can hear {body}", "one can hear {body}",
-    "a recording of {body}", "sounds of {body}", "{body} in the recording", "this is {body}", "we hear {body}",
+    "{body}",
+    "{body}",
+    "the sound of {body}",
+    "{body} can be heard",
+    "you can hear {body}",
+    "one can hear {body}",
+    "a recording of {body}",
+    "sounds of {body}",
+    "{body} in the recording",
+    "this is {body}",
+    "we hear {body}",
 )
 AUDIO_FRAMES_NOVEL = ("in this recording you hear {body}", "this recording is the sound of {body}")
 VIDEO_FRAMES = (
-    "{body} {place}", "{body} {place}", "{place}, {body}", "a video of {body} {place}", "we see {body} {place}",
-    "the picture shows {body} {place}", "{place} there is {body}", "this video shows {body} {place}",
+    "{body} {place}",
+    "{body} {place}",
+    "{place}, {body}",
+    "a video of {body} {place}",
+    "we see {body} {place}",
+    "the picture shows {body} {place}",
+    "{place} there is {body}",
+    "this video shows {body} {place}",
     "{body} can be seen {place}",
 )
 VIDEO_FRAMES_NOVEL = ("{place} the picture is of {body}", "{place} you can see {body}")
 BOTH_FRAMES = (
-    "{body} {place}", "{body} {place}", "{place}, {body}", "a clip of {body} {place}", "this clip shows {body} {place}",
-    "{place} there is {body}", "we see and hear {body} {place}", "a video with sound of {body} {place}",
+    "{body} {place}",
+    "{body} {place}",
+    "{place}, {body}",
+    "a clip of {body} {place}",
+    "this clip shows {body} {place}",
+    "{place} there is {body}",
+    "we see and hear {body} {place}",
+    "a video with sound of {body} {place}",
 )
 BOTH_FRAMES_NOVEL = ("{place} this is a video of {body}", "the clip: {place} we see {body}")
 TOGETHER = (" and ", " with ", " together with ", " along with ", ", and at the same time ")

@@ -199,9 +199,7 @@ def _thing(
     )
 
 
-def _speaker(
-    rng: np.random.Generator, spoken: tuple[Voice, str, Utterance], place: Place, duration: float
-) -> Speaker:
+def _speaker(rng: np.random.Generator, spoken: tuple[Voice, str, Utterance], place: Place, duration: float) -> Speaker:
     voice, transcript, utterance = spoken
     clothes = str(rng.choice(list(COLOURS)))
     figure = Figure(voice.figure, str(rng.choice(list(HAIR))), clothes, int(rng.integers(len(SKINS))))
