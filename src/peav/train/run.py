@@ -143,7 +143,7 @@ def _texts(row: Row) -> Sequence[str]:
 
 
 def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) -> None:
-    """Give a fresh model its codec: another checkpoint's, or a distilled one (read back where an earlier run did it)."""
+    """Give a fresh model its codec: a checkpoint's, or a distilled one (read back where an earlier run did it)."""
     codec = recipe.codec
     if codec.checkpoint is not None:
         model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
