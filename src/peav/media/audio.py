@@ -18,7 +18,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from peav.media.errors import NonFiniteError, UnsupportedInputError, WindowError, ZeroLengthError
+from peav.media.errors import NonFiniteError, UndecodableError, UnsupportedInputError, WindowError, ZeroLengthError
 from peav.media.source import (
     HOLE,
     Decoder,
@@ -34,6 +34,7 @@ from peav.media.windows import SHORTEST_TAIL, Window, check_length, check_window
 Waveform = NDArray[np.float32]
 
 LONGEST_HOLE = 3600.0  # seconds: a larger jump of the timestamps is damage, not a pause
+_LAYOUTS = ("", "mono", "stereo", "3c", "4c", "5c", "6c", "7c", "8c")
 PREROLL = 2.0  # seconds decoded before the asked start, so that decoder and resampler have settled by then
 SEEK_FROM = 4.0  # seconds: seeking pays from here on
 
@@ -80,12 +81,16 @@ def as_waveform(samples: Any, sampling_rate: int, target: int = 48000) -> Wavefo
     for rate in (sampling_rate, target):
         if not isinstance(rate, int | float | np.number) or not (1 <= rate <= 10_000_000 and rate == int(rate)):
             raise UnsupportedInputError(f"sampling_rate={rate} is no sampling rate: give a whole number of hertz")
-    if len(planes) == 1 and sampling_rate == target:
-        return planes[0].copy()
-    mixer = _Mixer("fltp", _layout(len(planes)), int(sampling_rate), int(target))
-    block = 1 << 20
-    parts = [mixer.feed_array(planes[:, at : at + block]) for at in range(0, planes.shape[1], block)]
-    return np.concatenate([*parts, mixer.flush()])
+    mix: _Downmix | None = None
+    resample = _Resample(int(sampling_rate), int(target))
+    parts = []
+    for at in range(0, planes.shape[1], 1 << 20):
+        block = np.ascontiguousarray(planes[:, at : at + (1 << 20)])
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=_LAYOUTS[len(planes)])
+        frame.sample_rate = int(sampling_rate)
+        mix = mix or _Downmix(frame, "the samples")
+        parts.append(resample.feed(mix.feed(frame)))
+    return np.concatenate([*parts, resample.flush()])
 
 
 def _planes(samples: Any) -> NDArray[np.float32]:
@@ -114,14 +119,16 @@ def _planes(samples: Any) -> NDArray[np.float32]:
     return planes
 
 
-def _layout(channels: int) -> str:
-    return "mono" if channels == 1 else "stereo" if channels == 2 else f"{channels}c"
-
-
 def _check_finite(samples: NDArray[np.float32], name: str) -> None:
     if not np.isfinite(samples).all():
         bad = int(np.count_nonzero(~np.isfinite(samples)))
         raise NonFiniteError(f"{name}: {bad} samples are NaN or infinite; repair or re-export the audio")
+
+
+def _steps(total: int, step: int) -> Iterator[int]:
+    """`total` in parts of at most `step`."""
+    for at in range(0, total, step):
+        yield min(step, total - at)
 
 
 def _rescale(samples: int, rate: int, target: int) -> int:
@@ -129,51 +136,57 @@ def _rescale(samples: int, rate: int, target: int) -> int:
     return (2 * samples * target + rate) // (2 * rate)
 
 
-class _Mixer:
-    """FFmpeg's downmix and resampler for one input format."""
+class _Downmix:
+    """FFmpeg's downmix of frames of one format to mono float32 at their own rate."""
 
-    def __init__(self, format: Any, layout: Any, rate: int, target: int) -> None:
-        self.format, self.layout, self.rate = av.AudioFormat(format), av.AudioLayout(layout), rate
-        self.target, self.taken, self.given = target, 0, 0
-        self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=target)
+    def __init__(self, frame: Any, name: str) -> None:
+        self.rate, self.format, self.layout = frame.sample_rate, frame.format.name, frame.layout.name
+        self.name = name
+        self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=self.rate)
 
     def fits(self, frame: Any) -> bool:
         return bool(
-            frame.sample_rate == self.rate
-            and frame.format.name == self.format.name
-            and frame.layout.name == self.layout.name
+            frame.sample_rate == self.rate and frame.format.name == self.format and frame.layout.name == self.layout
         )
 
-    def feed(self, frame: Any | None) -> Waveform:
-        if frame is not None:
-            frame.pts = None  # the resampler must join frames, never fill holes
-            self.taken += frame.samples
+    def feed(self, frame: Any) -> Waveform:
+        frame.pts = None  # frames are joined here, and holes filled where they are told of
+        try:
+            parts = [part.to_ndarray()[0] for part in self.resampler.resample(frame)]
+        except (av.FFmpegError, ValueError) as error:
+            raise UndecodableError(
+                f"{self.name}: its channels ({self.layout}) cannot be mixed; convert it to stereo first"
+            ) from error
+        return np.concatenate(parts)
+
+
+class _Resample:
+    """FFmpeg's resampler on consecutive blocks of mono samples; what comes out is as long as what went in."""
+
+    def __init__(self, rate: int, target: int) -> None:
+        self.rate, self.target, self.taken, self.given = rate, target, 0, 0
+        self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=target)
+
+    def feed(self, samples: Waveform) -> Waveform:
+        if not len(samples):
+            return samples
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+        frame.sample_rate = self.rate
+        self.taken += len(samples)
+        return self._run(frame)
+
+    def flush(self) -> Waveform:
+        length, before = _rescale(self.taken, self.rate, self.target), self.given
+        parts = []
+        if self.taken < 64 * max(1, self.rate // self.target):  # shorter than the filter, which would give nothing
+            parts.append(self.feed(np.zeros(self.rate, np.float32)))
+        parts.append(self._run(None))
+        return np.concatenate(parts)[: max(0, length - before)]
+
+    def _run(self, frame: Any | None) -> Waveform:
         parts = [part.to_ndarray()[0] for part in self.resampler.resample(frame)]
         self.given += sum(map(len, parts))
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-    def feed_array(self, planes: NDArray[np.float32]) -> Waveform:
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout=self.layout.name)
-        frame.sample_rate = self.rate
-        return self.feed(frame)
-
-    def feed_silence(self, samples: int) -> Iterator[Waveform]:
-        for at in range(0, samples, self.rate):
-            frame = av.AudioFrame(self.format.name, self.layout.name, min(self.rate, samples - at))
-            frame.sample_rate = self.rate
-            for plane in frame.planes:
-                plane.update((b"\x80" if self.format.name.startswith("u8") else b"\0") * plane.buffer_size)
-            yield self.feed(frame)
-
-    def flush(self) -> Waveform:
-        """The rest, so that what came out is as long as what went in."""
-        length = _rescale(self.taken, self.rate, self.target)
-        before = self.given
-        if self.taken < 64 * max(1, self.rate // self.target):  # shorter than the filter: it would give nothing
-            rest = [*self.feed_silence(self.rate), self.feed(None)]
-        else:
-            rest = [self.feed(None)]
-        return np.concatenate(rest)[: max(0, length - before)]
 
 
 class _Reader:
@@ -226,35 +239,36 @@ class _Reader:
     def _mixed(
         self, container: InputContainer, decoder: Decoder, frames: Iterator[Any], *, seeked: bool
     ) -> Iterator[tuple[int, Waveform]]:
-        mixer: _Mixer | None = None
-        at = 0  # of the next sample to go in, at the mixer's rate
+        mix: _Downmix | None = None
+        at = 0  # of the next sample to go in, at its own rate
         limit = (container.duration or 0) / av.time_base + 1.0  # no sound is later than this, whatever a timestamp says
         try:
             for frame in frames:
                 offset = None if frame.time is None else frame.time - self.origin
-                if mixer is None or not mixer.fits(frame):
-                    if mixer is not None:
-                        yield self._out(mixer.flush())
-                        at = _rescale(at, mixer.rate, frame.sample_rate)
+                if mix is None or not mix.fits(frame):
+                    if mix is not None:
+                        yield self._out(resample.flush())
+                        at = _rescale(at, mix.rate, frame.sample_rate)
                     elif seeked:
                         at = round(offset * frame.sample_rate)
-                    mixer = _Mixer(frame.format.name, frame.layout.name, frame.sample_rate, self.target)
+                    mix, resample = _Downmix(frame, self.name), _Resample(frame.sample_rate, self.target)
                     # Start on an instant that both rates share, so that a part is resampled on the whole file's grid.
-                    lead = at % (mixer.rate // math.gcd(mixer.rate, self.target))
-                    self.place = _rescale(at - lead, mixer.rate, self.target)
-                    yield from map(self._out, mixer.feed_silence(lead))
-                hole = 0 if offset is None or offset > limit else round(offset * mixer.rate) - at
-                if hole > HOLE * mixer.rate and hole < LONGEST_HOLE * mixer.rate:
+                    lead = at % (mix.rate // math.gcd(mix.rate, self.target))
+                    self.place = _rescale(at - lead, mix.rate, self.target)
+                    yield self._out(resample.feed(np.zeros(lead, np.float32)))
+                hole = 0 if offset is None or offset > limit else round(offset * mix.rate) - at
+                if HOLE * mix.rate < hole < LONGEST_HOLE * mix.rate:
                     if at > 0:
-                        decoder.warn_of(f"{hole / mixer.rate:.2f} s of audio are missing at {at / mixer.rate:.2f} s")
-                    yield from map(self._out, mixer.feed_silence(hole))
+                        decoder.warn_of(f"{hole / mix.rate:.2f} s of audio are missing at {at / mix.rate:.2f} s")
+                    for size in _steps(hole, mix.rate):
+                        yield self._out(resample.feed(np.zeros(size, np.float32)))
                     at += hole
                 at += frame.samples
-                yield self._out(mixer.feed(frame))
+                yield self._out(resample.feed(mix.feed(frame)))
             decoder.check(promised_end(self.source, container, decoder.stream))
-            assert mixer is not None
-            yield self._out(mixer.flush())
-            self._finish(container, decoder.stream, at / mixer.rate)
+            assert mix is not None
+            yield self._out(resample.flush())
+            self._finish(container, decoder.stream, at / mix.rate)
         finally:
             decoder.warn()
 

@@ -150,7 +150,8 @@ def _stack(pictures: list[NDArray[np.uint8]], source: Source) -> NDArray[np.uint
 
 def _pixels(frame: Any, size: int | None) -> NDArray[np.uint8]:
     """(H, W, 3) RGB uint8, upright, squashed to `size` where given."""
-    pixels: NDArray[np.uint8] = upright(frame.to_ndarray(format="rgb24"), frame)
+    rgb = frame.reformat(format="rgb24", threads=1)
+    pixels: NDArray[np.uint8] = upright(rgb.to_ndarray(), frame)
     return pixels if size is None else resize_frames(pixels[None], size)[0]
 
 
