@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import Literal, get_args
 
-from peav.model import PEAVConfig
-
 from . import files, hub, native, perception_models, transformers
 from .entries import Tensors, check_names, read_entries, write_entries
 from .errors import CheckpointError, shorten
-from .source import Checkpoint, Json, is_filler, parameter_names
+from .processors import read_processors, write_processors
+from .source import Checkpoint, Json, is_filler, parameter_shapes
 
 Layout = Literal["peav", "perception_models", "transformers"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -34,10 +33,10 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     layout, source = sniff(data), str(directory)
     if layout == "peav":
         config = native.read_config(data)
-        check_names(parameter_names(config), set(theirs), source)
+        check_names(set(parameter_shapes(config)), set(theirs), source)
         tensors = theirs
     elif layout == "transformers":
-        config = transformers.read_config(data, files.frames_asked(directory))
+        config = transformers.read_config(data, read_processors(directory))
         tensors = read_entries(transformers.entries(config), transformers.canonical_names(theirs), source)
     else:
         config = perception_models.read_config(data)
@@ -45,7 +44,18 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         tensors = read_entries(entries, theirs, source)
     checkpoint = Checkpoint(config, tensors | _extra(directory, tensors))
     checkpoint.add_missing()
+    _check_shapes(checkpoint, source)
     return checkpoint
+
+
+def _check_shapes(checkpoint: Checkpoint, source: str) -> None:
+    for name, shape in parameter_shapes(checkpoint.config).items():
+        found = checkpoint.tensors[name].shape
+        if found != shape:
+            raise CheckpointError(
+                f"{source}: {name} has shape {tuple(found)} where config.json asks for {tuple(shape)}: "
+                "config and weights are of different models"
+            )
 
 
 def _extra(directory: Path, tensors: Tensors) -> Tensors:
@@ -64,7 +74,7 @@ def write_checkpoint(checkpoint: Checkpoint, directory: Path, layout: Layout) ->
     """
     config = checkpoint.config
     if layout == "peav":
-        data, names = native.write_config(config), parameter_names(config)
+        data, names = native.write_config(config), parameter_shapes(config)
         theirs = {name: tensor for name, tensor in checkpoint.tensors.items() if name in names}
         rest = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in names}
     elif layout == "transformers":
@@ -80,8 +90,8 @@ def write_checkpoint(checkpoint: Checkpoint, directory: Path, layout: Layout) ->
     rest = {name: tensor for name, tensor in rest.items() if not is_filler(name, tensor, checkpoint.dtype)}
     if rest:
         files.write_safetensors(directory / files.EXTRA, rest)
-    if layout == "transformers" and isinstance(config, PEAVConfig):
-        files.write_json(directory / files.VIDEO_PROCESSOR, transformers.write_video_processor(config))
+    if layout == "transformers":
+        write_processors(config, directory)
     files.write_json(directory / files.CONFIG, data)
 
 

@@ -82,7 +82,10 @@ def read_entries(entries: Iterable[Entry], theirs: Tensors, source: str) -> Tens
     check_names(expected, set(theirs), source)
     ours: Tensors = {}
     for entry in entries:
-        ours.update(entry.to_ours(theirs))
+        try:
+            ours.update(entry.to_ours(theirs))
+        except RuntimeError as error:
+            raise CheckpointError(f"{source}: {', '.join(entry.theirs)} of an unexpected shape: {error}") from error
     return ours
 
 

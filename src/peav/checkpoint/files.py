@@ -24,8 +24,6 @@ CONFIG, WEIGHTS, INDEX, TOKENIZER, CARD = (
 )
 # What a layout has no place for, under our names, so that converting back loses nothing.
 EXTRA = "peav_extra.safetensors"
-VIDEO_PROCESSOR = "video_preprocessor_config.json"
-_PROCESSORS = (VIDEO_PROCESSOR, "processor_config.json", "preprocessor_config.json")
 _TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -72,17 +70,6 @@ def write_safetensors(path: Path, tensors: Tensors) -> None:
     """Write tensors in their own dtypes, whole or not at all."""
     with atomic_write(path) as temporary:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
-
-
-def frames_asked(directory: Path) -> int | None:
-    """How many frames a transformers checkpoint's video processor takes of a clip; None: all of them."""
-    for name in _PROCESSORS:
-        if (directory / name).is_file():
-            data = read_json(directory / name)
-            data = data.get("video_processor") or data
-            if data.get("num_frames"):
-                return int(data["num_frames"])
-    return None
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

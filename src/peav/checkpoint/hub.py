@@ -21,7 +21,7 @@ SHIPPED = "tiny"
 PACKAGE_WEIGHTS = Path(__file__).parents[1] / "weights"
 # The official repositories keep one layout a branch.
 REVISIONS = {"transformers": "main", "perception_models": "perception_models"}
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILES = ["*.json", "*.safetensors"]
 
 
@@ -29,18 +29,19 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Path:
     """The directory of a checkpoint, downloaded if it must be.
 
     Args:
-        name: a directory, `tiny` (ships with the package), or a hub name such as `facebook/pe-av-large`.
+        name: a directory, `tiny` (ships with the package; `./tiny` is a directory), or a hub name such as
+            `facebook/pe-av-large`.
         revision: branch, tag or commit on the hub; a layout's name stands for its branch. None: `main`, which is the
             transformers layout in the official repositories. Directories have no revisions.
 
     Raises:
         CheckpointError: nothing is there, or the hub cannot be reached; the message says what to do.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if str(name) == SHIPPED:
+    if name == SHIPPED:
         return _shipped()
+    path = Path(name).expanduser()
+    if str(name) and path.is_dir():
+        return path
     if not _REPOSITORY.fullmatch(str(name)):
         raise CheckpointError(
             f"no directory {str(name)!r}: give one, {SHIPPED!r}, or a hub name like facebook/pe-av-small"

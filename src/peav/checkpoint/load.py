@@ -15,7 +15,7 @@ from . import files, hub, native
 from .atomic import atomic_write
 from .card import model_card
 from .convert import read_checkpoint
-from .source import build, parameter_names
+from .source import build
 
 
 def load_model(
@@ -42,7 +42,7 @@ def load_model(
     # Tensor by tensor, so that the file's memory map and one converted copy are all there ever is.
     state = {
         name: checkpoint.tensors.pop(name).to(device=device, dtype=dtype or torch.float32)
-        for name in parameter_names(checkpoint.config)
+        for name in model.state_dict()
     }
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(True).eval()

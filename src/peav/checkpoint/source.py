@@ -88,7 +88,7 @@ def build(config: ModelConfig) -> PEAV | PEAFrame:
     return PEAV(config) if isinstance(config, PEAVConfig) else PEAFrame(config)
 
 
-def parameter_names(config: ModelConfig) -> set[str]:
-    """The names of every parameter of a model of this config, without allocating one."""
+def parameter_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Every parameter's name and shape in a model of this config, without allocating one."""
     with torch.device("meta"):
-        return set(build(config).state_dict())
+        return {name: tensor.shape for name, tensor in build(config).state_dict().items()}

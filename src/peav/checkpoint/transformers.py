@@ -16,6 +16,7 @@ from peav.model import (
 from .entries import BATCHED, POINTWISE, TOKEN, Entry, Tensors, module, one
 from .errors import CheckpointError
 from .frame_encoders import PE_CORE, TIMM, find_name, timm_name
+from .processors import Processors
 from .source import Checkpoint, Json, ModelConfig
 from .towers import CODEC, blocks, codec, heads, stem, text, tower
 
@@ -70,17 +71,18 @@ def recognises(config: Json) -> bool:
     return config.get("model_type") in ("pe_audio_video", "pe_audio")
 
 
-def read_config(data: Json, num_frames: int | None) -> ModelConfig:
-    """Our config from config.json; `num_frames` stands in the video processor's file (see `files.frames_asked`)."""
+def read_config(data: Json, processors: Processors) -> ModelConfig:
+    """Our config from config.json and the processor files."""
+    rate = processors.sampling_rate
     text_config = _read_text(data.get("text_config") or {})
     if data["model_type"] == "pe_audio":
-        return PEAFrameConfig(_read_audio(data.get("audio_config") or {}), text_config, text_config.hidden_size)
+        return PEAFrameConfig(_read_audio(data.get("audio_config") or {}, rate), text_config, text_config.hidden_size)
     media = data.get("audio_video_config") or {}
     video = media.get("video_config") or {}
     return PEAVConfig(
-        audio=_read_audio(media.get("audio_config") or {}),
-        video=VideoConfig(_read_frames(video.get("vision_config") or {}), _read_tower(video, 6), num_frames),
-        fusion=_read_tower(media, 6),
+        audio=_read_audio(media.get("audio_config") or {}, rate),
+        video=VideoConfig(_read_frames(video.get("vision_config") or {}), _read_tower(video), processors.num_frames),
+        fusion=_read_tower(media),
         text=text_config,
         output_dim=text_config.hidden_size,
     )
@@ -136,26 +138,13 @@ def write_config(checkpoint: Checkpoint) -> Json:
     return {**architecture, "audio_video_config": media, "tie_word_embeddings": True, **common}
 
 
-def write_video_processor(config: PEAVConfig) -> Json:
-    """The file that says how many frames a clip gives and how large they are."""
-    size = config.video.frame_encoder.image_size
-    return {
-        "video_processor_type": "PeVideoVideoProcessor",
-        "num_frames": config.video.num_frames,
-        "do_resize": True,
-        "size": {"height": size, "width": size},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
-
-
-def _read_tower(data: Json, layers: int) -> TransformerConfig:
+def _read_tower(data: Json) -> TransformerConfig:
     if data.get("attention_bias") or data.get("num_key_value_heads") not in (None, data.get("num_attention_heads", 14)):
         raise CheckpointError("attention biases and grouped key-value heads are in no PE-AV model and not supported")
     return TransformerConfig(
         hidden_size=data.get("hidden_size", 1792),
         intermediate_size=data.get("intermediate_size", 4800),
-        num_hidden_layers=data.get("num_hidden_layers", layers),
+        num_hidden_layers=data.get("num_hidden_layers", 6),
         num_attention_heads=data.get("num_attention_heads", 14),
         head_dim=data.get("head_dim", 128),
         rope_theta=float((data.get("rope_parameters") or {}).get("rope_theta", 20000.0)),
@@ -178,16 +167,16 @@ def _write_tower(config: TransformerConfig) -> Json:
     }
 
 
-def _read_audio(data: Json) -> AudioConfig:
+def _read_audio(data: Json, sampling_rate: int) -> AudioConfig:
     dac = data.get("dac_config") or {}
     return AudioConfig(
         CodecConfig(
             hidden_size=dac.get("encoder_hidden_size", 64),
             strides=tuple(dac.get("downsampling_ratios", (2, 8, 10, 12))),
             latent_dim=dac.get("codebook_dim", 128),
-            sampling_rate=dac.get("sampling_rate", 48000),
+            sampling_rate=sampling_rate,
         ),
-        _read_tower(data, 28),
+        _read_tower(data),
     )
 
 
