@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -225,3 +227,12 @@ def test_an_unknown_frame_encoder_lists_the_known_ones(golden: Path) -> None:
 def test_peaframe_is_told_from_peav_by_its_config(golden: Path) -> None:
     for layout in ("perception_models", "transformers"):
         assert isinstance(load_model(golden / f"pe-a-frame-{layout}"), PEAFrame)
+
+
+def test_loading_imports_neither_the_compiler_nor_transformers(tmp_path: Path) -> None:
+    path = save_pretrained(tiny_peaframe(), tmp_path / "model")
+    code = (
+        "import sys; from peav.checkpoint import load_model; load_model(sys.argv[1])\n"
+        "assert not {'torch._dynamo', 'sympy', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)

@@ -15,7 +15,7 @@ from . import files, hub, native
 from .atomic import atomic_write
 from .card import model_card
 from .convert import read_checkpoint
-from .source import build
+from .source import skeleton
 
 
 def load_model(
@@ -37,8 +37,7 @@ def load_model(
         CheckpointError: nothing there, an unreachable hub, an unknown layout, a missing or unknown tensor (named).
     """
     checkpoint = read_checkpoint(hub.resolve(name_or_path, revision))
-    with torch.device("meta"):
-        model = build(checkpoint.config)
+    model = skeleton(checkpoint.config)
     # Tensor by tensor, so that the file's memory map and one converted copy are all there ever is.
     state = {
         name: checkpoint.tensors.pop(name).to(device=device, dtype=dtype or torch.float32)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from peav.model import PAIR_NAMES, PEAV, PEAFrame, PEAFrameConfig, PEAVConfig
 
@@ -83,12 +84,24 @@ def is_filler(name: str, tensor: Tensor, dtype: torch.dtype) -> bool:
     return tensor.dtype == dtype and bool((tensor == value).all())
 
 
-def build(config: ModelConfig) -> PEAV | PEAFrame:
-    """An empty model of this config."""
-    return PEAV(config) if isinstance(config, PEAVConfig) else PEAFrame(config)
+class _SkipInit(TorchFunctionMode):
+    """Leaves out the initialisation of layers: random numbers on the meta device would import all of torch's compiler,
+    seconds of it."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def skeleton(config: ModelConfig) -> PEAV | PEAFrame:
+    """A model of this config whose parameters have shapes but no memory."""
+    with torch.device("meta"), _SkipInit():
+        return PEAV(config) if isinstance(config, PEAVConfig) else PEAFrame(config)
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, torch.Size]:
-    """Every parameter's name and shape in a model of this config, without allocating one."""
-    with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in build(config).state_dict().items()}
+    """Every parameter's name and shape in a model of this config."""
+    return {name: tensor.shape for name, tensor in skeleton(config).state_dict().items()}

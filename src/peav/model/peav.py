@@ -41,6 +41,8 @@ class VideoTower(nn.Module):
 
 def initialise(model: nn.Module) -> None:
     """From-scratch initialisation of a whole model: 0.02 for matrices and learnt tokens, ones for norms and Snake."""
+    if next(model.parameters()).is_meta:
+        return  # a skeleton to load weights into
     model.apply(init_weights)
     for name, parameter in model.named_parameters():
         if name.endswith(("cls_token", "position", "probe")):
