@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 
 
@@ -146,6 +147,11 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint_every: int = 100
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the model starts from a preset, with random weights."""
+        return self.model in PRESETS
 
 
 def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:

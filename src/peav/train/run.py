@@ -124,7 +124,7 @@ def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
 
 def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
     """A checkpoint's model and tokenizer, or a fresh preset with a tokenizer trained on the captions."""
-    if Path(recipe.model).is_dir():
+    if not recipe.fresh:
         model, tokenizer = load_model(recipe.model), load_tokenizer(Path(recipe.model))
         if not isinstance(model, PEAV) or tokenizer is None:
             raise RecipeError(f"{recipe.model}: not a PE-AV checkpoint with a tokenizer.json")
@@ -168,8 +168,9 @@ def _cached(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporte
     reporter.stage("features", len(everything))
     good, failed = cache.prepare(everything, reporter.advance, recipe.data.workers)
     if failed:
-        with open(Path(recipe.output) / "failures.jsonl", "a", encoding="utf-8") as out:
-            out.writelines(json.dumps({"id": row.id, "reason": reason}) + "\n" for row, reason in failed)
+        lines = [json.dumps({"id": row.id, "reason": reason}) + "\n" for row, reason in failed]
+        with atomic_write(Path(recipe.output) / "failures.jsonl") as temporary:
+            Path(temporary).write_text("".join(lines), encoding="utf-8")
     kept = {row.id for row in good}
     *sources, validation, test = [[row for row in rows if row.id in kept] for rows in groups]
     return Clips(sources, clips.weights, validation, test)

@@ -185,7 +185,7 @@ class Trainer:
     @torch.no_grad()
     def _scale(self, embeddings: Mapping[Any, Tensor]) -> None:
         """Start a fresh model's logits within +-10 whatever the norm of its embeddings (SigLIP, section 3.2)."""
-        if Path(self.recipe.model).exists():
+        if not self.recipe.fresh:
             return
         for pair in self.pairs:
             norms = [embeddings[side].float().norm(dim=-1).max() for side in (pair.query, pair.target)]

@@ -1,0 +1,71 @@
+"""Cached features are what the model would compute, made once, and bad clips are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from peav.data.features import FeatureCache
+from peav.data.manifest import Row, read_manifest
+from peav.data.world import generate
+from peav.media import load_audio, load_frames
+from peav.model import PEAV, preset
+
+
+@pytest.fixture(scope="module")
+def model() -> PEAV:
+    torch.manual_seed(0)
+    return PEAV(preset("tiny")).eval()
+
+
+@pytest.fixture(scope="module")
+def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
+    folder = tmp_path_factory.mktemp("clips")
+    generate(folder, 6, seed=2, splits=("train",))
+    return next(row for row in read_manifest(folder / "manifest.jsonl") if len(row.captions) == 3)
+
+
+def test_features_are_the_codecs_latents_and_the_resized_frames(model: PEAV, row: Row, tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, model)
+    assert cache.prepare([row]) == ([row], [])
+    features = cache.load(row)
+    assert row.audio_path is not None
+    waveform = load_audio(row.audio_path)
+    padded = np.pad(waveform, (0, -len(waveform) % 1920), mode="reflect")
+    with torch.inference_mode():
+        latents = model.encode_codec(torch.from_numpy(padded)[None])[0].half().numpy()
+    assert np.array_equal(features.latents, latents)
+    assert np.array_equal(features.frames, load_frames(row.video_path, num_frames=8, size=64).pixels)
+
+
+def test_a_clip_is_computed_once(model: PEAV, row: Row, tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, model)
+    cache.prepare([row])
+    written = cache.path(row).stat().st_mtime_ns
+    cache.prepare([row])
+    assert cache.path(row).stat().st_mtime_ns == written
+
+
+def test_another_codec_never_reads_these_latents(model: PEAV, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    other = PEAV(preset("tiny"))
+    assert FeatureCache(tmp_path, model).folder != FeatureCache(tmp_path, other).folder
+
+
+def test_waveforms_are_kept_in_whole_hops_for_a_codec_that_trains(model: PEAV, row: Row, tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, model, keep_waveform=True, max_seconds=1.0)
+    cache.prepare([row])
+    features = cache.load(row)
+    assert features.latents is None
+    assert features.waveform is not None
+    assert features.waveform.shape == (48000,)
+
+
+def test_a_clip_that_does_not_decode_is_returned_with_its_reason(model: PEAV, row: Row, tmp_path: Path) -> None:
+    missing = Row(id="gone", audio_path=tmp_path / "gone.wav", video_path=tmp_path / "gone.wav")
+    good, failed = FeatureCache(tmp_path, model).prepare([missing, row])
+    assert good == [row]
+    assert [(bad.id, reason.split(":")[0]) for bad, reason in failed] == [("gone", "MissingFileError")]
