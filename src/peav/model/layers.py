@@ -27,7 +27,7 @@ def rotations(positions: Tensor, dim: int, theta: float) -> Tensor:
 
 def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate neighbouring channel pairs of x (..., L, d) by `rotation` (L, d / 2): interleaved RoPE, in fp32."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
 
 
