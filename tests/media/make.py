@@ -122,6 +122,16 @@ def write_float_wav(path: Path, samples: NDArray[np.float32], rate: int = 48000)
     return path
 
 
+def write_many_channels(path: Path, channels: int, rate: int = 48000) -> Path:
+    """A 16-bit WAV of any number of channels and any rate, as only its header says."""
+    data = bytes(2 * channels * 4800)
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, 2 * channels * rate & 0xFFFFFFFF, 2 * channels, 16)
+    path.write_bytes(
+        struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + form + b"data" + struct.pack("<I", len(data)) + data
+    )
+    return path
+
+
 def png(size: int = 16) -> bytes:
     """A small picture, as cover art is."""
     buffer = io.BytesIO()
@@ -217,6 +227,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, type[Exception]]]:
     keep(write_float_wav(folder / "nan.wav", nan), NonFiniteError)
     nan[1000] = np.inf
     keep(write_float_wav(folder / "infinite.wav", nan), NonFiniteError)
+    keep(write_many_channels(folder / "thirteen_channels.wav", 13), UndecodableError)
+    keep(write_many_channels(folder / "gigahertz.wav", 1, 2_000_000_000), UndecodableError)
     keep(cut(write_video(folder / "no_index.mp4", frames, sound=sound), 0.5), NotMediaError)
     keep(cut(write_audio(folder / "no_index.m4a", sound, codec="aac"), 0.5), NotMediaError)
     keep(_header_of(write_audio(folder / "header_only.mkv", sound, codec="pcm_s16le")), UndecodableError)

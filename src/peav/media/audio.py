@@ -34,9 +34,11 @@ from peav.media.windows import SHORTEST_TAIL, Window, check_length, check_window
 Waveform = NDArray[np.float32]
 
 LONGEST_HOLE = 3600.0  # seconds: a larger jump of the timestamps is damage, not a pause
-_LAYOUTS = ("", "mono", "stereo", "3c", "4c", "5c", "6c", "7c", "8c")
 PREROLL = 2.0  # seconds decoded before the asked start, so that decoder and resampler have settled by then
 SEEK_FROM = 4.0  # seconds: seeking pays from here on
+FASTEST = 10_000_000  # hertz
+BLOCK = 1 << 18  # samples resampled at once
+_LAYOUTS = ("", "mono", "stereo", "3c", "4c", "5c", "6c", "7c", "8c")  # FFmpeg's, by the number of channels
 
 
 def load_audio(source: Source, *, start: float = 0.0, end: float | None = None, sampling_rate: int = 48000) -> Waveform:
@@ -79,18 +81,18 @@ def as_waveform(samples: Any, sampling_rate: int, target: int = 48000) -> Wavefo
     """
     planes = _planes(samples)
     for rate in (sampling_rate, target):
-        if not isinstance(rate, int | float | np.number) or not (1 <= rate <= 10_000_000 and rate == int(rate)):
+        if not isinstance(rate, int | float | np.number) or not (1 <= rate <= FASTEST and rate == int(rate)):
             raise UnsupportedInputError(f"sampling_rate={rate} is no sampling rate: give a whole number of hertz")
-    mix: _Downmix | None = None
-    resample = _Resample(int(sampling_rate), int(target))
+    mixer: _Mixer | None = None
     parts = []
-    for at in range(0, planes.shape[1], 1 << 20):
-        block = np.ascontiguousarray(planes[:, at : at + (1 << 20)])
+    for at in range(0, planes.shape[1], BLOCK):
+        block = np.ascontiguousarray(planes[:, at : at + BLOCK])
         frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=_LAYOUTS[len(planes)])
         frame.sample_rate = int(sampling_rate)
-        mix = mix or _Downmix(frame, "the samples")
-        parts.append(resample.feed(mix.feed(frame)))
-    return np.concatenate([*parts, resample.flush()])
+        mixer = mixer or _Mixer(frame, int(target), "the samples")
+        parts.append(mixer.feed(frame))
+    assert mixer is not None
+    return np.concatenate([*parts, mixer.flush()])
 
 
 def _planes(samples: Any) -> NDArray[np.float32]:
@@ -125,63 +127,58 @@ def _check_finite(samples: NDArray[np.float32], name: str) -> None:
         raise NonFiniteError(f"{name}: {bad} samples are NaN or infinite; repair or re-export the audio")
 
 
-def _steps(total: int, step: int) -> Iterator[int]:
-    """`total` in parts of at most `step`."""
-    for at in range(0, total, step):
-        yield min(step, total - at)
-
-
 def _rescale(samples: int, rate: int, target: int) -> int:
     """`samples` at `rate` in samples at `target`, rounded half up."""
     return (2 * samples * target + rate) // (2 * rate)
 
 
-class _Downmix:
-    """FFmpeg's downmix of frames of one format to mono float32 at their own rate."""
+class _Mixer:
+    """FFmpeg's downmix and then its resampler, for consecutive frames of one format; what goes in comes out as long.
 
-    def __init__(self, frame: Any, name: str) -> None:
+    In two steps, so that silence can be put in between: layouts of channels exist for which no frame can be made.
+    """
+
+    def __init__(self, frame: Any, target: int, name: str) -> None:
         self.rate, self.format, self.layout = frame.sample_rate, frame.format.name, frame.layout.name
-        self.name = name
-        self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=self.rate)
+        self.target, self.name = target, name
+        if self.rate > FASTEST:
+            raise UndecodableError(f"{name}: its header says {self.rate} Hz: damaged; copy or convert it again")
+        self.downmix = av.AudioResampler(format="fltp", layout="mono", rate=self.rate)
+        self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=target)
+        self.taken = self.given = 0
 
     def fits(self, frame: Any) -> bool:
-        return bool(
-            frame.sample_rate == self.rate and frame.format.name == self.format and frame.layout.name == self.layout
-        )
+        return (frame.sample_rate, frame.format.name, frame.layout.name) == (self.rate, self.format, self.layout)
 
     def feed(self, frame: Any) -> Waveform:
-        frame.pts = None  # frames are joined here, and holes filled where they are told of
+        if not frame.samples:
+            return np.empty(0, np.float32)
+        frame.pts = None  # frames are joined here; holes are filled where they are told of
         try:
-            parts = [part.to_ndarray()[0] for part in self.resampler.resample(frame)]
+            mono = [part.to_ndarray() for part in self.downmix.resample(frame)]
         except (av.FFmpegError, ValueError) as error:
             raise UndecodableError(
                 f"{self.name}: its channels ({self.layout}) cannot be mixed; convert it to stereo first"
             ) from error
-        return np.concatenate(parts)
+        return self._resampled(np.concatenate(mono, axis=1))
 
-
-class _Resample:
-    """FFmpeg's resampler on consecutive blocks of mono samples; what comes out is as long as what went in."""
-
-    def __init__(self, rate: int, target: int) -> None:
-        self.rate, self.target, self.taken, self.given = rate, target, 0, 0
-        self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=target)
-
-    def feed(self, samples: Waveform) -> Waveform:
-        if not len(samples):
-            return samples
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
-        frame.sample_rate = self.rate
-        self.taken += len(samples)
-        return self._run(frame)
+    def silence(self, samples: int) -> Iterator[Waveform]:
+        for at in range(0, samples, BLOCK):
+            yield self._resampled(np.zeros((1, min(BLOCK, samples - at)), np.float32))
 
     def flush(self) -> Waveform:
         length, before = _rescale(self.taken, self.rate, self.target), self.given
-        parts = []
-        if self.taken < 64 * max(1, self.rate // self.target):  # shorter than the filter, which would give nothing
-            parts.append(self.feed(np.zeros(self.rate, np.float32)))
-        parts.append(self._run(None))
-        return np.concatenate(parts)[: max(0, length - before)]
+        filter = 64 * max(1, self.rate // self.target)  # for less than its length it would give nothing
+        padding = self.silence(filter if self.taken < filter else 0)
+        return np.concatenate([*padding, self._run(None)])[: max(0, length - before)]
+
+    def _resampled(self, mono: Waveform) -> Waveform:
+        if not mono.size:
+            return mono[0]
+        frame = av.AudioFrame.from_ndarray(mono, format="fltp", layout="mono")
+        frame.sample_rate = self.rate
+        self.taken += mono.shape[1]
+        return self._run(frame)
 
     def _run(self, frame: Any | None) -> Waveform:
         parts = [part.to_ndarray()[0] for part in self.resampler.resample(frame)]
@@ -239,36 +236,35 @@ class _Reader:
     def _mixed(
         self, container: InputContainer, decoder: Decoder, frames: Iterator[Any], *, seeked: bool
     ) -> Iterator[tuple[int, Waveform]]:
-        mix: _Downmix | None = None
+        mixer: _Mixer | None = None
         at = 0  # of the next sample to go in, at its own rate
         limit = (container.duration or 0) / av.time_base + 1.0  # no sound is later than this, whatever a timestamp says
         try:
             for frame in frames:
                 offset = None if frame.time is None else frame.time - self.origin
-                if mix is None or not mix.fits(frame):
-                    if mix is not None:
-                        yield self._out(resample.flush())
-                        at = _rescale(at, mix.rate, frame.sample_rate)
-                    elif seeked:
-                        at = round(offset * frame.sample_rate)
-                    mix, resample = _Downmix(frame, self.name), _Resample(frame.sample_rate, self.target)
+                if mixer is not None and not mixer.fits(frame):
+                    yield self._out(mixer.flush())
+                    at = _rescale(at, mixer.rate, frame.sample_rate)
+                    mixer = _Mixer(frame, self.target, self.name)
+                if mixer is None:
+                    mixer = _Mixer(frame, self.target, self.name)
+                    at = round(offset * mixer.rate) if seeked else 0
                     # Start on an instant that both rates share, so that a part is resampled on the whole file's grid.
-                    lead = at % (mix.rate // math.gcd(mix.rate, self.target))
-                    self.place = _rescale(at - lead, mix.rate, self.target)
-                    yield self._out(resample.feed(np.zeros(lead, np.float32)))
-                hole = 0 if offset is None or offset > limit else round(offset * mix.rate) - at
-                if HOLE * mix.rate < hole < LONGEST_HOLE * mix.rate:
+                    lead = at % (mixer.rate // math.gcd(mixer.rate, self.target))
+                    self.place = _rescale(at - lead, mixer.rate, self.target)
+                    yield from map(self._out, mixer.silence(lead))
+                hole = 0 if offset is None or offset > limit else round(offset * mixer.rate) - at
+                if HOLE * mixer.rate < hole < LONGEST_HOLE * mixer.rate:
                     if at > 0:
-                        decoder.warn_of(f"{hole / mix.rate:.2f} s of audio are missing at {at / mix.rate:.2f} s")
-                    for size in _steps(hole, mix.rate):
-                        yield self._out(resample.feed(np.zeros(size, np.float32)))
+                        decoder.warn_of(f"{hole / mixer.rate:.2f} s of audio are missing at {at / mixer.rate:.2f} s")
+                    yield from map(self._out, mixer.silence(hole))
                     at += hole
                 at += frame.samples
-                yield self._out(resample.feed(mix.feed(frame)))
+                yield self._out(mixer.feed(frame))
             decoder.check(promised_end(self.source, container, decoder.stream))
-            assert mix is not None
-            yield self._out(resample.flush())
-            self._finish(container, decoder.stream, at / mix.rate)
+            assert mixer is not None
+            yield self._out(mixer.flush())
+            self._finish(container, decoder.stream, at / mixer.rate)
         finally:
             decoder.warn()
 
@@ -296,8 +292,7 @@ class _Buffer:
     def push(self, place: int, samples: Waveform) -> None:
         if not self.parts:
             self.begin = self.end = place
-        # A change of format in mid-stream may cost or repeat one sample.
-        assert abs(place - self.end) <= 1
+        assert place == self.end
         self.parts.append(samples)
         self.end += len(samples)
 
