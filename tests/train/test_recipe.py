@@ -48,11 +48,26 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
         ({"objective__pairs": "[a_ac, b]"}, r"unknown \['b'\]"),
         ({"data__sources": "[{weight: 2}]"}, r"either `manifest` or `recordings`"),
         ({"data__sources": "[]"}, r"`world` or at least one entry"),
+        ({"optim__betas": "[0.9]"}, r"optim\.betas: expected 2 values"),
+        ({"optim__lr": "["}, r"optim\.lr: not YAML"),
+        ({"name__first": "x"}, r"name\.first: name holds 'x'"),
+        ({"checkpoint_every": "0"}, r"checkpoint_every must be at least 1"),
+        ({"evaluation__every": "0"}, r"evaluation\.every must be at least 1"),
+        ({"codec__checkpoint": "tiny", "codec__distil_steps": "8"}, r"not both"),
     ],
 )
 def test_a_bad_value_is_named(tmp_path: Path, overrides: dict[str, str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         read(tmp_path, MINIMAL, **overrides)
+
+
+def test_powers_of_ten_need_no_point(tmp_path: Path) -> None:
+    assert read(tmp_path, MINIMAL, optim__lr="1e-4").optim.lr == 1e-4
+
+
+def test_a_recipe_that_is_not_yaml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"r\.yaml: not YAML"):
+        read(tmp_path, "name: [")
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

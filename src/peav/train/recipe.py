@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +76,10 @@ class Codec:
     distil_lr: float = 2e-3
     trainable: bool = False
 
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.distil_steps:
+            raise RecipeError("codec: distilling starts from scratch; give `checkpoint` or `distil_steps`, not both")
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -132,6 +137,10 @@ class Evaluation:
     candidates: int = 128
     final_candidates: int = 256
 
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise RecipeError(f"evaluation.every must be at least 1, not {self.every}")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -148,6 +157,10 @@ class Recipe:
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint_every: int = 100
 
+    def __post_init__(self) -> None:
+        if self.checkpoint_every < 1:
+            raise RecipeError(f"checkpoint_every must be at least 1, not {self.checkpoint_every}")
+
     @property
     def fresh(self) -> bool:
         """Whether the model starts from a preset, with random weights."""
@@ -163,18 +176,27 @@ def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
     path = Path(path)
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
     for key, value in (overrides or {}).items():
-        _set(values, key, yaml.safe_load(value))
+        _set(values, key, _yaml(value, key))
     return _build(Recipe, values, "")
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: not YAML ({error})") from error
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        if not isinstance(values.setdefault(parent, {}), dict):
+            raise RecipeError(f"{dotted}: {parent} holds {values[parent]!r}, which has no keys")
+        values = values[parent]
     values[last] = value
 
 
@@ -207,11 +229,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise RecipeError(f"{where}: expected a list, found {value!r}")
+        if ... not in arguments and len(value) != len(arguments):
+            raise RecipeError(f"{where}: expected {len(arguments)} values, found {value!r}")
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is Literal:
         if value not in arguments:
             raise RecipeError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
         return value
+    if hint is float and isinstance(value, str):  # YAML takes 1e-4, without a point, for text
+        with suppress(ValueError):
+            return float(value)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
