@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,8 +18,11 @@ import yaml
 
 import peav.train.trainer as trainer_module
 from peav.checkpoint import load_model, load_tokenizer
+from peav.data.features import FeatureCache
 from peav.data.manifest import read_manifest, write_manifest
+from peav.model import PEAV, preset
 from peav.train import TrainingError, read_recipe, train
+from peav.train.run import Clips, _cached, _ready_codec
 from peav.train.trainer import learning_rate
 
 
@@ -26,6 +30,14 @@ class Silent:
     def stage(self, name, total) -> None: ...
     def advance(self, done, note="") -> None: ...
     def step(self, record) -> None: ...
+
+
+class Noting(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def advance(self, done, note="") -> None:
+        self.notes += [note] if note else []
 
 
 def recipe_file(folder: Path, world: Path, name: str, steps: int = 6, **changes) -> Path:
@@ -132,11 +144,59 @@ def test_clips_that_do_not_decode_are_named_and_left_out(world: Path, tmp_path: 
     records.append({"id": "bad", "path": str(tmp_path / "bad.mp4"), "split": "train"})
     write_manifest(tmp_path / "manifest.jsonl", records)
     changes = {"data": {"sources": [{"manifest": str(tmp_path / "manifest.jsonl")}]}}
-    train(read_recipe(recipe_file(tmp_path, world, "skips", steps=1, **changes)), Silent())
+    reporter = Noting()
+    train(read_recipe(recipe_file(tmp_path, world, "skips", steps=1, **changes)), reporter)
     (failure,) = map(json.loads, (tmp_path / "skips" / "failures.jsonl").read_text().splitlines())
     assert failure["id"] == "bad"
+    assert reporter.notes[-1].startswith("1 left out, see ")
     assert "NotMediaError" in failure["reason"]
     assert len(read_manifest(tmp_path / "manifest.jsonl")) == 21
+
+
+def test_sources_with_the_same_ids_lose_only_what_does_not_decode(world: Path, tmp_path: Path) -> None:
+    rows = [row for row in read_manifest(world / "manifest.jsonl") if row.split == "train"][:2]
+    (tmp_path / "bad.mp4").write_text("not a video")
+    bad = replace(rows[0], audio_path=tmp_path / "bad.mp4", video_path=tmp_path / "bad.mp4")
+    recipe = read_recipe(recipe_file(tmp_path, world, "same-ids"))
+    cache = FeatureCache(tmp_path / "cache", PEAV(preset("tiny")))
+    clips = _cached(recipe, cache, Clips([rows, [bad, rows[1]]], [1.0, 1.0], [], []), Silent())
+    assert clips.sources == [rows, [rows[1]]]
+    with pytest.raises(TrainingError, match="no clip that can be decoded"):
+        _cached(recipe, cache, Clips([rows, [bad]], [1.0, 1.0], [], []), Silent())
+
+
+def test_sound_alone_trains_with_every_pair_in_the_recipe(world: Path, tmp_path: Path) -> None:
+    rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")]
+    records = [
+        {"id": row.id, "audio_path": str(row.audio_path), "captions": {"audio": row.captions["audio"]}} for row in rows
+    ]
+    write_manifest(tmp_path / "manifest.jsonl", records)
+    changes = {"data": {"sources": [{"manifest": str(tmp_path / "manifest.jsonl")}]}}
+    train(read_recipe(recipe_file(tmp_path, world, "sound", steps=1, **changes)), Silent())
+    (record,) = losses(tmp_path / "sound")
+    assert record["a_ac"] > 0
+    assert record["v_vc"] == 0
+
+
+def test_what_is_drawn_after_the_codec_is_the_same_whether_it_was_distilled_or_read(
+    world: Path, tmp_path: Path
+) -> None:
+    rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")][:1]
+    changes = {"codec": {"distil_steps": 1, "distil_batch": 1}, "data": {"cache": str(tmp_path / "cache")}}
+    recipe = read_recipe(recipe_file(tmp_path, world, "drawn", **changes))
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        _ready_codec(recipe, PEAV(preset("tiny")), Clips([rows], [1.0], [], []), Silent())
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+
+
+def test_a_source_too_light_for_a_batch_is_refused(world: Path, tmp_path: Path) -> None:
+    manifest = str(world / "manifest.jsonl")
+    changes = {"data": {"sources": [{"manifest": manifest, "weight": 99}, {"manifest": manifest}]}}
+    with pytest.raises(TrainingError, match=r"takes \[4, 0\] clips"):
+        train(read_recipe(recipe_file(tmp_path, world, "light", **changes)), Silent())
 
 
 def test_the_learning_rate_warms_up_linearly_then_falls_as_a_cosine() -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from peav.checkpoint import load_model, load_tokenizer, save_pretrained
+from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Collator
 from peav.data.features import FeatureCache
@@ -23,7 +23,7 @@ from peav.data.world import generate
 from peav.model import PEAV, PEAVConfig, preset
 from peav.train.codec import distil_codec
 from peav.train.recipe import Recipe, RecipeError, World
-from peav.train.trainer import Trainer
+from peav.train.trainer import Trainer, TrainingError
 
 
 class Reporter(Protocol):
@@ -86,10 +86,11 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     test: list[Row] = []
     if data.world is not None:
         rows = read_manifest(_make_world(data.world, data.workers, reporter))
-        sources.append([row for row in rows if row.split == "train"])
+        # The folder may hold more clips, of an earlier run that asked for more.
+        sources.append([row for row in rows if row.split == "train"][: data.world.train])
         weights.append(data.world_weight)
-        validation += [row for row in rows if row.split == "validation"]
-        test += [row for row in rows if row.split == "test"]
+        validation += [row for row in rows if row.split == "validation"][: data.world.validation]
+        test += [row for row in rows if row.split == "test"][: data.world.test]
     for source in data.sources:
         if source.manifest is not None:
             rows = read_manifest(source.manifest)
@@ -125,7 +126,8 @@ def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
 def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
     """A checkpoint's model and tokenizer, or a fresh preset with a tokenizer trained on the captions."""
     if not recipe.fresh:
-        model, tokenizer = load_model(recipe.model), load_tokenizer(Path(recipe.model))
+        directory = resolve(recipe.model)
+        model, tokenizer = load_model(directory), load_tokenizer(directory)
         if not isinstance(model, PEAV) or tokenizer is None:
             raise RecipeError(f"{recipe.model}: not a PE-AV checkpoint with a tokenizer.json")
         return model.float(), tokenizer
@@ -155,7 +157,8 @@ def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) 
         return
     reporter.stage("codec", codec.distil_steps)
     rows = [row for source in clips.sources for row in source]
-    distil_codec(model, rows, codec, recipe.seed, lambda step, error: reporter.advance(step, f"mse {error:.3f}"))
+    with torch.random.fork_rng(devices=[]):  # what is drawn after this must not depend on whether it was done before
+        distil_codec(model, rows, codec, recipe.seed, lambda step, error: reporter.advance(step, f"mse {error:.3f}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         save_file(model.audio.codec.state_dict(), temporary)
@@ -167,10 +170,15 @@ def _cached(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporte
     everything = [row for rows in groups for row in rows]
     reporter.stage("features", len(everything))
     good, failed = cache.prepare(everything, reporter.advance, recipe.data.workers)
+    failures = Path(recipe.output) / "failures.jsonl"
+    failures.unlink(missing_ok=True)
     if failed:
         lines = [json.dumps({"id": row.id, "reason": reason}) + "\n" for row, reason in failed]
-        with atomic_write(Path(recipe.output) / "failures.jsonl") as temporary:
+        with atomic_write(failures) as temporary:
             Path(temporary).write_text("".join(lines), encoding="utf-8")
-    kept = {row.id for row in good}
-    *sources, validation, test = [[row for row in rows if row.id in kept] for rows in groups]
+        reporter.advance(len(everything), f"{len(failed)} left out, see {failures}")
+    kept = {cache.path(row) for row in good}  # not by id: two sources may use the same ids
+    *sources, validation, test = [[row for row in rows if cache.path(row) in kept] for rows in groups]
+    if not all(sources):
+        raise TrainingError(f"a source has no clip that can be decoded, see {failures}")
     return Clips(sources, clips.weights, validation, test)

@@ -56,6 +56,11 @@ class Trainer:
         self.pairs = recipe.objective.table()
         optim = recipe.optim
         self.sampler = MixtureSampler([len(rows) for rows in sources], weights, optim.batch_size, recipe.seed)
+        if 0 in self.sampler.counts:
+            raise TrainingError(
+                f"a batch of {optim.batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
+                "never be seen; raise optim.batch_size or its weight"
+            )
         self.module = Trainable(model, self._best_rq(model))
         model.audio.codec.requires_grad_(recipe.codec.trainable)
         self.optimiser = torch.optim.AdamW(_groups(self.module, optim.weight_decay), lr=optim.lr, betas=optim.betas)
@@ -139,8 +144,11 @@ class Trainer:
             total.backward()
             parts.append({name: loss.item() for name, loss in losses.items()})
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), optim.clip_norm)
+        if not torch.isfinite(norm):  # stepping would spoil the weights, and the next checkpoint with them
+            raise TrainingError(f"the gradient of step {self.step} is not finite; lower optim.lr")
         self.optimiser.step()
-        means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+        names = dict.fromkeys(name for part in parts for name in part)  # a batch without sound has no best_rq
+        means = {name: float(np.mean([part.get(name, 0.0) for part in parts])) for name in names}
         return {
             "step": self.step + 1,
             "loss": sum(means.values()),
@@ -184,12 +192,20 @@ class Trainer:
 
     @torch.no_grad()
     def _scale(self, embeddings: Mapping[Any, Tensor]) -> None:
-        """Start a fresh model's logits within +-10 whatever the norm of its embeddings (SigLIP, section 3.2)."""
+        """Start a fresh model's logits within +-10 whatever the norm of its embeddings (SigLIP, section 3.2).
+
+        A pair of which the first batch has no sample starts with the smallest of the others' scales.
+        """
         if not self.recipe.fresh:
             return
+        bounds: dict[str, float] = {}
         for pair in self.pairs:
             norms = [embeddings[side].float().norm(dim=-1).max() for side in (pair.query, pair.target)]
-            self.module.model.logit_scale[pair.name].fill_(10 / float(norms[0] * norms[1]))
+            bounds[pair.name] = float(norms[0] * norms[1])
+        largest = max(bounds.values())
+        for name, bound in bounds.items():
+            if largest > 0:
+                self.module.model.logit_scale[name].fill_(10 / (bound or largest))
 
     def _best_rq(self, model: PEAV) -> BestRQ | None:
         if self.recipe.objective.best_rq_weight == 0:
