@@ -219,6 +219,8 @@ def test_a_stream_that_ends_early_leaves_the_other_alone(encoder: Encoder, tmp_p
     assert [w.modality for w in windows] == ["audio_video", "video"]
     assert [sorted(w.embeddings) for w in windows] == [sorted(SPACES), ["video"]]
     assert close(encoder.encode_audio_video(path, window=2.0), windows[0].embeddings["audio_video"])
+    # Not a mean of two spaces:
+    assert np.array_equal(encoder.encode(path, window=2.0), encoder.encode_audio_video(path, window=2.0))
 
 
 def test_missing_streams_are_typed_errors_that_name_the_file(encoder: Encoder, files: dict[str, Path]) -> None:
