@@ -1,4 +1,4 @@
-"""Memory and time of the codec against the length of its input, at the width of `tiny` and of the golden checkpoints.
+"""Memory and time of the codec against the length of its input, at the width of `tiny`.
 
     python benchmarks/codec_memory.py            (about five minutes on one processor core)
 

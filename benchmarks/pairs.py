@@ -33,7 +33,8 @@ def main() -> None:
         changes = {
             "objective.pairs": pairs,
             "seed": str(arguments.seed),
-            "output": f"runs/pairs/{name.replace(' ', '-')}-{arguments.seed}",
+            # Named after all that may differ: a run found there is gone on with.
+            "output": f"runs/pairs/{arguments.recipe.stem}-{name.replace(' ', '-')}-{arguments.seed}",
         }
         with Progress(*Progress.get_default_columns(), "{task.fields[note]}") as progress:
             figures = train(read_recipe(arguments.recipe, changes), ProgressReporter(progress), resume=True)["test"]
