@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from peav.data.manifest import Event, ManifestError, read_manifest, write_manifest
+from peav.data.recordings import read_recordings
 
 RECORD = {
     "id": "a",
@@ -60,6 +61,10 @@ def test_a_split_is_read_alone_and_in_order(tmp_path: Path) -> None:
         (['{"id": "a"}'], r"m.jsonl:1: a row needs `path`"),
         (['{"id": "a", "path": "x"}', '{"id": "a", "path": "y"}'], r"m.jsonl:2: id 'a' stands twice"),
         ([json.dumps({"id": "a", "path": "x", "captions": {"sound": ["x"]}})], r"m.jsonl:1: caption kinds are"),
+        ([json.dumps({"id": "a", "path": "x", "captions": "x"})], r"m.jsonl:1: captions go by kind"),
+        ([json.dumps({"id": "a", "path": "x", "captions": {"audio": [3]}})], r"m.jsonl:1: captions must be strings"),
+        ([json.dumps({"id": "a", "path": "x", "start": "1.5"})], r"m.jsonl:1: start must be a number of seconds"),
+        ([json.dumps({"id": "a", "path": "x", "transcript": 3})], r"m.jsonl:1: transcript must be a string"),
         ([json.dumps({"id": "a", "path": "x", "events": [{"onset": 1}]})], r"m.jsonl:1: an event needs"),
     ],
 )
@@ -67,6 +72,13 @@ def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], message: str) -> 
     (tmp_path / "m.jsonl").write_text("\n".join(lines))
     with pytest.raises(ManifestError, match=message):
         read_manifest(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"kind": "audio"}', '{"path": "a.wav"}'])
+def test_a_bad_line_of_a_folder_of_recordings_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "manifest.jsonl").write_text(f'{{"path": "b.wav", "kind": "audio"}}\n{line}\n')
+    with pytest.raises(ManifestError, match=r"manifest\.jsonl:2: "):
+        read_recordings(tmp_path)
 
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
     """Read a `.jsonl` or `.parquet` manifest, all rows or one split of it.
 
     Raises:
-        ManifestError: the file is missing, a line is not JSON, a row lacks `id` or a path, or ids repeat.
+        ManifestError: the file is missing, a line is not JSON, a row lacks `id` or a path or holds something of another
+            type, or ids repeat.
     """
     path = Path(path)
     if not path.is_file():
@@ -110,6 +111,11 @@ def _parse(record: dict[str, Any], manifest: Path, number: int) -> Row:
     if audio is None and video is None:
         raise ManifestError(f"{where}: a row needs `path`, `audio_path` or `video_path`")
     known = {name: values.pop(name, None) for name in FIELDS}
+    for name, value in known.items():
+        kind = (int, float) if name in ("start", "end") else str
+        if value is not None and not isinstance(value, kind):
+            wanted = "a number of seconds" if name in ("start", "end") else "a string"
+            raise ManifestError(f"{where}: {name} must be {wanted}, not {value!r}")
     return Row(
         audio_path=manifest.parent.absolute() / audio if audio else None,
         video_path=manifest.parent.absolute() / video if video else None,
@@ -123,10 +129,14 @@ def _parse(record: dict[str, Any], manifest: Path, number: int) -> Row:
 def _captions(value: Any, where: str) -> dict[str, list[str]]:
     """Lists of captions by kind; a single string counts as a list of one."""
     value = value or {}
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where}: captions go by kind ({', '.join(CAPTION_KINDS)}), not {value!r}")
     unknown = set(value) - set(CAPTION_KINDS)
     if unknown:
         raise ManifestError(f"{where}: caption kinds are {', '.join(CAPTION_KINDS)}, not {', '.join(sorted(unknown))}")
     captions = {kind: [texts] if isinstance(texts, str) else list(texts or ()) for kind, texts in value.items()}
+    if not all(isinstance(text, str) for texts in captions.values() for text in texts):
+        raise ManifestError(f"{where}: captions must be strings, not {value!r}")
     return {kind: texts for kind, texts in captions.items() if texts}
 
 

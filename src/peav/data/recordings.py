@@ -27,14 +27,18 @@ def read_recordings(folder: str | Path, split: str | None = None) -> list[Row]:
     `extra` keeps label, fold, words and every other field.
 
     Raises:
-        ManifestError: the folder has no `manifest.jsonl`.
+        ManifestError: the folder has no `manifest.jsonl`, or a line of it is not a row of recordings.
     """
     manifest = Path(folder) / "manifest.jsonl"
     if not manifest.is_file():
         raise ManifestError(f"{folder}: no manifest.jsonl here; give the folder that holds one")
     rows = []
-    for line in manifest.read_text(encoding="utf-8").splitlines():
-        row = _row(json.loads(line), manifest.parent.absolute())
+    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = _row(json.loads(line), manifest.parent.absolute())
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            fix = "a recording is a JSON object with path and kind (and fold, for ESC-10)"
+            raise ManifestError(f"{manifest}:{number}: {error!r}; {fix}") from error
         if split is None or row.split == split:
             rows.append(row)
     return rows
