@@ -87,8 +87,8 @@ def result_table(result: Mapping[str, Mapping[str, float]]) -> Table:
     for split in result:
         table.add_column(split, justify="right")
         table.add_column("x chance", justify="right")
-    directions = [name for name in next(iter(result.values()), {}) if not name.endswith("chance")]
-    for name in directions:
+    names = dict.fromkeys(name for figures in result.values() for name in figures)  # a split may lack some
+    for name in (name for name in names if not name.endswith("chance")):
         cells = [name]
         for figures in result.values():
             chance = figures.get(f"{name}_chance", figures.get("chance", 0.0))
