@@ -111,6 +111,18 @@ def test_a_killed_run_goes_on_where_it_was(as_json: Run, model: str, tmp_path: P
     assert sorted(pq.read_table(library)["path"].to_pylist()) == sorted(map(str, files))
 
 
+def test_a_name_that_is_not_utf8_is_a_failure_and_not_the_end(model: str, tmp_path: Path, as_json: Run) -> None:
+    good = write_audio(tmp_path / "good.wav", tone(0.2))
+    latin = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    try:
+        latin.write_bytes(good.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    summary = as_json("embed", tmp_path, "-o", tmp_path / "lib.parquet", "--model", model)
+    assert (summary["embedded"], summary["failures"]) == (1, {"UnsupportedInputError": 1})
+    assert json.loads((tmp_path / "failures.jsonl").read_text())["path"] == str(latin)
+
+
 def test_nothing_but_bad_files_is_exit_code_1(peav: Run, model: str, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello")
     result = peav("embed", tmp_path, "-o", tmp_path / "lib.parquet", "--model", model)

@@ -28,7 +28,10 @@ from peav.cli.console import (
 
 if TYPE_CHECKING:
     from peav.encoder import Encoder
+    from peav.media import MediaError
     from peav.search import LibraryWriter
+
+Version = tuple[str, int, int]  # path, size in bytes, modification time in nanoseconds
 
 
 def embed(
@@ -54,10 +57,14 @@ def embed(
     files = _files(paths)
     encoder = load(model, device)
     library = LibraryWriter(output, encoder.output_dim, encoder.model_id, encoder.name, resume=resume)
-    todo = [file for file in files if not (resume and library.has(*_version(file)))]
+    # Versions are taken before decoding: a file that changes meanwhile is embedded again by the next run.
+    versions = {file: _version(file) for file in files}
+    todo = [file for file in files if not (resume and library.has(*versions[file]))]
     skipped = len(files) - len(todo)
     with one_line_warnings():
-        summary = _embed_all(encoder, library, todo[:limit], window, batch_size, output.with_name("failures.jsonl"))
+        failures = output.with_name("failures.jsonl")
+        chosen = {file: versions[file] for file in todo[:limit]}
+        summary = _embed_all(encoder, library, chosen, window, batch_size, failures)
     summary |= {"skipped": skipped, "library": str(output), "library_rows": library.finish(), "model": encoder.name}
     summary["seconds"] = round(time.monotonic() - began, 2)
     if as_json:
@@ -79,8 +86,19 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(path.absolute() for path in files))
 
 
-def _version(file: Path) -> tuple[str, int, int]:
-    """What tells one version of a file from another: path, size in bytes, modification time in nanoseconds."""
+def _unwritable(file: Path) -> MediaError | None:
+    """Parquet holds UTF-8 alone, but a file's name may be any bytes."""
+    from peav.media import UnsupportedInputError
+
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return UnsupportedInputError(f"{file}: a name that is not UTF-8 cannot stand in a library; rename the file")
+    return None
+
+
+def _version(file: Path) -> Version:
+    """What tells one version of a file from another."""
     try:
         status = file.stat()
     except OSError:  # decoding will say what is wrong with it
@@ -89,7 +107,12 @@ def _version(file: Path) -> tuple[str, int, int]:
 
 
 def _embed_all(
-    encoder: Encoder, library: LibraryWriter, files: Sequence[Path], window: float, batch_size: int, failures: Path
+    encoder: Encoder,
+    library: LibraryWriter,
+    versions: dict[Path, Version],
+    window: float,
+    batch_size: int,
+    failures: Path,
 ) -> dict[str, Any]:
     """Embed the files, one by one into the library or into the list of failures; returns the counts."""
     from peav.encoder import SPACES, WindowEmbedding
@@ -100,18 +123,20 @@ def _embed_all(
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     hours = 0.0
+    files = list(versions)
     results = encoder.stream(files, SPACES, window=window, batch_size=batch_size, show_progress=True)
     for _, items in groupby(results, key=lambda result: result.index):
         group = list(items)
         last = group[-1]
         file = files[last.index]
-        if isinstance(last, Unreadable):
-            reasons[type(last.error).__name__] += 1
-            entry = {"path": str(file), "error": type(last.error).__name__, "reason": str(last.error)}
-            with failures.open("a", encoding="utf-8") as log:
+        error = last.error if isinstance(last, Unreadable) else _unwritable(file)
+        if isinstance(last, Unreadable) or error:
+            reasons[type(error).__name__] += 1
+            entry = {"path": str(file), "error": type(error).__name__, "reason": str(error)}
+            with failures.open("a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(json.dumps(entry, ensure_ascii=False) + "\n")
             continue
-        path, size, mtime = _version(file)
+        path, size, mtime = versions[file]
         done = [item for item in group if isinstance(item, WindowEmbedding)]
         library.add([Row(path, w.modality, w.start, w.end, w.duration, size, mtime, w.embeddings) for w in done])
         counts["embedded"] += 1
