@@ -108,9 +108,17 @@ def test_a_run_is_not_overwritten_unasked(whole_run: Path, world: Path) -> None:
 
 
 def test_accumulated_batches_average_their_gradients_like_the_log_says(world: Path, tmp_path: Path) -> None:
-    changes = {"optim": {"accumulate": 2, "batch_size": 4}}
-    train(read_recipe(recipe_file(tmp_path, world, "twice", steps=2, **changes)), Silent())
-    assert len(losses(tmp_path / "twice")) == 2
+    def run(name: str, steps: int, accumulate: int) -> list[dict]:
+        optim = {"steps": steps, "accumulate": accumulate, "lr": 1e-12}  # the weights stay: batches can be compared
+        train(read_recipe(recipe_file(tmp_path, world, name, optim=optim)), Silent())
+        return [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+
+    first, second = run("singly", 2, 1)
+    (both,) = run("together", 1, 2)
+    for name, loss in both["losses"].items():
+        assert loss == pytest.approx((first["losses"][name] + second["losses"][name]) / 2, rel=1e-4), name
+    assert first["losses"] != second["losses"]
+    assert both["norm"] < (first["norm"] + second["norm"]) / 2
 
 
 def test_a_trainable_codec_moves_and_a_frozen_one_does_not(whole_run: Path, world: Path, tmp_path: Path) -> None:
