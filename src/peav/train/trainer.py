@@ -18,7 +18,7 @@ from peav.data.collate import Batch, Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row
 from peav.data.sampler import MixtureSampler
-from peav.model import PEAV
+from peav.model import LOGIT_SCALE_INIT, PEAV
 from peav.objectives.best_rq import BestRQ
 from peav.objectives.pairs import needed, pair_losses
 from peav.train.evaluate import evaluate
@@ -192,20 +192,22 @@ class Trainer:
 
     @torch.no_grad()
     def _scale(self, embeddings: Mapping[Any, Tensor]) -> None:
-        """Start a fresh model's logits within +-10 whatever the norm of its embeddings (SigLIP, section 3.2).
+        """Start untrained pairs' logits within +-10 whatever the norm of their embeddings (SigLIP, section 3.2).
 
-        A pair of which the first batch has no sample starts with the smallest of the others' scales.
+        Untrained are all pairs of a fresh model, and in a checkpoint those whose scale stands where a new model's
+        does or, as in the public files, at 0. A pair of which the first batch has no sample starts with the smallest
+        of the others' scales.
         """
-        if not self.recipe.fresh:
-            return
+        scales = self.module.model.logit_scale
+        untrained = [pair for pair in self.pairs if scales[pair.name].item() in (0.0, LOGIT_SCALE_INIT)]
         bounds: dict[str, float] = {}
-        for pair in self.pairs:
+        for pair in untrained:
             norms = [embeddings[side].float().norm(dim=-1).max() for side in (pair.query, pair.target)]
             bounds[pair.name] = float(norms[0] * norms[1])
-        largest = max(bounds.values())
+        largest = max(bounds.values(), default=0.0)
         for name, bound in bounds.items():
             if largest > 0:
-                self.module.model.logit_scale[name].fill_(10 / (bound or largest))
+                scales[name].fill_(10 / (bound or largest))
 
     def _best_rq(self, model: PEAV) -> BestRQ | None:
         if self.recipe.objective.best_rq_weight == 0:
