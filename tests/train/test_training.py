@@ -107,6 +107,12 @@ def test_a_run_is_not_overwritten_unasked(whole_run: Path, world: Path) -> None:
         train(read_recipe(recipe_file(whole_run.parent, world, "whole")), Silent())
 
 
+def test_a_run_does_not_go_on_by_another_recipe(whole_run: Path, world: Path) -> None:
+    changed = recipe_file(whole_run.parent, world, "whole", optim={"lr": 0.5})
+    with pytest.raises(TrainingError, match="differs from this recipe in optim"):
+        train(read_recipe(changed), Silent(), resume=True)
+
+
 def test_accumulated_batches_average_their_gradients_like_the_log_says(world: Path, tmp_path: Path) -> None:
     def run(name: str, steps: int, accumulate: int) -> list[dict]:
         optim = {"steps": steps, "accumulate": accumulate, "lr": 1e-12}  # the weights stay: batches can be compared

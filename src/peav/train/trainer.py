@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Batch, Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row
@@ -107,11 +109,25 @@ class Trainer:
         found = states(self.output / "checkpoints")
         if found and not resume:
             raise TrainingError(f"{self.output} holds a run already; go on with --resume or choose another output")
+        self._claim(bool(found))
         if found:
             self.step = load_state(found[-1], self.module, self.optimiser)
         log = self.output / "log.jsonl"
         kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[: self.step] if log.exists() else []
         log.write_text("".join(kept), encoding="utf-8")
+
+    def _claim(self, begun: bool) -> None:
+        """Keep the recipe with the run; a run goes on by the recipe that it began with, or not at all."""
+        path, recipe = self.output / "recipe.json", json.loads(json.dumps(asdict(self.recipe)))
+        if begun and path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            changed = [key for key in recipe if recipe[key] != before.get(key) and key != "output"]
+            if changed:
+                raise TrainingError(
+                    f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
+                )
+        with atomic_write(path) as temporary:
+            Path(temporary).write_text(json.dumps(recipe, indent=1), encoding="utf-8")
 
     def _ahead(self, loader: ThreadPoolExecutor, step: int) -> Future[list[Batch]]:
         return loader.submit(self._load, step)
