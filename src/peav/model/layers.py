@@ -31,6 +31,13 @@ def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
 
 
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm with its weight in the input's dtype: under autocast torch has no fast kernel for a mixture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Shared head bookkeeping: split a fused projection, attend, merge."""
 

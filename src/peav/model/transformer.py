@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import TransformerConfig
-from .layers import Attention, rotate_pairs, rotations, valid_mask
+from .layers import Attention, RMSNorm, rotate_pairs, rotations, valid_mask
 
 
 class TowerOutput(NamedTuple):
@@ -64,8 +64,8 @@ class SelfAttention(Attention):
         super().__init__(config.num_attention_heads)
         inner = config.num_attention_heads * config.head_dim
         self.qkv = nn.Linear(config.hidden_size, 3 * inner, bias=False)
-        self.q_norm = nn.RMSNorm(config.head_dim, eps=config.rms_norm_eps)
-        self.k_norm = nn.RMSNorm(config.head_dim, eps=config.rms_norm_eps)
+        self.q_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps)
+        self.k_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps)
         self.out = nn.Linear(inner, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None) -> Tensor:
@@ -92,9 +92,9 @@ class Layer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.norm1 = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm1 = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.attention = SelfAttention(config)
-        self.norm2 = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm2 = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None) -> Tensor:
@@ -112,7 +112,7 @@ class TemporalTower(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(config.hidden_size))
         self.stem = ConvStem(config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> TowerOutput:
