@@ -18,7 +18,7 @@ from random_model import random_encoder
 import peav
 from peav.checkpoint import CheckpointError
 from peav.encoder import SPACES, Encoder
-from peav.inputs import Unreadable, pad_to_hop, read_ahead
+from peav.inputs import Unreadable, read_ahead
 from peav.media import (
     MediaError,
     NoAudioStreamError,
@@ -29,6 +29,7 @@ from peav.media import (
     ZeroLengthError,
     load_audio,
     load_frames,
+    pad_to_hop,
 )
 
 

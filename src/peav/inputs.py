@@ -25,6 +25,7 @@ from peav.media import (
     iter_frames,
     load_audio,
     load_frames,
+    pad_to_hop,
     probe,
     resize_frames,
     windows,
@@ -250,12 +251,6 @@ def as_frames(video: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     if 0 in frames.shape:
         raise ZeroLengthError(f"{name}: no frames; give at least one")
     return np.ascontiguousarray(frames if frames.shape[3] == 3 else frames.transpose(0, 2, 3, 1))
-
-
-def pad_to_hop(waveform: np.ndarray, hop: int) -> np.ndarray:
-    """(S,) -> (ceil(S / hop) * hop,), the end mirrored as the official processor does it."""
-    missing = -len(waveform) % hop
-    return np.pad(waveform, (0, missing), mode="reflect") if missing else waveform
 
 
 def side_by_side(

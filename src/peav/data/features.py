@@ -18,7 +18,7 @@ import torch
 
 from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import Row
-from peav.media import MediaError, load_audio, load_frames, probe
+from peav.media import MediaError, load_audio, load_frames, pad_to_hop, probe
 from peav.model import PEAV
 
 
@@ -95,9 +95,10 @@ class FeatureCache:
     def _compute(self, row: Row) -> ClipFeatures:
         start = row.start or 0.0
         end = start + self.max_seconds if row.end is None else min(row.end, start + self.max_seconds)
+        hop = self.model.config.audio.codec.hop_length
         latents = waveform = frames = None
         if row.audio_path is not None and (row.audio_path != row.video_path or probe(row.audio_path).has_audio):
-            waveform = self._whole_hops(load_audio(row.audio_path, start=start, end=end))
+            waveform = pad_to_hop(load_audio(row.audio_path, start=start, end=end), hop)
             if not self.keep_waveform:
                 latents, waveform = self._encode(waveform), None
         if row.video_path is not None and (row.audio_path != row.video_path or probe(row.video_path).has_video):
@@ -107,10 +108,6 @@ class FeatureCache:
                 row.video_path, num_frames=count, start=start, end=end, size=video.frame_encoder.image_size
             ).pixels
         return ClipFeatures(latents, None if waveform is None else waveform.astype(np.float16), frames)
-
-    def _whole_hops(self, waveform: np.ndarray) -> np.ndarray:
-        hop = self.model.config.audio.codec.hop_length
-        return np.pad(waveform, (0, -len(waveform) % hop), mode="reflect")
 
     @torch.inference_mode()
     def _encode(self, waveform: np.ndarray) -> np.ndarray:

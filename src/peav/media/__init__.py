@@ -1,6 +1,6 @@
 """Probe and decode audio and video files: exact windows, exact frames, bounded memory, typed errors."""
 
-from peav.media.audio import Waveform, as_waveform, iter_audio, load_audio
+from peav.media.audio import Waveform, as_waveform, iter_audio, load_audio, pad_to_hop
 from peav.media.errors import (
     DamagedMediaWarning,
     MediaError,
@@ -50,6 +50,7 @@ __all__ = [
     "iter_frames",
     "load_audio",
     "load_frames",
+    "pad_to_hop",
     "probe",
     "resize_frames",
     "windows",

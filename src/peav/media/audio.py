@@ -329,3 +329,9 @@ def _cut(reader: _Reader, windows: float | Sequence[Window]) -> Iterator[tuple[W
             yield Window(span.start, last / rate if cropped else span.end), waveform
             if cropped and tail:
                 return
+
+
+def pad_to_hop(waveform: np.ndarray, hop: int) -> np.ndarray:
+    """(S,) -> (ceil(S / hop) * hop,), the end mirrored as the official processor does it."""
+    missing = -len(waveform) % hop
+    return np.pad(waveform, (0, missing), mode="reflect") if missing else waveform
