@@ -174,13 +174,25 @@ def test_captions_of_a_missing_stream_are_missing() -> None:
             assert not any(event["visible"] for event in row["events"])
         elif not scene.has_audio:
             counts["video"] += 1
-            assert written == {"audio": 0, "video": 3, "audio_video": 0}
+            assert written == {"audio": 0, "video": 4, "audio_video": 0}
             assert row["events"] == []
             assert row["transcript"] is None
         else:
             counts["both"] += 1
-            assert written == {"audio": 3, "video": 3, "audio_video": 3}
+            assert written == {"audio": 3, "video": 4, "audio_video": 4}
     assert min(counts.values()) >= 3
+
+
+def test_the_brief_caption_names_what_is_seen_and_nothing_else() -> None:
+    for scene in scenes("train"):
+        for kind in ("video", "audio_video"):
+            if not captions(scene)[kind]:
+                continue
+            words = captions(scene)[kind][-1].split()
+            assert not {"left", "right", "middle", "centre", "camera", "view"} & set(words)
+            named = f" {' '.join(words)} "
+            for thing in scene.things:
+                assert any(f" {noun} " in named for noun in thing.kind.nouns) == thing.visible or not thing.visible
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -16,6 +16,8 @@ STAGES = {
     "world": "making clips",
     "codec": "distilling the codec",
     "features": "caching features",
+    "frames": "teaching frames words",
+    "frame features": "caching frame features",
     "train": "training",
 }
 
@@ -28,7 +30,7 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model from a recipe: clips, codec, features, training, held-out retrieval."""
+    """Train a model from a recipe: clips, codec, frame encoder, features, training, held-out retrieval."""
     from peav.train import TrainingError, read_recipe
     from peav.train import train as run
 

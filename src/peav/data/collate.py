@@ -12,6 +12,7 @@ from torch import Tensor
 
 from peav.data.features import ClipFeatures
 from peav.data.manifest import CAPTION_KINDS, Row
+from peav.data.words import UNLABELLED, word_labels
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Batch:
     """B clips. Rows without a stream have length 0 in it and anything as content.
 
     `audio`: latents (B, T, latent_dim), or waveforms (B, S) where the codec trains; `audio_lengths` (B,) in latents
-    or samples. `frames`: (B, N, size, size, 3) uint8; `frame_lengths` (B,).
+    or samples. `frames`: (B, N, size, size, 3) uint8, or (B, N, F) features where the frame encoder is frozen;
+    `frame_lengths` (B,). `words`: (B, T) int64 labels of the latents, see `data.words`; None without them.
     """
 
     ids: list[str]
@@ -41,17 +43,25 @@ class Batch:
     frames: Tensor
     frame_lengths: Tensor
     texts: Mapping[str, Texts]
+    words: Tensor | None = None
 
 
 class Collator:
     """Makes batches; every random draw comes from the generator that a call is given.
 
     `transcript_share` is how often a clip with a transcript has it for its audio caption (a transcript is an audio
-    caption in phase 2 of the paper).
+    caption in phase 2 of the paper). `words` numbers the words whose times become labels, `rate` is latents a second.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int, transcript_share: float = 0.5) -> None:
-        self.tokenizer, self.transcript_share = tokenizer, transcript_share
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_tokens: int,
+        transcript_share: float = 0.5,
+        words: dict[str, int] | None = None,
+        rate: float = 25.0,
+    ) -> None:
+        self.tokenizer, self.transcript_share, self.words, self.rate = tokenizer, transcript_share, words, rate
         tokenizer.enable_truncation(max_tokens)
         tokenizer.enable_padding(pad_id=tokenizer.token_to_id("[PAD]"), pad_token="[PAD]")
 
@@ -65,7 +75,17 @@ class Collator:
             frames=frames,
             frame_lengths=frame_lengths,
             texts={kind: self._texts([self._draw(row, kind, rng) for row in rows]) for kind in CAPTION_KINDS},
+            words=self._labels(rows, clips, audio.shape[1]) if self.words else None,
         )
+
+    def _labels(self, rows: Sequence[Row], clips: Sequence[ClipFeatures], size: int) -> Tensor:
+        assert self.words is not None
+        labels = torch.full((len(rows), size), UNLABELLED)
+        for target, row, clip in zip(labels, rows, clips, strict=True):
+            if clip.latents is not None:
+                frames = len(clip.latents)
+                target[:frames] = torch.from_numpy(word_labels(row.words, frames, self.rate, self.words))
+        return labels
 
     def _draw(self, row: Row, kind: str, rng: np.random.Generator) -> str | None:
         captions = row.captions.get(kind, [])

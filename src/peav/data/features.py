@@ -10,11 +10,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import Row
@@ -28,7 +30,7 @@ class ClipFeatures:
 
     `latents`: (T, latent_dim) float16 at 25 a second, or None when the waveform is kept instead.
     `waveform`: (S,) float16 at the codec's rate, a whole number of hops, or None.
-    `frames`: (N, size, size, 3) uint8, or None.
+    `frames`: (N, size, size, 3) uint8, or (N, F) float16 features of a frozen frame encoder, or None.
     """
 
     latents: np.ndarray | None = None
@@ -48,7 +50,17 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path, model: PEAV, *, keep_waveform: bool = False, max_seconds: float = 10.0):
         self.model, self.keep_waveform, self.max_seconds = model, keep_waveform, max_seconds
+        self.pixels: FeatureCache | None = None
         self.folder = Path(folder) / self._fingerprint()
+
+    def with_frozen_frames(self) -> FeatureCache:
+        """A cache beside this one that holds what the model's frame encoder makes of the frames in this one."""
+        frozen = copy(self)
+        frozen.pixels = self
+        digest = hashlib.sha256(self.folder.name.encode())
+        _add_weights(digest, self.model.video.frame_encoder)
+        frozen.folder = self.folder.parent / digest.hexdigest()[:16]
+        return frozen
 
     def path(self, row: Row) -> Path:
         """The file of a clip, named by its id and by what its features were cut from."""
@@ -93,6 +105,9 @@ class FeatureCache:
         return None
 
     def _compute(self, row: Row) -> ClipFeatures:
+        if self.pixels is not None:
+            clip = self.pixels.load(row)
+            return clip if clip.frames is None else replace(clip, frames=self._encode_frames(clip.frames))
         start = row.start or 0.0
         end = start + self.max_seconds if row.end is None else min(row.end, start + self.max_seconds)
         hop = self.model.config.audio.codec.hop_length
@@ -114,13 +129,22 @@ class FeatureCache:
         latents = self.model.encode_codec(torch.from_numpy(waveform)[None])
         return latents[0].to(torch.float16).numpy()
 
+    @torch.inference_mode()
+    def _encode_frames(self, frames: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        return self.model.frame_features(pixels).to(torch.float16).numpy()
+
     def _fingerprint(self) -> str:
         """Names the codec's weights, the frames' size and number, and what is kept of a clip."""
         video = self.model.config.video
         digest = hashlib.sha256(json.dumps(asdict(self.model.config.audio.codec), default=str).encode())
         if not self.keep_waveform:
-            for name, tensor in sorted(self.model.audio.codec.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().float().cpu().numpy().tobytes())
+            _add_weights(digest, self.model.audio.codec)
         digest.update(f"{video.frame_encoder.image_size},{video.num_frames},{self.max_seconds}".encode())
         return digest.hexdigest()[:16]
+
+
+def _add_weights(digest: hashlib._Hash, module: nn.Module) -> None:
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())

@@ -31,6 +31,15 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A spoken word and its time, in seconds from the clip's start."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One clip: where its media lie, what is said of it, and every extra column as it was read.
 
@@ -45,6 +54,7 @@ class Row:
     end: float | None = None
     captions: Mapping[str, list[str]] = field(default_factory=dict)
     transcript: str | None = None
+    words: tuple[Word, ...] = ()
     events: tuple[Event, ...] = ()
     split: str | None = None
     source: str | None = None
@@ -120,6 +130,7 @@ def _parse(record: dict[str, Any], manifest: Path, number: int) -> Row:
         audio_path=manifest.parent.absolute() / audio if audio else None,
         video_path=manifest.parent.absolute() / video if video else None,
         captions=_captions(values.pop("captions", None), where),
+        words=parse_words(values.pop("words", None), where),
         events=_events(values.pop("events", None), where),
         extra=values,
         **known,
@@ -138,6 +149,14 @@ def _captions(value: Any, where: str) -> dict[str, list[str]]:
     if not all(isinstance(text, str) for texts in captions.values() for text in texts):
         raise ManifestError(f"{where}: captions must be strings, not {value!r}")
     return {kind: texts for kind, texts in captions.items() if texts}
+
+
+def parse_words(value: Any, where: str) -> tuple[Word, ...]:
+    """A row's `words`, [{word, start, end}, ...], where it has any. Raises ManifestError."""
+    try:
+        return tuple(Word(str(w["word"]).lower(), float(w["start"]), float(w["end"])) for w in value or ())
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestError(f"{where}: a word needs word, start and end (seconds)") from error
 
 
 def _events(value: Any, where: str) -> tuple[Event, ...]:

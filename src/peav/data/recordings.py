@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peav.data.manifest import ManifestError, Row
+from peav.data.manifest import ManifestError, Row, parse_words
 
 TEST_FOLDS = {"esc10": 3}
 HELD_OUT = 96 / 256
@@ -55,6 +55,7 @@ def _row(record: dict[str, Any], folder: Path) -> Row:
         video_path=path if seen else None,
         captions={kind: [caption] for kind in kinds} if caption else {},
         transcript=record.get("transcript"),
+        words=parse_words(record.get("words"), str(path)),
         split=_split(record, folder.name, path),
         source=record.get("source"),
         license=record.get("licence"),

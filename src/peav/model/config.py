@@ -196,7 +196,7 @@ def _tower(size: str, layers: int | None = None) -> TransformerConfig:
 
 
 def _tiny() -> PEAVConfig:
-    frames = FrameEncoderConfig(64, 16, 128, 4, 2, output_dim=128)
+    frames = FrameEncoderConfig(64, 8, 128, 4, 2, output_dim=128)
     return PEAVConfig(
         audio=AudioConfig(CodecConfig(hidden_size=8), _tower("tiny")),
         video=VideoConfig(frames, _tower("tiny", 2), num_frames=8),

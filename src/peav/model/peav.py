@@ -40,7 +40,7 @@ class VideoTower(nn.Module):
 
 
 def initialise(model: nn.Module) -> None:
-    """From-scratch initialisation of a whole model: 0.02 for matrices and learnt tokens, ones for norms and Snake."""
+    """From-scratch initialisation: `init_weights`, 0.02 for learnt tokens, ones for norms and Snake."""
     if next(model.parameters()).is_meta:
         return  # a skeleton to load weights into
     model.apply(init_weights)

@@ -13,10 +13,11 @@ from .layers import Attention, RMSNorm, rotate_pairs, rotations, valid_mask
 
 
 class TowerOutput(NamedTuple):
-    """What a tower gives: the CLS state and the rest."""
+    """What a tower gives: the CLS state, the rest, and the states half-way up for objectives on details."""
 
     pooled: Tensor  # (B, D)
     sequence: Tensor  # (B, T, D); positions beyond a row's length hold no meaning
+    middle: Tensor  # (B, T, D), likewise
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -134,7 +135,11 @@ class TemporalTower(nn.Module):
         h = self.stem(h, mask)
         rotation = rotations(torch.arange(length + 1, device=h.device), self.config.head_dim, self.config.rope_theta)
         key_mask = None if mask is None else mask[:, None, None]
-        for layer in self.layers:
+        half = len(self.layers) // 2
+        for layer in self.layers[:half]:
+            h = layer(h, rotation, key_mask)
+        middle = h
+        for layer in self.layers[half:]:
             h = layer(h, rotation, key_mask)
         h = self.output(self.norm(h))
-        return TowerOutput(h[:, 0], h[:, 1:])
+        return TowerOutput(h[:, 0], h[:, 1:], middle[:, 1:])

@@ -82,13 +82,36 @@ class Codec:
 
 
 @dataclass(frozen=True)
+class Frames:
+    """The frame encoder: taken over from `checkpoint`, or taught the words of visual captions for `pretrain_steps`
+    (see `train.frames`), or neither.
+
+    It then trains with the rest, or is `frozen` and its features are cached, which makes training much cheaper.
+    """
+
+    checkpoint: str | None = None
+    pretrain_steps: int = 0
+    pretrain_batch: int = 96
+    pretrain_lr: float = 2e-3
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.pretrain_steps:
+            raise RecipeError("frames: give `checkpoint` or `pretrain_steps`, not both")
+
+
+@dataclass(frozen=True)
 class Objective:
-    """Which pairs, which loss, and how much BEST-RQ; `best_rq_rows` is the share of clips whose spans are masked."""
+    """Which pairs, which loss, how much BEST-RQ and how much of `objectives.words` on clips with timed words.
+
+    `best_rq_rows` is the share of clips whose spans are masked.
+    """
 
     pairs: str | tuple[str, ...] = "pretrain"
     loss: Literal["sigmoid", "infonce"] = "sigmoid"
     best_rq_weight: float = 0.0
     best_rq_rows: float = 0.5
+    words_weight: float = 0.0
 
     def __post_init__(self) -> None:
         self.table()
@@ -153,6 +176,7 @@ class Recipe:
     model: str = "tiny"
     seed: int = 0
     codec: Codec = field(default_factory=Codec)
+    frames: Frames = field(default_factory=Frames)
     objective: Objective = field(default_factory=Objective)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint_every: int = 100

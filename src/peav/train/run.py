@@ -19,9 +19,11 @@ from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.data.tokenizer import train_tokenizer
+from peav.data.words import spoken_vocabulary
 from peav.data.world import generate
 from peav.model import PEAV, PEAVConfig, preset
 from peav.train.codec import distil_codec
+from peav.train.frames import pretrain_frames
 from peav.train.recipe import Recipe, RecipeError, World
 from peav.train.trainer import Trainer, TrainingError
 
@@ -48,6 +50,14 @@ class Clips:
     validation: list[Row]
     test: list[Row]
 
+    def groups(self) -> list[list[Row]]:
+        """The rows of each source, then those held out."""
+        return [*self.sources, self.validation, self.test]
+
+    def all(self) -> list[Row]:
+        """Every row."""
+        return [row for rows in self.groups() for row in rows]
+
 
 def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
     """Carry a recipe out; the checkpoint is `output/model`, the figures are returned and in `output/result.json`.
@@ -64,7 +74,14 @@ def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str,
         recipe.data.cache, model, keep_waveform=recipe.codec.trainable, max_seconds=recipe.data.max_seconds
     )
     clips = _cached(recipe, cache, clips, reporter)
-    collator = Collator(tokenizer, model.config.text.max_length, recipe.data.transcript_share)
+    _ready_frames(recipe, model, cache, clips, reporter)
+    if recipe.frames.frozen:
+        cache = cache.with_frozen_frames()
+        everything = clips.all()
+        reporter.stage("frame features", len(everything))
+        cache.prepare(everything, reporter.advance, recipe.data.workers)
+    length, share = model.config.text.max_length, recipe.data.transcript_share
+    collator = Collator(tokenizer, length, share, _vocabulary(recipe, clips))
     trainer = Trainer(
         recipe, model, cache, collator, clips.sources, clips.weights, clips.validation, on_step=reporter.step
     )
@@ -164,10 +181,39 @@ def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) 
         save_file(model.audio.codec.state_dict(), temporary)
 
 
+def _ready_frames(recipe: Recipe, model: PEAV, cache: FeatureCache, clips: Clips, reporter: Reporter) -> None:
+    """Give a fresh model its frame encoder, as `_ready_codec` does its codec."""
+    frames, encoder = recipe.frames, model.video.frame_encoder
+    if frames.checkpoint is not None:
+        source = load_model(frames.checkpoint).float()
+        if not isinstance(source, PEAV):
+            raise RecipeError(f"frames.checkpoint: {frames.checkpoint} holds no frame encoder; give a PE-AV checkpoint")
+        encoder.load_state_dict(source.video.frame_encoder.state_dict())
+    if frames.pretrain_steps == 0:
+        return
+    path = Path(recipe.data.cache) / f"frames-{recipe.model}-{recipe.seed}-{frames.pretrain_steps}.safetensors"
+    if path.exists():
+        encoder.load_state_dict(load_file(path))
+        return
+    reporter.stage("frames", frames.pretrain_steps)
+    rows = [row for source in clips.sources for row in source]
+    with torch.random.fork_rng(devices=[]):
+        pretrain_frames(
+            model, rows, cache, frames, recipe.seed, lambda step, loss: reporter.advance(step, f"loss {loss:.3f}")
+        )
+    with atomic_write(path) as temporary:
+        save_file(encoder.state_dict(), temporary)
+
+
+def _vocabulary(recipe: Recipe, clips: Clips) -> dict[str, int] | None:
+    if recipe.objective.words_weight == 0:
+        return None
+    return spoken_vocabulary(row for rows in clips.sources for row in rows)
+
+
 def _cached(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporter) -> Clips:
     """Features of every clip; those that cannot be decoded go to `failures.jsonl` and out of the run."""
-    groups = [*clips.sources, clips.validation, clips.test]
-    everything = [row for rows in groups for row in rows]
+    everything = clips.all()
     reporter.stage("features", len(everything))
     good, failed = cache.prepare(everything, reporter.advance, recipe.data.workers)
     failures = Path(recipe.output) / "failures.jsonl"
@@ -178,7 +224,7 @@ def _cached(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporte
             Path(temporary).write_text("".join(lines), encoding="utf-8")
         reporter.advance(len(everything), f"{len(failed)} left out, see {failures}")
     kept = {cache.path(row) for row in good}  # not by id: two sources may use the same ids
-    *sources, validation, test = [[row for row in rows if cache.path(row) in kept] for rows in groups]
+    *sources, validation, test = [[row for row in rows if cache.path(row) in kept] for rows in clips.groups()]
     if not all(sources):
         raise TrainingError(f"a source has no clip that can be decoded, see {failures}")
     return Clips(sources, clips.weights, validation, test)

@@ -12,6 +12,7 @@ from peav.data.collate import Batch
 from peav.model import PEAV, TowerOutput
 from peav.objectives.best_rq import BestRQ
 from peav.objectives.pairs import Embedding
+from peav.objectives.words import WordFrames
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ class Masking:
 
 @dataclass(frozen=True)
 class Forward:
-    """`embeddings` (B, D) and `present` (B,) by embedding; `best_rq` and its accuracy where it ran, else None."""
+    """`embeddings` (B, D) and `present` (B,) by embedding; losses on the audio tower, with accuracy, where they ran."""
 
     embeddings: Mapping[Embedding, Tensor]
     present: Mapping[Embedding, Tensor]
     best_rq: tuple[Tensor, Tensor] | None
+    words: tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,29 @@ class _Stream:
     rows: Tensor
 
 
-def forward(model: PEAV, batch: Batch, needed: Iterable[Embedding], masking: Masking | None = None) -> Forward:
+def forward(
+    model: PEAV,
+    batch: Batch,
+    needed: Iterable[Embedding],
+    masking: Masking | None = None,
+    words: WordFrames | None = None,
+) -> Forward:
     """Embed a batch for training; streams are computed for the rows that have them, other rows are zero.
 
     Args:
         needed: what the pairs ask for, see `peav.objectives.pairs.needed`.
         masking: hide spans of the audio latents and predict them; None leaves the audio whole.
+        words: learn the batch's timed words from the middle of the audio tower; None leaves them.
     """
     needed = tuple(needed)
     media = {embedding.medium for embedding in needed}
     has_audio, has_video = batch.audio_lengths > 0, batch.frame_lengths > 0
     streams: dict[str, _Stream] = {}
-    best_rq = None
+    best_rq = word_loss = None
     if media & {"audio", "audio_video"} and has_audio.any():
         streams["audio"], best_rq = _audio(model, batch, has_audio, masking)
+        if words is not None and batch.words is not None:
+            word_loss = words.loss(streams["audio"].output.middle, batch.words[has_audio])
     if media & {"video", "audio_video"} and has_video.any():
         streams["video"] = _video(model, batch, has_video)
     if "audio_video" in media and (has_audio & has_video).any():
@@ -67,7 +78,8 @@ def forward(model: PEAV, batch: Batch, needed: Iterable[Embedding], masking: Mas
             continue
         states[f"text:{kind}"] = model.text_hidden(texts.ids, texts.mask)[:, 0]
         present[f"text:{kind}"] = texts.present
-    return _project(model, needed, states, present, len(batch.ids), best_rq)
+    embeddings, valid = _project(model, needed, states, present, len(batch.ids))
+    return Forward(embeddings, valid, best_rq, word_loss)
 
 
 def _project(
@@ -76,8 +88,7 @@ def _project(
     states: Mapping[str, Tensor],
     present: Mapping[str, Tensor],
     size: int,
-    best_rq: tuple[Tensor, Tensor] | None,
-) -> Forward:
+) -> tuple[dict[Embedding, Tensor], dict[Embedding, Tensor]]:
     embeddings, valid = {}, {}
     for embedding in needed:
         parts: list[str] = [embedding.medium] if embedding.medium else []
@@ -89,7 +100,7 @@ def _project(
             device = next(model.parameters()).device
             embeddings[embedding] = torch.zeros(size, model.config.output_dim, device=device)
             valid[embedding] = torch.zeros(size, dtype=torch.bool, device=device)
-    return Forward(embeddings, valid, best_rq)
+    return embeddings, valid
 
 
 def _audio(
@@ -110,6 +121,8 @@ def _audio(
 
 def _video(model: PEAV, batch: Batch, rows: Tensor) -> _Stream:
     frames, lengths = batch.frames[rows], batch.frame_lengths[rows]
+    if frames.dim() == 3:  # features of a frozen frame encoder
+        return _Stream(model.video_hidden(frames.float(), lengths), lengths, rows)
     real = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
     pixels = frames[real].permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
     features = model.frame_features(pixels)
@@ -143,6 +156,6 @@ def _scatter(values: Tensor, rows: Tensor) -> Tensor:
 class Trainable(nn.Module):
     """The model and the parts that only training needs, so that one state dict holds all that learns."""
 
-    def __init__(self, model: PEAV, best_rq: BestRQ | None) -> None:
+    def __init__(self, model: PEAV, best_rq: BestRQ | None, words: WordFrames | None = None) -> None:
         super().__init__()
-        self.model, self.best_rq = model, best_rq
+        self.model, self.best_rq, self.words = model, best_rq, words

@@ -23,6 +23,7 @@ from peav.data.sampler import MixtureSampler
 from peav.model import LOGIT_SCALE_INIT, PEAV
 from peav.objectives.best_rq import BestRQ
 from peav.objectives.pairs import needed, pair_losses
+from peav.objectives.words import WordFrames
 from peav.train.evaluate import evaluate
 from peav.train.recipe import Recipe
 from peav.train.state import load_state, save_state, states
@@ -63,8 +64,9 @@ class Trainer:
                 f"a batch of {optim.batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
                 "never be seen; raise optim.batch_size or its weight"
             )
-        self.module = Trainable(model, self._best_rq(model))
+        self.module = Trainable(model, self._best_rq(model), self._words(model))
         model.audio.codec.requires_grad_(recipe.codec.trainable)
+        model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
         self.optimiser = torch.optim.AdamW(_groups(self.module, optim.weight_decay), lr=optim.lr, betas=optim.betas)
         self.output = Path(recipe.output)
         self.step = 0
@@ -177,7 +179,7 @@ class Trainer:
         model, objective = self.module.model, self.recipe.objective
         wanted = needed(self.pairs)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.optim.bf16):
-            output = forward(model, batch, wanted, self._masking(len(batch.ids), number))
+            output = forward(model, batch, wanted, self._masking(len(batch.ids), number), self.module.words)
         if number == 0:
             self._scale(output.embeddings)
         groups = {
@@ -197,6 +199,8 @@ class Trainer:
         losses = {name: loss / len(self.pairs) for name, loss in losses.items()}
         if output.best_rq is not None:
             losses["best_rq"] = output.best_rq[0] * objective.best_rq_weight
+        if output.words is not None:
+            losses["words"] = output.words[0] * objective.words_weight
         return losses
 
     def _masking(self, size: int, number: int) -> Masking | None:
@@ -230,6 +234,11 @@ class Trainer:
             return None
         audio = model.config.audio
         return BestRQ(audio.codec.latent_dim, audio.transformer.hidden_size, codes=1024, seed=self.recipe.seed)
+
+    def _words(self, model: PEAV) -> WordFrames | None:
+        if not self.collator.words:
+            return None
+        return WordFrames(model.config.audio.transformer.hidden_size, len(self.collator.words))
 
     def _log(self, record: dict[str, Any]) -> None:
         with open(self.output / "log.jsonl", "a", encoding="utf-8") as log:

@@ -121,6 +121,21 @@ class Narrator:
         joint = self._one((", with ", " with ", ", and "))
         return caption + "".join(f"{joint}{self._heard(thing)} {self._one(OFF_SCREEN)}" for thing in hidden)
 
+    def brief(self, kind: str) -> str:
+        """What a search box would be given: the things alone, without colour, side, backdrop or camera."""
+        things, speaker = self._scene.things, self._scene.speaker
+        parts = [self._brief(thing, heard=kind == "audio_video") for thing in things if thing.visible]
+        if speaker is not None:
+            who = "person" if speaker.figure.who == "hooded person" else speaker.figure.who
+            parts.append(f"{_article(who)} {self._one(SPEAKING if kind == 'audio_video' else TALKING)}")
+        if kind == "audio_video":
+            parts += [self._one(thing.kind.heard) for thing in things if not thing.visible]
+        return " and ".join(parts[int(position)] for position in self._rng.permutation(len(parts)))
+
+    def _brief(self, thing: Thing, heard: bool) -> str:
+        noun = _article(self._one(thing.kind.nouns))
+        return f"{noun} {self._one(thing.kind.acts)}" if heard and thing.sounds else noun
+
     def _staged(self, common: tuple[str, ...], novel: tuple[str, ...], parts: list[str], camera: float) -> str:
         order = [parts[int(position)] for position in self._rng.permutation(len(parts))]
         body = order[0] if len(order) == 1 else f"{', '.join(order[:-1])} and {order[-1]}"
@@ -179,7 +194,9 @@ class Narrator:
 def captions(scene: Scene) -> dict[str, list[str]]:
     """Three paraphrases of each kind {audio, video, audio_video}; a kind whose stream is missing has none.
 
-    The first paraphrase of a test clip uses frames that training never does.
+    The first paraphrase of a test clip uses frames that training never does. In training, what is seen has a fourth
+    caption that only names the things: long ones tell clips apart by colour and backdrop, and a model that learns
+    from them alone need not know what it sees.
     """
     kinds = {
         "audio": scene.has_audio,
@@ -191,6 +208,8 @@ def captions(scene: Scene) -> dict[str, list[str]]:
         rng = np.random.default_rng([scene.seed, 4, stream])
         novel = [scene.split == "test" and number == 0 for number in range(PARAPHRASES)] if present else []
         written[kind] = [getattr(Narrator(scene, rng, each), kind)() for each in novel]
+        if present and kind != "audio" and scene.split == "train":
+            written[kind].append(Narrator(scene, rng, novel=False).brief(kind))
     return written
 
 

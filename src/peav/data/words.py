@@ -1,0 +1,32 @@
+"""Labels from the times of spoken words: which word each latent of a clip falls into."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from peav.data.manifest import Row, Word
+
+UNLABELLED = -1
+SILENCE = 0
+
+
+def spoken_vocabulary(rows: Iterable[Row], size: int = 1000) -> dict[str, int]:
+    """The commonest words with times, numbered from 1; ties go by the alphabet."""
+    counts = Counter(word.word for row in rows for word in row.words)
+    common = sorted(counts, key=lambda word: (-counts[word], word))[:size]
+    return {word: number for number, word in enumerate(sorted(common), start=1)}
+
+
+def word_labels(words: Sequence[Word], frames: int, rate: float, vocabulary: dict[str, int]) -> np.ndarray:
+    """(frames,) int64: the word at each frame's middle, `SILENCE` between words.
+
+    Clips without timed words and words outside the vocabulary are `UNLABELLED`. `rate` is frames per second.
+    """
+    labels = np.full(frames, SILENCE if words else UNLABELLED, np.int64)
+    middles = (np.arange(frames) + 0.5) / rate
+    for word in words:
+        labels[(middles >= word.start) & (middles < word.end)] = vocabulary.get(word.word, UNLABELLED)
+    return labels
