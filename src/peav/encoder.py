@@ -20,6 +20,7 @@ from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve
 from peav.forward import Embedded, embed_stream, place, text_states
 from peav.inputs import Clip, Reader, Space, Streams, Unreadable, as_list
 from peav.model import PEAV
+from peav.pooling import Part, mean_of_windows
 from peav.progress import by_index
 
 SPACES: tuple[Space, ...] = ("audio", "video", "audio_video")
@@ -306,14 +307,14 @@ class Encoder:
         def wanted(clip: Clip) -> tuple[str, ...]:
             return (clip.modality if streams == "any" else streams if text is None else f"{streams}_plus_text",)
 
-        found: list[list[tuple[str, float, Tensor]]] = [[] for _ in items]
+        found: list[list[Part]] = [[] for _ in items]
         results = self._run(self._reader(streams, window), items, sampling_rate, wanted, states, batch_size)
         for result in by_index(results, len(items), show_progress):
             if isinstance(result, Unreadable):
                 raise result.error
             ((space, embedding),) = result.embeddings.items()
             found[result.index].append((space, result.clip.end - result.clip.start, embedding))
-        rows = [_weighted_mean(_of_one_space(parts)) for parts in found]
+        rows = [mean_of_windows(parts) for parts in found]
         stacked = torch.stack(rows) if rows else torch.zeros(0, self.output_dim, device=self.device)
         return _finish(stacked, single, normalize, convert_to_numpy)
 
@@ -379,23 +380,6 @@ def _window(result: Embedded) -> WindowEmbedding:
     clip = result.clip
     embeddings = {space: embedding.cpu().numpy() for space, embedding in result.embeddings.items()}
     return WindowEmbedding(clip.index, clip.source, clip.start, clip.end, clip.duration, clip.modality, embeddings)
-
-
-def _of_one_space(parts: Sequence[tuple[str, float, Tensor]]) -> list[tuple[float, Tensor]]:
-    """The windows to average: where one stream outlasts the other, those that hold both, or else the most seconds."""
-    seconds: dict[str, float] = {}
-    for space, length, _ in parts:
-        seconds[space] = seconds.get(space, 0.0) + length
-    chosen = "audio_video" if "audio_video" in seconds else max(seconds, key=lambda space: seconds[space])
-    return [(length, embedding) for space, length, embedding in parts if space == chosen]
-
-
-def _weighted_mean(parts: Sequence[tuple[float, Tensor]]) -> Tensor:
-    """[(seconds, (D,))] -> (D,); a single window stays bit for bit what it is."""
-    if len(parts) == 1:
-        return parts[0][1]
-    weights = torch.tensor([seconds for seconds, _ in parts], device=parts[0][1].device)
-    return (weights / weights.sum()) @ torch.stack([embedding for _, embedding in parts])
 
 
 def _finish(rows: Tensor, single: bool, normalize: bool, convert_to_numpy: bool) -> Array:
