@@ -37,9 +37,7 @@ def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "a.txt"
-    target.write_text("old")
+def killed_while_writing(target: Path) -> None:
     code = (
         "import os, signal, sys; from peav.checkpoint import atomic_write\n"
         "with atomic_write(sys.argv[1]) as t:\n"
@@ -47,7 +45,42 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     )
     process = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
     assert process.returncode == -signal.SIGKILL
+
+
+def write(target: Path, text: str) -> None:
+    with atomic_write(target) as temporary:
+        temporary.write_text(text)
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    killed_while_writing(target)
     assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_what_a_killed_writer_left_goes_with_the_next_success(tmp_path: Path, old: str | None) -> None:
+    target = tmp_path / "a.txt"
+    if old is not None:
+        write(target, old)
+    killed_while_writing(target)
+    assert len(list(tmp_path.glob("*.tmp"))) == 1
+    write(target, "new")
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_text() == "new"
+
+
+def test_what_a_living_writer_or_another_program_holds_stays(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    (tmp_path / ".a.txt.other.tmp").write_text("not ours")
+    with atomic_write(target) as first:
+        first.write_text("first")
+        write(target, "second")
+        write(target, "third")
+        assert first.exists()
+    assert target.read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.txt.other.tmp", "a.txt"]
 
 
 def test_files_are_readable_by_others_as_usual(tmp_path: Path) -> None:

@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import platform
+import re
 import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# Machines that share a folder are told apart, since each knows only its own processes.
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+_TEMPORARY = re.compile(rf"\..+\.peav-{_MACHINE}-(\d{{1,9}})-\w+\.tmp")
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; on success flush it to disk and rename it into place.
 
-    If the block raises, or the process dies, `path` keeps what it held. Parent folders are made.
+    If the block raises, or the process dies, `path` keeps what it held. Parent folders are made. Temporary files are
+    named `.<name>.peav-<machine>-<process>-<random>.tmp`; what killed processes of this machine left of them is
+    removed by the next success that replaces a file in the folder, or is a process's first there.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    prefix = f".{target.name}.peav-{_MACHINE}-{os.getpid()}-"
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
+        replaces = target.exists()
         temporary.replace(target)
         _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+    (_sweep if replaces else _sweep_once)(target.parent.resolve())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files in `folder` whose process is gone."""
+    with suppress(OSError):  # the write has succeeded, whatever becomes of the litter
+        for name in os.listdir(folder):
+            if (found := _TEMPORARY.fullmatch(name)) and not _runs(int(found[1])):
+                (folder / name).unlink(missing_ok=True)
+
+
+_sweep_once = functools.cache(_sweep)  # a folder of n new files would be listed n times otherwise
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # as another user
+        return True
+    return True
 
 
 def _umask() -> int:
