@@ -123,6 +123,45 @@ def test_a_name_that_is_not_utf8_is_a_failure_and_not_the_end(model: str, tmp_pa
     assert json.loads((tmp_path / "failures.jsonl").read_text())["path"] == str(latin)
 
 
+def test_files_that_failed_before_make_way_for_the_rest(model: str, tmp_path: Path, as_json: Run) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    bad = [media / f"{i}.wav" for i in range(3)]
+    for path in bad:
+        path.write_text("hello")
+    write_audio(media / "9.wav", tone(0.2))
+    run = ("embed", media, "-o", tmp_path / "lib.parquet", "--model", model, "--limit", 2)
+
+    def counts(*more: str) -> tuple[int, int, int, int]:
+        summary = as_json(*run, *more)
+        return summary["embedded"], summary["skipped"], summary["failed"], summary["failed_before"]
+
+    write_audio(media / "00.wav", tone(0.2, seed=1))  # so that the first run has something to show
+    assert counts() == (1, 0, 1, 0)
+    with (tmp_path / "failures.jsonl").open("a") as torn:
+        torn.write('{"path": "')
+    assert counts() == (0, 1, 2, 1)
+    assert counts() == (1, 1, 0, 3)
+    assert counts() == (0, 2, 0, 3)
+    write_audio(bad[0], tone(0.3, seed=2))
+    assert counts() == (1, 2, 0, 2)
+    bad[1].write_text("hello again")
+    assert counts() == (0, 3, 1, 1)
+    assert counts("--no-resume", "--limit", "9") == (3, 0, 2, 0)
+
+
+def test_nothing_but_files_that_failed_before_is_exit_code_1_and_said(peav: Run, model: str, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    for said in ("1 failed (1 NotMediaError)", "1 failed before and have not changed"):
+        result = peav("embed", tmp_path, "-o", tmp_path / "lib.parquet", "--model", model)
+        assert result.exit_code == 1
+        assert said in " ".join(result.stdout.split())
+
+
+def test_another_window_is_refused(peav: Run, library: Path, folder: Path, model: str) -> None:
+    one_line(peav("embed", folder, "-o", library, "--model", model, "--window", 3), "give --window 2.0, or")
+
+
 def test_nothing_but_bad_files_is_exit_code_1(peav: Run, model: str, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello")
     result = peav("embed", tmp_path, "-o", tmp_path / "lib.parquet", "--model", model)
@@ -210,6 +249,8 @@ def one_line(result: Result, reason: str) -> None:
         (("search", "absent.parquet", "rain"), "no such library"),
         (("search", "{library}"), "nothing to look for"),
         (("search", "{library}", "--audio", "a.wav", "--video", "b.mp4"), "not both"),
+        (("search", "{library}", "rain", "--text", "wind"), "two texts, 'rain' and --text 'wind'; give one"),
+        (("search", "{library}", "rain", "--text", "wind", "--audio", "a.wav"), "two texts"),
         (("search", "{library}", "--audio", "absent.wav"), "absent.wav: no such file"),
         (("search", "{library}", "--audio", "a.wav", "--text", "x", "--space", "audio"), "leave --space away"),
         (("embed", "absent-folder", "-o", "x.parquet"), "absent-folder: no such file"),

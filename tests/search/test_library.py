@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peav.search import LibraryError, LibraryWriter, Query, Row, is_library, search
-from peav.search.library import open_library
+from peav.search.library import open_library, window_of
 from peav.search.query import Vector
 
-DIM, MODEL = 6, "0123456789abcdef"
+DIM, MODEL, WINDOW = 6, "0123456789abcdef", 30.0
 
 
 def row(path: str, start: float = 0.0, *, seed: int = 0, modality: str = "audio_video", size: int = 10) -> Row:
@@ -24,8 +27,8 @@ def row(path: str, start: float = 0.0, *, seed: int = 0, modality: str = "audio_
     return Row(path, modality, start, start + 30, 60.0, size, 5, embeddings)
 
 
-def writer(path: Path, **settings: bool) -> LibraryWriter:
-    return LibraryWriter(path, DIM, MODEL, "a model", **settings)
+def writer(path: Path, window: float = WINDOW, *, resume: bool = True) -> LibraryWriter:
+    return LibraryWriter(path, DIM, MODEL, "a model", window, resume)
 
 
 def write(path: Path, rows: list[Row]) -> int:
@@ -54,6 +57,7 @@ def test_a_killed_run_loses_only_the_part_being_filled(tmp_path: Path) -> None:
     first.add([row("a.mp4"), row("a.mp4", 30.0)])
     first.flush()
     first.add([row("b.mp4")])  # collected, not yet written, when the process dies
+    first.close()  # as the system does for a killed process
     with pytest.raises(LibraryError, match="run the same `peav embed` again"):
         open_library(tmp_path / "lib.parquet")
     second = writer(tmp_path / "lib.parquet")
@@ -97,7 +101,77 @@ def test_another_models_library_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match="made by model 'a model'"):
         search(path, query, "another")
     with pytest.raises(LibraryError, match="made by model 'a model'"):
-        LibraryWriter(path, DIM, "another", "another model")
+        LibraryWriter(path, DIM, "another", "another model", WINDOW)
+
+
+def test_windows_of_another_length_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "lib.parquet"
+    with writer(path) as unfinished:
+        unfinished.add([row("a.mp4")])
+        unfinished.flush()
+    advice = r"cut into windows of 30\.0 s, not of 10\.0 s; give --window 30\.0, or .* \(--no-resume\)"
+    with pytest.raises(LibraryError, match=advice):
+        writer(path, 10.0)
+    assert writer(path).finish() == 1
+    with open_library(path) as library:
+        assert window_of(library) == WINDOW
+    with pytest.raises(LibraryError, match=advice):
+        writer(path, 10.0)
+    assert not path.with_name("lib.parquet.parts").exists()
+    with writer(path, 10.0, resume=False) as anew:
+        anew.add([row("b.mp4")])
+        assert anew.finish() == 1
+    with open_library(path) as library:
+        assert window_of(library) == 10.0
+
+
+def test_a_library_from_before_window_lengths_were_noted_is_taken(tmp_path: Path) -> None:
+    table = pq.read_table(_library(tmp_path))
+    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"peav.window"}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "lib.parquet")
+    with writer(tmp_path / "lib.parquet", 10.0) as library:
+        assert library.has("a.mp4", 10, 5)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from peav.search import LibraryWriter
+with LibraryWriter(Path(sys.argv[1]), 6, "0123456789abcdef", "a model", 30.0):
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_has_ended_or_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "lib.parquet"
+    with writer(path) as before:
+        before.add([row("a.mp4")])
+        before.flush()
+    for end in (signal.SIGKILL, None):
+        command = [sys.executable, "-c", HOLD, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "writing\n"
+            for resume in (True, False):
+                with pytest.raises(LibraryError, match="another `peav embed` is writing to it"):
+                    writer(path, resume=resume)
+            if end is not None:
+                other.send_signal(end)
+            other.communicate()
+        with writer(path) as library:
+            assert library.has("a.mp4", 10, 5)
+    assert writer(path).finish() == 1
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["lib.parquet"]
+
+
+def test_nothing_a_killed_writer_left_among_the_parts_outlives_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "lib.parquet"
+    with writer(path) as library:
+        (library.parts / ".000000.parquet.half.tmp").write_text("half")
+        library.add([row("a.mp4")])
+        assert library.finish() == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_no_library_is_said_to_be_none(tmp_path: Path) -> None:

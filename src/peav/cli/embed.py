@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,9 +28,7 @@ from peav.cli.console import (
 if TYPE_CHECKING:
     from peav.encoder import Encoder
     from peav.media import MediaError
-    from peav.search import LibraryWriter
-
-Version = tuple[str, int, int]  # path, size in bytes, modification time in nanoseconds
+    from peav.search import FailureLog, LibraryWriter, Version
 
 
 def embed(
@@ -42,36 +39,42 @@ def embed(
     window: Window = 30.0,
     batch_size: BatchSize = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed at most so many files.")] = None,
-    resume: Annotated[bool, typer.Option(help="Skip files that the library has, unchanged; else start anew.")] = True,
+    resume: Annotated[
+        bool, typer.Option(help="Skip files that were embedded or failed before, unchanged; else start anew.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Embed files and folders into a library: a row for every window of every file.
 
     A window with sound and pictures gets all three embeddings (audio, video, audio_video), so that any query works.
     Bad files are listed in failures.jsonl beside the library and the run goes on. A killed run goes on where it was
-    when the same command runs again. Exit code: 0, or 1 if every single file failed.
+    when the same command runs again; files that failed are tried again when they have changed, or with --no-resume. A
+    library has one model and one length of windows, and one process at a time adds to it.
+    Exit code: 0, or 1 if every single file failed.
     """
-    from peav.search import LibraryWriter
+    from peav.search import FailureLog, LibraryWriter
 
     began = time.monotonic()
     files = _files(paths)
     encoder = load(model, device)
-    library = LibraryWriter(output, encoder.output_dim, encoder.model_id, encoder.name, resume=resume)
-    # Versions are taken before decoding: a file that changes meanwhile is embedded again by the next run.
-    versions = {file: _version(file) for file in files}
-    todo = [file for file in files if not (resume and library.has(*versions[file]))]
-    skipped = len(files) - len(todo)
-    with one_line_warnings():
-        failures = output.with_name("failures.jsonl")
-        chosen = {file: versions[file] for file in todo[:limit]}
-        summary = _embed_all(encoder, library, chosen, window, batch_size, failures)
-    summary |= {"skipped": skipped, "library": str(output), "library_rows": library.finish(), "model": encoder.name}
+    with (
+        LibraryWriter(output, encoder.output_dim, encoder.model_id, encoder.name, window, resume) as library,
+        one_line_warnings(),
+    ):
+        failures = FailureLog(output.with_name("failures.jsonl"), output.name)
+        # Versions are taken before decoding: a file that changes meanwhile is embedded again by the next run.
+        versions = {file: _version(file) for file in files}
+        new = {file: version for file, version in versions.items() if not (resume and library.has(*version))}
+        todo = {file: version for file, version in new.items() if not (resume and failures.has(*version))}
+        summary = _embed_all(encoder, library, dict(islice(todo.items(), limit)), window, batch_size, failures)
+        summary |= {"skipped": len(files) - len(new), "failed_before": len(new) - len(todo)}
+        summary |= {"library": str(output), "library_rows": library.finish(), "model": encoder.name}
     summary["seconds"] = round(time.monotonic() - began, 2)
     if as_json:
         print_json(summary)
     else:
         _report(summary, output)
-    if summary["failed"] and not summary["embedded"] and not skipped:
+    if (summary["failed"] or summary["failed_before"]) and not summary["embedded"] and not summary["skipped"]:
         raise typer.Exit(1)
 
 
@@ -112,14 +115,13 @@ def _embed_all(
     versions: dict[Path, Version],
     window: float,
     batch_size: int,
-    failures: Path,
+    failures: FailureLog,
 ) -> dict[str, Any]:
     """Embed the files, one by one into the library or into the list of failures; returns the counts."""
     from peav.encoder import SPACES, WindowEmbedding
     from peav.inputs import Unreadable
     from peav.search import Row
 
-    failures.unlink(missing_ok=True)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     hours = 0.0
@@ -130,18 +132,16 @@ def _embed_all(
         last = group[-1]
         file = files[last.index]
         error = last.error if isinstance(last, Unreadable) else _unwritable(file)
-        if isinstance(last, Unreadable) or error:
+        if error is not None:
             reasons[type(error).__name__] += 1
-            entry = {"path": str(file), "error": type(error).__name__, "reason": str(error)}
-            with failures.open("a", encoding="utf-8", errors="backslashreplace") as log:
-                log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            failures.add(versions[file], error)
             continue
         path, size, mtime = versions[file]
         done = [item for item in group if isinstance(item, WindowEmbedding)]
         library.add([Row(path, w.modality, w.start, w.end, w.duration, size, mtime, w.embeddings) for w in done])
         counts["embedded"] += 1
         counts["windows"] += len(done)
-        hours += last.duration / 3600
+        hours += done[-1].duration / 3600
     return {
         "embedded": counts["embedded"],
         "windows": counts["windows"],
@@ -153,11 +153,17 @@ def _embed_all(
 
 def _report(summary: dict[str, Any], output: Path) -> None:
     minutes = summary["hours"] * 60
+    listed = shown(output.with_name("failures.jsonl"))
     out.print(
         f"[bold]{summary['embedded']}[/] files embedded ({summary['windows']} windows, {minutes:.1f} min of media) "
         f"in {summary['seconds']:.1f} s; {summary['skipped']} were there already"
     )
     if summary["failed"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary["failures"].items())
-        out.print(f"[yellow]{summary['failed']} failed[/] ({kinds}): see {shown(output.with_name('failures.jsonl'))}")
+        out.print(f"[yellow]{summary['failed']} failed[/] ({kinds}): see {listed}")
+    if summary["failed_before"]:
+        out.print(
+            f"[yellow]{summary['failed_before']} failed before[/] and have not changed: see {listed}; "
+            "take their lines out to try them again"
+        )
     out.print(f"{shown(output)}: {summary['library_rows']} rows by {summary['model']}")

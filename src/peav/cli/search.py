@@ -22,7 +22,7 @@ def search(
     audio: Annotated[Path | None, typer.Option(help="Look for what sounds like this file.")] = None,
     video: Annotated[Path | None, typer.Option(help="Look for what looks like this file.")] = None,
     text_option: Annotated[
-        str | None, typer.Option("--text", help="With --audio or --video: words to add to it.")
+        str | None, typer.Option("--text", help="The same as TEXT; with --audio or --video: words to add to it.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
     space: Annotated[
@@ -43,6 +43,8 @@ def search(
     from peav.search import search as search_library
     from peav.search.library import model_of, open_library
 
+    if text is not None and text_option is not None:
+        fail(f"two texts, {text!r} and --text {text_option!r}; give one")
     text = text if text is not None else text_option
     with open_library(library) as opened:
         _, made_by = model_of(opened)

@@ -2,12 +2,12 @@
 
 Columns: `path` (absolute), `modality`, `start`, `end`, `duration` (seconds), `audio`, `video`, `audio_video` (lists of
 D float32, null where the window lacks the stream), `model` (fingerprint), `size` (bytes), `mtime` (ns since 1970).
+The file's metadata has the model's fingerprint and name, and the length of the windows in seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peav.checkpoint.atomic import atomic_write
+from peav.search.lock import FolderLock
 
 SPACES = ("audio", "video", "audio_video")
 ROWS_PER_PART = 1024
@@ -26,7 +27,7 @@ KEY = ("path", "size", "mtime")
 
 
 class LibraryError(ValueError):
-    """A library that is missing, is no library, or was made by another model."""
+    """A library that is missing, is no library, was made in another way, or is being written by another process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,8 @@ class Row:
     embeddings: dict[str, np.ndarray]
 
 
-def schema(dim: int, model_id: str, model_name: str) -> pa.Schema:
-    """The columns of a library; the model's name and fingerprint are in the file's metadata too."""
+def schema(dim: int, model_id: str, model_name: str, window: float) -> pa.Schema:
+    """The columns and the metadata of a library."""
     vector = pa.list_(pa.float32(), dim)
     fields = [
         ("path", pa.string()),
@@ -57,7 +58,8 @@ def schema(dim: int, model_id: str, model_name: str) -> pa.Schema:
         ("size", pa.int64()),
         ("mtime", pa.int64()),
     ]
-    return pa.schema(fields, metadata={"peav.model_id": model_id, "peav.model": model_name})
+    metadata = {"peav.model_id": model_id, "peav.model": model_name, "peav.window": repr(float(window))}
+    return pa.schema(fields, metadata=metadata)
 
 
 def open_library(path: Path, model_id: str | None = None) -> pq.ParquetFile:
@@ -94,6 +96,12 @@ def model_of(library: pq.ParquetFile) -> tuple[str, str]:
     return metadata[b"peav.model_id"].decode(), metadata[b"peav.model"].decode()
 
 
+def window_of(library: pq.ParquetFile) -> float | None:
+    """Seconds per window; None for a library made before this was noted."""
+    noted = library.schema_arrow.metadata.get(b"peav.window")
+    return None if noted is None else float(noted)
+
+
 def is_library(path: Path) -> bool:
     """Whether there is a library at `path`."""
     try:
@@ -109,27 +117,50 @@ class LibraryWriter:
 
     Whole files are collected into parts of 1024 rows or 30 s in `<library>.parts/`, each written atomically; `finish`
     streams the old library and the parts into a new one and puts it in place atomically. What is already there is known
-    by an 8-byte hash per file, so a million files cost 8 MB here.
+    by an 8-byte hash per file, so a million files cost 8 MB here. One process at a time writes to a library: use it in
+    a `with` block, or `close` it.
 
     Raises:
-        LibraryError: with `resume`, a library or parts that another model made.
+        LibraryError: another process is writing; with `resume`, a library or parts by another model or of windows of
+            another length than `window` seconds.
     """
 
     path: Path
     dim: int
     model_id: str
     model_name: str
+    window: float
     resume: bool = True
     rows: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.schema = schema(self.dim, self.model_id, self.model_name)
+        self.schema = schema(self.dim, self.model_id, self.model_name, self.window)
         self.parts = _parts_folder(self.path)
         self.flushed = time.monotonic()
-        if not self.resume:
-            shutil.rmtree(self.parts, ignore_errors=True)
-        self.parts.mkdir(parents=True, exist_ok=True)
-        self.known = _hashes(self._files(), KEY, self.model_id)
+        try:
+            self.lock = FolderLock(self.parts)
+        except BlockingIOError as error:
+            raise LibraryError(
+                f"{self.path}: another `peav embed` is writing to it; wait for its end, or give another library to -o"
+            ) from error
+        try:
+            if not self.resume:
+                self._clear()
+            self._check_windows()
+            self.known = _hashes(self._files(), KEY, self.model_id)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> LibraryWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes write; without `finish` before it, what was flushed waits for the next writer."""
+        self.lock.release()
 
     def has(self, path: str, size: int, mtime: int) -> bool:
         """Whether this version of the file is embedded already."""
@@ -154,7 +185,10 @@ class LibraryWriter:
         self.flushed = time.monotonic()
 
     def finish(self) -> int:
-        """Merge the parts into the library and return its number of rows; new rows of a path replace its old ones."""
+        """Merge the parts into the library, close, and return its number of rows.
+
+        New rows of a path replace its old ones.
+        """
         self.flush()
         sources = self._files()
         if self.path not in sources or len(sources) > 1:
@@ -162,9 +196,11 @@ class LibraryWriter:
             with atomic_write(self.path) as file, pq.ParquetWriter(file, self.schema, compression="zstd") as out:
                 for place, source in enumerate(sources):
                     _copy(source, out, newest, place)
-        shutil.rmtree(self.parts)
+        self._clear()
         with open_library(self.path, self.model_id) as library:
-            return int(library.metadata.num_rows)
+            rows = int(library.metadata.num_rows)
+        self.close()
+        return rows
 
     def _files(self) -> list[Path]:
         old = [self.path] if self.resume and self.path.exists() else []
@@ -172,6 +208,22 @@ class LibraryWriter:
 
     def _parts(self) -> list[Path]:
         return sorted(self.parts.glob("*.parquet"))
+
+    def _clear(self) -> None:
+        """Remove the parts, and what a killed process left beside them."""
+        for file in self.parts.iterdir():
+            if file != self.lock.path:
+                file.unlink()
+
+    def _check_windows(self) -> None:
+        for source in self._files():
+            with open_library(source, self.model_id) as file:
+                held = window_of(file)
+            if held not in (None, self.window):
+                raise LibraryError(
+                    f"{source}: cut into windows of {held} s, not of {self.window} s; "
+                    f"give --window {held}, or embed the files anew with this length (--no-resume)"
+                )
 
 
 def _parts_folder(path: Path) -> Path:
