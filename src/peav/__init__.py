@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from peav.detector import Detector
     from peav.encoder import Encoder
 
 __version__ = "0.1.0"
-__all__ = ["load", "similarity"]
+__all__ = ["Detector", "load", "similarity"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Detector`, imported when it is first asked for, so that `import peav` stays light."""
+    if name == "Detector":
+        from peav.detector import Detector
+
+        return Detector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(

@@ -104,7 +104,7 @@ class Encoder:
         directory = resolve(name, revision)
         model = load_model(directory, device=target, dtype=dtype)
         if not isinstance(model, PEAV):
-            raise CheckpointError(f"{name}: a PE-A-Frame checkpoint, which detects events; give a PE-AV one to embed")
+            raise CheckpointError(f"{name}: a PE-A-Frame checkpoint, which finds events: peav.Detector.load")
         return cls(model, load_tokenizer(directory), name)
 
     def __init__(self, model: PEAV, tokenizer: Tokenizer | None = None, name: str = "model") -> None:

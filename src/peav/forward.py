@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from peav.inputs import Clip, Unreadable, read_ahead
-from peav.model import PEAV
+from peav.model import PEAV, PEAFrame
 from peav.progress import bar
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
@@ -85,7 +85,7 @@ def embed_clips(
 
 @torch.inference_mode()
 def text_states(
-    model: PEAV, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int, show_progress: bool = False
+    model: PEAV | PEAFrame, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int, show_progress: bool = False
 ) -> Tensor:
     """The text tower's CLS state of each text: (n, D).
 

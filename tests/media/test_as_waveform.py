@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media.make import tone, write_audio
 
-from peav.media import NonFiniteError, UnsupportedInputError, ZeroLengthError, as_waveform, load_audio
+from peav.media import NonFiniteError, Resampler, UnsupportedInputError, ZeroLengthError, as_waveform, load_audio
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(48000, 1), (44100, 1), (44100, 2), (48000, 6), (8000, 1), (96000, 2)])
@@ -87,3 +87,20 @@ def test_the_result_is_a_copy() -> None:
 def test_what_is_no_audio_is_a_typed_error(array: Any, rate: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         as_waveform(array, rate)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+@pytest.mark.parametrize("block", [1, 77, 50_000])
+def test_blocks_of_any_size_are_resampled_as_the_whole(rate: int, block: int) -> None:
+    samples = np.random.default_rng(0).standard_normal((2, rate // 8)).astype(np.float32)
+    resampler = Resampler(rate)
+    parts = [resampler.push(samples[:, at : at + block]) for at in range(0, samples.shape[1], block)]
+    assert np.array_equal(np.concatenate([*parts, resampler.finish()]), as_waveform(samples, rate))
+
+
+def test_a_stream_keeps_its_channels() -> None:
+    resampler = Resampler(16000)
+    assert resampler.finish().shape == (0,)
+    resampler.push(np.zeros((2, 10)))
+    with pytest.raises(UnsupportedInputError, match="1 channels after 2"):
+        resampler.push(np.zeros(10))

@@ -1,6 +1,6 @@
 """Probe and decode audio and video files: exact windows, exact frames, bounded memory, typed errors."""
 
-from peav.media.audio import Waveform, as_waveform, iter_audio, load_audio, pad_to_hop
+from peav.media.audio import Resampler, Waveform, as_waveform, iter_audio, load_audio, pad_to_hop
 from peav.media.errors import (
     DamagedMediaWarning,
     MediaError,
@@ -35,6 +35,7 @@ __all__ = [
     "NoVideoStreamError",
     "NonFiniteError",
     "NotMediaError",
+    "Resampler",
     "Source",
     "TruncatedMediaWarning",
     "UndecodableError",

@@ -79,20 +79,41 @@ def as_waveform(samples: Any, sampling_rate: int, target: int = 48000) -> Wavefo
     to [-1, 1). Mixing and resampling as in `load_audio`. Raises `UnsupportedInputError`, `ZeroLengthError` or
     `NonFiniteError`.
     """
-    planes = _planes(samples)
-    for rate in (sampling_rate, target):
-        if not isinstance(rate, int | float | np.number) or not (1 <= rate <= FASTEST and rate == int(rate)):
-            raise UnsupportedInputError(f"sampling_rate={rate} is no sampling rate: give a whole number of hertz")
-    mixer: _Mixer | None = None
-    parts = []
-    for at in range(0, planes.shape[1], BLOCK):
-        block = np.ascontiguousarray(planes[:, at : at + BLOCK])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=_LAYOUTS[len(planes)])
-        frame.sample_rate = int(sampling_rate)
-        mixer = mixer or _Mixer(frame, int(target), "the samples")
-        parts.append(mixer.feed(frame))
-    assert mixer is not None
-    return np.concatenate([*parts, mixer.flush()])
+    resampler, planes = Resampler(sampling_rate, target), _planes(samples)
+    parts = [resampler.push(planes[:, at : at + BLOCK]) for at in range(0, planes.shape[1], BLOCK)]
+    return np.concatenate([*parts, resampler.finish()])
+
+
+class Resampler:
+    """Samples block by block to mono at another rate: what it gives, joined, equals `as_waveform` of the whole.
+
+    A rate that stays the same delays nothing; else some 64 samples of the lower rate are held back. Raises
+    `UnsupportedInputError` for a rate that is none.
+    """
+
+    def __init__(self, sampling_rate: int, target: int = 48000) -> None:
+        for rate in (sampling_rate, target):
+            if not isinstance(rate, int | float | np.number) or not (1 <= rate <= FASTEST and rate == int(rate)):
+                raise UnsupportedInputError(f"sampling_rate={rate} is no sampling rate: give a whole number of hertz")
+        self.rate, self.target = int(sampling_rate), int(target)
+        self._mixer: _Mixer | None = None
+        self._channels = 0
+
+    def push(self, samples: Any) -> Waveform:
+        """(S,) or (C, S) of any number of samples, at least one; returns what is ready. Errors as `as_waveform`, and
+        `UnsupportedInputError` where the number of channels changes."""
+        planes = _planes(samples)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout=_LAYOUTS[len(planes)])
+        frame.sample_rate = self.rate
+        if self._mixer is None:
+            self._mixer, self._channels = _Mixer(frame, self.target, "the samples"), len(planes)
+        if len(planes) != self._channels:
+            raise UnsupportedInputError(f"{len(planes)} channels after {self._channels}; start a new stream for them")
+        return self._mixer.feed(frame)
+
+    def finish(self) -> Waveform:
+        """What was held back."""
+        return np.empty(0, np.float32) if self._mixer is None else self._mixer.flush()
 
 
 def _planes(samples: Any) -> NDArray[np.float32]:

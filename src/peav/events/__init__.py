@@ -1,0 +1,8 @@
+"""Sound events: frame scores to events, their file formats, and timelines to look at."""
+
+from __future__ import annotations
+
+from peav.events.postprocess import Postprocessing, find_events
+from peav.events.types import FRAME, Event, FrameScores, frame_targets
+
+__all__ = ["FRAME", "Event", "FrameScores", "Postprocessing", "find_events", "frame_targets"]

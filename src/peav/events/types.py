@@ -1,0 +1,75 @@
+"""What detection gives: a probability per label and frame, and the events read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FRAME = 0.04
+"""Seconds of one frame: 1920 samples at 48 kHz."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A sound between two times.
+
+    Attributes:
+        label: what sounds.
+        onset, offset: in seconds from the start of the recording.
+        score: the highest probability that the model gave it within the event; 1 where a person marked it.
+    """
+
+    label: str
+    onset: float
+    offset: float
+    score: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FrameScores:
+    """The frames of one recording.
+
+    Attributes:
+        labels: names of the rows.
+        probabilities: (labels, T) float32, T = ceil(duration / 0.04); the last frame may end past the recording.
+        duration: of the recording, in seconds.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+    duration: float
+
+    def __post_init__(self) -> None:
+        if self.probabilities.ndim != 2 or len(self.probabilities) != len(self.labels):
+            raise ValueError(f"{len(self.labels)} labels need a row each, not an array {self.probabilities.shape}")
+
+    @property
+    def times(self) -> np.ndarray:
+        """(T,) float64: when each frame begins, in seconds."""
+        return np.arange(self.probabilities.shape[1]) * FRAME
+
+    @property
+    def edges(self) -> np.ndarray:
+        """(T + 1,) float64: where frames begin and end; the last one ends with the recording."""
+        edges = np.arange(self.probabilities.shape[1] + 1) * FRAME
+        return np.minimum(edges, self.duration)
+
+    def row(self, label: str) -> np.ndarray:
+        """(T,) probabilities of one label. Raises ValueError for a label that was not scored."""
+        if label not in self.labels:
+            raise ValueError(f"{label!r} was not scored; there are {', '.join(self.labels)}")
+        row: np.ndarray = self.probabilities[self.labels.index(label)]
+        return row
+
+
+def frame_targets(events: Sequence[Event], labels: Sequence[str], frames: int) -> np.ndarray:
+    """(labels, frames) bool: whether a label sounds in the middle of a frame. Events of other labels are left out."""
+    middles = (np.arange(frames) + 0.5) * FRAME
+    rows: Mapping[str, int] = {label: row for row, label in enumerate(labels)}
+    targets = np.zeros((len(labels), frames), dtype=bool)
+    for event in events:
+        if event.label in rows:
+            targets[rows[event.label]] |= (middles >= event.onset) & (middles < event.offset)
+    return targets

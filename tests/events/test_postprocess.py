@@ -1,0 +1,136 @@
+"""Frames to events: every step beside a formula that walks along the frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from peav.events import Event, FrameScores, Postprocessing, find_events, frame_targets
+from peav.events.postprocess import close_gaps, drop_short, hysteresis, median_filter, median_frames, runs
+
+# Few levels, so that ties with a threshold happen.
+VALUES = hnp.arrays(np.float32, st.integers(0, 40), elements=st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 1.0]))
+ACTIVE = hnp.arrays(bool, st.integers(0, 40))
+LEVEL = st.sampled_from([0.0, 0.1, 0.125, 0.25, 0.3, 0.5, 0.75, 1.0])
+
+
+def naive_runs(active: list[bool]) -> list[tuple[int, int]]:
+    found, start = [], None
+    for t, value in enumerate([*active, False]):
+        if value and start is None:
+            start = t
+        elif not value and start is not None:
+            found.append((start, t))
+            start = None
+    return found
+
+
+@given(active=ACTIVE)
+def test_runs_are_maximal(active: np.ndarray) -> None:
+    assert [tuple(run) for run in runs(active).tolist()] == naive_runs(active.tolist())
+
+
+@given(values=VALUES, half=st.integers(0, 6))
+def test_the_median_is_over_the_frames_around_with_the_ends_repeated(values: np.ndarray, half: int) -> None:
+    last = len(values) - 1
+    wanted = [np.median([values[min(max(t + d, 0), last)] for d in range(-half, half + 1)]) for t in range(len(values))]
+    assert median_filter(values, 2 * half + 1).tolist() == wanted
+
+
+def test_the_median_of_a_long_row_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).random(1000).astype(np.float32)
+    whole = median_filter(values, 7)
+    monkeypatch.setattr("peav.events.postprocess._MEDIAN_BLOCK", 64)
+    assert np.array_equal(median_filter(values, 7), whole)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0, 1), (0.04, 1), (0.12, 3), (0.1, 3), (0.28, 7), (1.0, 25)])
+def test_a_median_in_seconds_is_an_odd_number_of_frames(seconds: float, frames: int) -> None:
+    assert median_frames(seconds) == frames
+
+
+@given(values=VALUES, high=LEVEL, low=LEVEL)
+def test_hysteresis_grows_from_every_frame_above_high_while_above_low(
+    values: np.ndarray, high: float, low: float
+) -> None:
+    wanted = values > high
+    for t in np.flatnonzero(wanted):
+        for step in (-1, 1):
+            u = t + step
+            while 0 <= u < len(values) and values[u] > low:
+                wanted[u] = True
+                u += step
+    assert np.array_equal(hysteresis(values, high, low), wanted)
+
+
+@given(active=ACTIVE, frames=st.integers(0, 8))
+def test_only_pauses_between_runs_that_are_too_short_are_filled(active: np.ndarray, frames: int) -> None:
+    wanted = active.tolist()
+    for start, stop in naive_runs([not value for value in active]):
+        if start > 0 and stop < len(active) and stop - start < frames:
+            wanted[start:stop] = [True] * (stop - start)
+    assert close_gaps(active, frames).tolist() == wanted
+
+
+@given(active=ACTIVE, frames=st.integers(0, 8))
+def test_only_runs_that_are_too_short_are_dropped(active: np.ndarray, frames: int) -> None:
+    wanted = [False] * len(active)
+    for start, stop in naive_runs(active.tolist()):
+        if stop - start >= frames:
+            wanted[start:stop] = [True] * (stop - start)
+    assert drop_short(active, frames).tolist() == wanted
+
+
+def scores(**rows: list[float]) -> FrameScores:
+    values = np.array(list(rows.values()), np.float32)
+    return FrameScores(tuple(rows), values, values.shape[1] * 0.04 - 0.03)
+
+
+def test_steps_apply_in_the_stated_order() -> None:
+    row = [0.9, 0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.9, 0.1]
+    # The median takes the single frames away, the gap of two is closed, what is then too short goes.
+    found = find_events(scores(dog=row), Postprocessing(0.5, median=0.12))
+    assert [(e.onset, e.offset) for e in found] == [(0.0, pytest.approx(0.16))]
+    found = find_events(scores(dog=row), Postprocessing(0.5, min_gap=0.08, min_length=0.12))
+    assert [(e.onset, e.offset) for e in found] == [(0.0, pytest.approx(0.16))]
+    found = find_events(scores(dog=row), Postprocessing(0.5, min_gap=0.16, min_length=0.12))
+    assert [(e.onset, e.offset) for e in found] == [(0.0, pytest.approx(0.32))]
+
+
+def test_thresholds_by_label_and_the_default_for_the_rest() -> None:
+    found = find_events(
+        scores(dog=[0.5, 0.7], cat=[0.2, 0.4], rain=[0.5, 0.5]), Postprocessing({"dog": 0.6, "rain": 1})
+    )
+    assert [(e.label, round(e.onset, 2), round(e.score, 2)) for e in found] == [("dog", 0.04, 0.7), ("cat", 0.04, 0.4)]
+
+
+def test_the_last_event_ends_with_the_recording() -> None:
+    (event,) = find_events(scores(dog=[0.0, 0.9, 0.9]))
+    assert (event.onset, event.offset) == (0.04, pytest.approx(0.09))
+
+
+def test_nothing_heard_is_no_event() -> None:
+    assert find_events(scores(dog=[0.1, 0.3])) == []
+    assert find_events(FrameScores(("dog",), np.zeros((1, 0), np.float32), 0.0)) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"threshold": 1.5}, {"threshold": {"dog": -1}}, {"low": 0}, {"median": -1}, {"min_gap": float("nan")}],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Postprocessing(**settings)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 2), st.floats(0, 2)), max_size=5), st.integers(0, 40))
+def test_frame_targets_ask_the_middle_of_each_frame(found: list[tuple[str, float, float]], frames: int) -> None:
+    events = [Event(label, min(a, b), max(a, b)) for label, a, b in found]
+    targets = frame_targets(events, ("b", "a", "c"), frames)
+    for row, label in enumerate(("b", "a", "c")):
+        for t in range(frames):
+            middle = (t + 0.5) * 0.04
+            assert targets[row, t] == any(e.label == label and e.onset <= middle < e.offset for e in events)
