@@ -12,6 +12,10 @@ def small(**options) -> BestRQ:
     return BestRQ(latent_dim=12, width=8, codes=32, code_dim=6, **options)
 
 
+def generators(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(5 + clip) for clip in range(count)]
+
+
 def latents_of(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, 12, generator=torch.Generator().manual_seed(seed)) * 3 + 1
 
@@ -57,11 +61,11 @@ def test_the_seed_alone_decides_projection_and_codebook_and_they_are_frozen_and_
 def test_spans_are_the_generators_alone_and_have_their_length() -> None:
     objective = small(mask_probability=0.02, span=4)
     latents = latents_of(3, 200)
-    masked, mask = objective.mask(latents, None, torch.Generator().manual_seed(5))
-    again, mask_again = objective.mask(latents, None, torch.Generator().manual_seed(5))
+    masked, mask = objective.mask(latents, None, generators(3))
+    again, mask_again = objective.mask(latents, None, generators(3))
     assert torch.equal(masked, again)
     assert torch.equal(mask, mask_again)
-    starts = torch.rand(3, 200, generator=torch.Generator().manual_seed(5)) < 0.02
+    starts = torch.stack([torch.rand(200, generator=generator) for generator in generators(3)]) < 0.02
     expected = torch.zeros_like(mask)
     for row, start in starts.nonzero().tolist():
         expected[row, start : start + 4] = True
@@ -70,16 +74,23 @@ def test_spans_are_the_generators_alone_and_have_their_length() -> None:
     assert (masked[mask] == objective.hidden).all()
 
 
+def test_a_clips_spans_do_not_depend_on_what_shares_its_batch() -> None:
+    objective, latents = small(), latents_of(2, 60)
+    _, together = objective.mask(latents, torch.tensor([40, 60]), generators(2))
+    _, alone = objective.mask(latents[:1, :40], None, generators(1))
+    assert torch.equal(together[0, :40], alone[0])
+
+
 def test_padding_and_clips_of_no_length_are_never_masked() -> None:
     objective = small(mask_probability=1.0)
     latents, lengths = latents_of(3, 9), torch.tensor([4, 0, 9])
-    masked, mask = objective.mask(latents, lengths, torch.Generator())
+    masked, mask = objective.mask(latents, lengths, generators(3))
     assert torch.equal(mask.sum(1), lengths)
     assert torch.equal(masked[1], latents[1])
 
 
 def test_the_default_hides_about_a_third() -> None:
-    _, mask = small().mask(latents_of(20, 500), None, torch.Generator().manual_seed(0))
+    _, mask = small().mask(latents_of(20, 500), None, generators(20))
     assert 0.28 < mask.float().mean() < 0.38
 
 
@@ -89,7 +100,7 @@ def test_loss_and_accuracy_are_means_over_hidden_frames() -> None:
     labels = torch.randint(32, (2, 7), generator=torch.Generator().manual_seed(2))
     mask = torch.zeros(2, 7, dtype=torch.bool)
     mask[0, 2:5] = mask[1, 6] = True
-    loss, accuracy = objective.loss(sequence, labels, mask)
+    loss, accuracy = objective.loss(sequence, labels, mask).mean()
     terms = [F.cross_entropy(objective.head(sequence[b, t]), labels[b, t]) for b, t in mask.nonzero().tolist()]
     torch.testing.assert_close(loss, torch.stack(terms).mean())
     hits = [objective.head(sequence[b, t]).argmax() == labels[b, t] for b, t in mask.nonzero().tolist()]
@@ -99,7 +110,9 @@ def test_loss_and_accuracy_are_means_over_hidden_frames() -> None:
 def test_nothing_hidden_gives_zero_with_zero_gradients() -> None:
     objective = small()
     sequence = torch.randn(1, 3, 8, requires_grad=True)
-    loss, accuracy = objective.loss(sequence, torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3, dtype=torch.bool))
+    loss, accuracy = objective.loss(
+        sequence, torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3, dtype=torch.bool)
+    ).mean()
     loss.backward()
     assert loss == 0
     assert accuracy == 0
@@ -111,7 +124,7 @@ def test_autocast_leaves_labels_alone_and_the_loss_in_fp32() -> None:
     objective, latents = small(), latents_of(2, 50)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         labels = objective.labels(latents.bfloat16())
-        loss, _ = objective.loss(torch.randn(2, 50, 8), labels, torch.ones(2, 50, dtype=torch.bool))
+        loss, _ = objective.loss(torch.randn(2, 50, 8), labels, torch.ones(2, 50, dtype=torch.bool)).mean()
     assert torch.equal(labels, objective.labels(latents.bfloat16().float()))
     assert loss.dtype == torch.float32
 
@@ -125,10 +138,10 @@ def test_hidden_labels_that_follow_from_their_neighbours_are_learnt() -> None:
     latents = torch.stack([torch.sin(phase * (0.1 + 0.05 * k) + k) for k in range(12)], -1)
     labels = objective.labels(latents)
     optimiser = torch.optim.Adam([*objective.parameters(), *tower.parameters()], lr=0.02)
-    generator = torch.Generator().manual_seed(0)
+    drawing = generators(len(latents))
     for _ in range(150):
-        masked, mask = objective.mask(latents, None, generator)
-        loss, accuracy = objective.loss(tower(masked.transpose(1, 2)).transpose(1, 2), labels, mask)
+        masked, mask = objective.mask(latents, None, drawing)
+        loss, accuracy = objective.loss(tower(masked.transpose(1, 2)).transpose(1, 2), labels, mask).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

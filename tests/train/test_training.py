@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-import peav.train.trainer as trainer_module
+import peav.train.step as step_module
 from peav.checkpoint import load_model, load_tokenizer
 from peav.data.features import FeatureCache
 from peav.data.manifest import read_manifest, write_manifest
@@ -142,9 +142,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_clips(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        trainer_module.Trainer,
+        step_module.Trainable,
         "_scale",
-        lambda self, embeddings: self.module.model.logit_scale["a_ac"].data.fill_(float("inf")),
+        lambda self, embeddings: self.model.logit_scale["a_ac"].data.fill_(float("inf")),
     )
     with pytest.raises(TrainingError, match=r"step 0 is not finite; its clips are .*train-"):
         train(read_recipe(recipe_file(tmp_path, world, "nan")), Silent())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from peav.data.words import UNLABELLED, word_labels
 class Texts:
     """The captions of one kind: `ids` (B, L) int64, `mask` (B, L) bool, `present` (B,) bool, `groups` (B,) int64.
 
-    Equal texts share a group, so that they are not held against each other.
+    Equal texts share a group, in every batch and process, so that they are not held against each other.
     """
 
     ids: Tensor
@@ -45,6 +46,22 @@ class Batch:
     texts: Mapping[str, Texts]
     words: Tensor | None = None
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device; ids stay."""
+        texts = {
+            kind: Texts(**{name: tensor.to(device) for name, tensor in vars(texts).items()})
+            for kind, texts in self.texts.items()
+        }
+        return replace(
+            self,
+            audio=self.audio.to(device),
+            audio_lengths=self.audio_lengths.to(device),
+            frames=self.frames.to(device),
+            frame_lengths=self.frame_lengths.to(device),
+            texts=texts,
+            words=None if self.words is None else self.words.to(device),
+        )
+
 
 class Collator:
     """Makes batches; every random draw comes from the generator that a call is given.
@@ -65,7 +82,17 @@ class Collator:
         tokenizer.enable_truncation(max_tokens)
         tokenizer.enable_padding(pad_id=tokenizer.token_to_id("[PAD]"), pad_token="[PAD]")
 
-    def __call__(self, rows: Sequence[Row], clips: Sequence[ClipFeatures], rng: np.random.Generator) -> Batch:
+    def __call__(
+        self,
+        rows: Sequence[Row],
+        clips: Sequence[ClipFeatures],
+        rng: np.random.Generator,
+        part: slice = slice(None),
+    ) -> Batch:
+        """The batch of `rows[part]`, whose features `clips` are; captions are drawn for all rows, so that processes
+        which share a batch draw the same ones as one process with all of it."""
+        captions = {kind: [self._draw(row, kind, rng) for row in rows][part] for kind in CAPTION_KINDS}
+        rows = rows[part]
         audio, audio_lengths = _pad([clip.latents if clip.latents is not None else clip.waveform for clip in clips])
         frames, frame_lengths = _pad([clip.frames for clip in clips])
         return Batch(
@@ -74,7 +101,7 @@ class Collator:
             audio_lengths=audio_lengths,
             frames=frames,
             frame_lengths=frame_lengths,
-            texts={kind: self._texts([self._draw(row, kind, rng) for row in rows]) for kind in CAPTION_KINDS},
+            texts={kind: self._texts(texts) for kind, texts in captions.items()},
             words=self._labels(rows, clips, audio.shape[1]) if self.words else None,
         )
 
@@ -96,13 +123,16 @@ class Collator:
 
     def _texts(self, texts: Sequence[str | None]) -> Texts:
         encoded = self.tokenizer.encode_batch([text or "" for text in texts])
-        numbers: dict[str | None, int] = {}
         return Texts(
             ids=torch.tensor([e.ids for e in encoded]),
             mask=torch.tensor([e.attention_mask for e in encoded], dtype=torch.bool),
             present=torch.tensor([text is not None for text in texts]),
-            groups=torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts]),
+            groups=torch.tensor([_number(text or "") for text in texts]),
         )
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def _pad(arrays: Sequence[np.ndarray | None]) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,13 @@ from the tower, whose sequence output must then predict the labels of what was h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from peav.objectives.frame_loss import FrameLoss, frame_loss
 
 
 class BestRQ(nn.Module):
@@ -73,38 +77,38 @@ class BestRQ(nn.Module):
             x = x / (x.square().sum(1, keepdim=True) / count + 1e-5).sqrt()
             return (x.float() @ self.projection @ self.codebook.T).argmax(-1)
 
-    def mask(self, latents: Tensor, lengths: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def mask(
+        self, latents: Tensor, lengths: Tensor | None, generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
         """Hide random spans.
 
         Args:
             latents: (B, T, latent_dim).
             lengths: (B,) valid frames; a clip of length 0 stays whole. None: all valid.
-            generator: a CPU generator; its state alone decides the spans, so that a resumed run draws the same ones.
+            generators: a CPU generator for each clip; its state alone decides the clip's spans, whatever the batch and
+                its padding, so that a resumed run, or another number of processes, draws the same ones.
 
         Returns:
             The latents with the learnt vector in place of hidden frames, and the (B, T) bool mask of these.
         """
-        starts = torch.rand(latents.shape[:2], generator=generator) < self.mask_probability
+        draws = torch.ones(latents.shape[:2])
+        valid = _valid(latents, lengths)
+        for row, count, generator in zip(draws, valid.sum(1).tolist(), generators, strict=True):
+            row[:count] = torch.rand(count, generator=generator)
+        starts = draws < self.mask_probability
         reach = F.max_pool1d(F.pad(starts[:, None].float(), (self.span - 1, 0)), self.span, stride=1)
-        mask = (reach[:, 0] > 0).to(latents.device) & _valid(latents, lengths)
+        mask = (reach[:, 0] > 0).to(latents.device) & valid
         return torch.where(mask[..., None], self.hidden.to(latents.dtype), latents), mask
 
-    def loss(self, sequence: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, sequence: Tensor, labels: Tensor, mask: Tensor) -> FrameLoss:
         """Predict the labels of hidden frames.
 
         Args:
             sequence: (B, T, width), the tower's output on masked latents.
             labels: (B, T) int64, of the unmasked latents.
             mask: (B, T) bool, True where latents were hidden.
-
-        Returns:
-            Mean cross-entropy in nats and accuracy over hidden frames, fp32 scalars; both 0 (with a graph) where
-            nothing is hidden.
         """
-        logits = self.head(sequence[mask]).float()
-        count = max(len(logits), 1)
-        loss = F.cross_entropy(logits, labels[mask], reduction="sum") / count
-        return loss, (logits.argmax(-1) == labels[mask]).sum() / count
+        return frame_loss(self.head, sequence, labels, mask)
 
 
 def _valid(latents: Tensor, lengths: Tensor | None) -> Tensor:

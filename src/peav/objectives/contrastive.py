@@ -2,6 +2,10 @@
 
 The losses take the embeddings as they come: whoever wants cosine similarities (training from scratch is far stabler
 with them) normalises before the call. `scale` is alpha itself, not its logarithm.
+
+Where several processes share a batch (`ranks`), each computes the rows of its own samples against the columns of all:
+what it returns is its share of the loss, and the shares of all processes, and their gradients, add up to those of one
+process with the whole batch.
 """
 
 from __future__ import annotations
@@ -14,12 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from peav.objectives.ranks import ALONE, Ranks
+
 Rows = Callable[[Tensor, Tensor, Tensor, Tensor, int, Tensor | None], Tensor]
 CHUNK = 256  # rows of logits alive at once: at B = 3024 one block is 3 MB
 
 
 def sigmoid_loss(
-    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, valid: Tensor | None = None, groups: Tensor | None = None
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    valid: Tensor | None = None,
+    groups: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Sigmoid loss (SigLIP, arXiv 2303.15343): `-1/B sum_b sum_b' log sigmoid(z (alpha x_b . y_b' + beta))`.
 
@@ -30,6 +42,7 @@ def sigmoid_loss(
         scale, bias: alpha and beta, tensors of one element.
         valid: (B,) bool; samples that are not drop out of rows and columns. None: all are.
         groups: (B,) ints; samples of one group are not negatives of each other. None: all others are negatives.
+        ranks: the processes that share the batch; B is then each one's part of it.
 
     Returns:
         A scalar, fp32 (fp64 for fp64 inputs); without valid samples a zero that keeps the graph.
@@ -41,11 +54,16 @@ def sigmoid_loss(
         terms = -F.logsigmoid(torch.where(positive, logits, -logits))
         return terms.masked_fill(_false_negatives(positive, start, groups), 0).sum()
 
-    return _mean_over_rows(rows, x, y, scale, bias, valid, groups)
+    return _mean_over_rows(rows, x, y, scale, bias, valid, groups, ranks)
 
 
 def infonce_loss(
-    x: Tensor, y: Tensor, scale: Tensor, valid: Tensor | None = None, groups: Tensor | None = None
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    valid: Tensor | None = None,
+    groups: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """InfoNCE in both directions: mean cross-entropy of each row, and of each column, against its own partner.
 
@@ -59,22 +77,36 @@ def infonce_loss(
         return (logits.logsumexp(1) - logits.diagonal(start)).sum()
 
     zero = scale.new_zeros(())
-    forth = _mean_over_rows(rows, x, y, scale, zero, valid, groups)
-    back = _mean_over_rows(rows, y, x, scale, zero, valid, groups)
+    forth = _mean_over_rows(rows, x, y, scale, zero, valid, groups, ranks)
+    back = _mean_over_rows(rows, y, x, scale, zero, valid, groups, ranks)
     return (forth + back) / 2
 
 
 def _mean_over_rows(
-    rows: Rows, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, valid: Tensor | None, groups: Tensor | None
+    rows: Rows,
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    valid: Tensor | None,
+    groups: Tensor | None,
+    ranks: Ranks,
 ) -> Tensor:
-    """Mean over the valid samples of what `rows` sums over its block of rows."""
+    """Mean over the valid samples of what `rows` sums over its block of rows; this process's share of it."""
     assert x.shape == y.shape, f"a pair needs as many queries as targets, of one width; got {x.shape} and {y.shape}"
-    if valid is not None:
-        x, y = x[valid], y[valid]
-        groups = None if groups is None else groups[valid]
     dtype = torch.promote_types(x.dtype, torch.float32)
-    total = _SumOverRows.apply(rows, groups, x.to(dtype), y.to(dtype), scale.to(dtype), bias.to(dtype))
-    return total / max(len(x), 1)
+    own = torch.ones(len(x), dtype=torch.bool, device=x.device) if valid is None else valid
+    everyone = ranks.gather(own)
+    x, y = _kept(x.to(dtype), own), _kept(ranks.gather(y.to(dtype)), everyone)
+    groups = None if groups is None else _kept(ranks.gather(groups), everyone)
+    first = int(everyone[: ranks.part(len(everyone)).start].sum())
+    total = _SumOverRows.apply(rows, groups, first, x, y, scale.to(dtype), bias.to(dtype))
+    return total / max(len(y), 1)
+
+
+def _kept(x: Tensor, mask: Tensor) -> Tensor:
+    """The rows in `mask`; no copy where that is all of them."""
+    return x if mask.all() else x[mask]
 
 
 class _SumOverRows(torch.autograd.Function):
@@ -86,14 +118,14 @@ class _SumOverRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Rows, groups: Tensor | None, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor
+        ctx: Any, rows: Rows, groups: Tensor | None, first: int, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor
     ) -> Tensor:
-        ctx.rows, ctx.groups = rows, groups
+        ctx.rows, ctx.groups, ctx.first = rows, groups, first
         ctx.save_for_backward(x, y, scale, bias)
         total = x.new_zeros(())
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(x), CHUNK):
-                total += rows(x[start : start + CHUNK], y, scale, bias, start, groups)
+                total += rows(x[start : start + CHUNK], y, scale, bias, first + start, groups)
         return total
 
     @staticmethod
@@ -104,12 +136,12 @@ class _SumOverRows(torch.autograd.Function):
         for start in range(0, len(x), CHUNK):
             block = x[start : start + CHUNK].detach().requires_grad_()
             with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-                total = ctx.rows(block, *shared, start, ctx.groups)
+                total = ctx.rows(block, *shared, ctx.first + start, ctx.groups)
             parts = torch.autograd.grad(total, (block, *shared), upstream, materialize_grads=True)
             x_gradient[start : start + CHUNK] = parts[0]
             for gradient, part in zip(gradients, parts[1:], strict=True):
                 gradient += part
-        return None, None, x_gradient, *gradients
+        return None, None, None, x_gradient, *gradients
 
 
 def _diagonal(logits: Tensor, start: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from peav.objectives.contrastive import infonce_loss, sigmoid_loss
+from peav.objectives.ranks import ALONE, Ranks
 
 Medium = Literal["audio", "video", "audio_video"]
 
@@ -86,6 +87,7 @@ def pair_losses(
     biases: Mapping[str, Tensor] | nn.ParameterDict,
     loss: Literal["sigmoid", "infonce"] = "sigmoid",
     groups: Mapping[Embedding, Tensor] | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
     """The loss of every pair, in fp32 whatever the autocast state.
 
@@ -99,6 +101,7 @@ def pair_losses(
         scales, biases: the scalar alpha and beta of each pair, by name. InfoNCE has no use for the bias.
         groups: (B,) ints for text embeddings that have them: equal captions share a number, and are then not
             negatives of each other.
+        ranks: the processes that share the batch; each gets its share of the losses, see `contrastive`.
 
     Returns:
         A scalar for each pair, by name.
@@ -110,7 +113,7 @@ def pair_losses(
         group = None if groups is None else groups.get(pair.target)
         scale, bias = scales[pair.name], biases[pair.name]
         if loss == "sigmoid":
-            losses[pair.name] = sigmoid_loss(x, y, scale, bias, valid, group)
+            losses[pair.name] = sigmoid_loss(x, y, scale, bias, valid, group, ranks)
         else:
-            losses[pair.name] = infonce_loss(x, y, scale, valid, group)
+            losses[pair.name] = infonce_loss(x, y, scale, valid, group, ranks)
     return losses

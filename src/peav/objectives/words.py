@@ -7,8 +7,9 @@ has words to build its embedding from.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from peav.objectives.frame_loss import FrameLoss, frame_loss
 
 
 class WordFrames(nn.Module):
@@ -18,17 +19,10 @@ class WordFrames(nn.Module):
         super().__init__()
         self.head = nn.Linear(width, words + 1)
 
-    def loss(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats and accuracy over labelled frames, fp32 scalars.
+    def loss(self, states: Tensor, labels: Tensor) -> FrameLoss:
+        """Learn the words of labelled frames.
 
         Args:
             states: (B, T, width). labels: (B, T) int64, 0 for silence, below 0 where nothing is known.
-
-        Returns:
-            Both are 0, with a graph, where no frame is labelled.
         """
-        known = labels >= 0
-        logits = self.head(states[known]).float()
-        count = max(len(logits), 1)
-        loss = F.cross_entropy(logits, labels[known], reduction="sum") / count
-        return loss, (logits.argmax(-1) == labels[known]).sum() / count
+        return frame_loss(self.head, states, labels, labels >= 0)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from peav.data.collate import Collator
+from peav.data.collate import Batch, Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row
 from peav.eval.metrics import recall_at_k
-from peav.model import PEAV
 from peav.objectives.pairs import Embedding, media, text
-from peav.train.step import forward
+from peav.train.step import Forward
+
+Embed = Callable[[Batch, Sequence[Embedding]], Forward]
 
 DIRECTIONS: dict[str, tuple[Embedding, Embedding]] = {
     "t2av": (text("audio_video", "audio_video"), media("audio_video")),
@@ -28,20 +29,19 @@ SPEECH = "speech2transcript"
 
 @torch.inference_mode()
 def evaluate(
-    model: PEAV, rows: Sequence[Row], cache: FeatureCache, collator: Collator, candidates: int, batch_size: int = 64
+    embed: Embed, rows: Sequence[Row], cache: FeatureCache, collator: Collator, candidates: int, batch_size: int = 64
 ) -> dict[str, float]:
     """R@1 of each direction among the first `candidates` rows that have audio, video and captions.
 
     Speech to transcript is taken among the first `candidates` rows with a transcript of its own. The figures are
     fractions; a direction without rows is left out; `chance` is one over the number of candidates.
     """
-    model.eval()
     whole = [row for row in rows if row.audio_path and row.video_path and len(row.captions) == 3][:candidates]
     results: dict[str, float] = {}
     if whole:
         needed = tuple(dict.fromkeys(side for pair in DIRECTIONS.values() for side in pair))
         silent = [replace(row, transcript=None) for row in whole]
-        embedded = _embed(model, silent, cache, collator, needed, batch_size)
+        embedded = _embed(embed, silent, cache, collator, needed, batch_size)
         for name, (query, target) in DIRECTIONS.items():
             results[name] = recall_at_k(embedded[query] @ embedded[target].T, 1)
         results["chance"] = 1 / len(whole)
@@ -49,14 +49,14 @@ def evaluate(
     said = [replace(row, captions={}) for row in reversed(said)][:candidates]
     if said:
         query, target = media("audio"), text("audio", "audio")
-        embedded = _embed(model, said, cache, collator, (query, target), batch_size)
+        embedded = _embed(embed, said, cache, collator, (query, target), batch_size)
         results[SPEECH] = recall_at_k(embedded[query] @ embedded[target].T, 1)
         results[f"{SPEECH}_chance"] = 1 / len(said)
     return results
 
 
 def _embed(
-    model: PEAV,
+    embed: Embed,
     rows: Sequence[Row],
     cache: FeatureCache,
     collator: Collator,
@@ -68,7 +68,7 @@ def _embed(
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         batch = collator(chosen, [cache.load(row) for row in chosen], rng)
-        output = forward(model, batch, needed)
+        output = embed(batch, needed)
         for embedding in needed:
-            parts[embedding].append(output.embeddings[embedding].float().numpy())
+            parts[embedding].append(output.embeddings[embedding].float().cpu().numpy())
     return {embedding: np.concatenate(arrays) for embedding, arrays in parts.items()}

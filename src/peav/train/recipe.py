@@ -167,7 +167,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. `model` is a preset or a checkpoint; paths are relative to the working directory."""
+    """One training run. `model` is a preset or a checkpoint; paths are relative to the working directory.
+
+    `parallel` says how several processes (torchrun) hold the model: each whole, or in shards.
+    """
 
     name: str
     output: str
@@ -180,6 +183,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint_every: int = 100
+    parallel: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 1:

@@ -22,9 +22,12 @@ from peav.data.tokenizer import train_tokenizer
 from peav.data.words import spoken_vocabulary
 from peav.data.world import generate
 from peav.model import PEAV, PEAVConfig, preset
+from peav.objectives.ranks import Ranks
 from peav.train.codec import distil_codec
 from peav.train.frames import pretrain_frames
+from peav.train.parallel import local_device, process_group
 from peav.train.recipe import Recipe, RecipeError, World
+from peav.train.state import states
 from peav.train.trainer import Trainer, TrainingError
 
 
@@ -62,36 +65,62 @@ class Clips:
 def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
     """Carry a recipe out; the checkpoint is `output/model`, the figures are returned and in `output/result.json`.
 
-    Everything made on the way (world, codec, features) is kept and found again by the next call.
+    Everything made on the way (world, codec, features) is kept and found again by the next call. Started by torchrun,
+    all processes share each batch.
     """
+    device = local_device()
+    with process_group(device) as ranks:
+        return _train(recipe, reporter, resume, device, ranks)
+
+
+def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.device, ranks: Ranks) -> dict[str, Any]:
     torch.manual_seed(recipe.seed)
     output = Path(recipe.output)
     output.mkdir(parents=True, exist_ok=True)
+    if states(output / "checkpoints") and not resume:
+        raise TrainingError(f"{output} holds a run already; go on with --resume or choose another output")
+    with ranks.one_by_one():
+        model, tokenizer, cache, clips = _prepare(recipe, reporter)
+    length, share = model.config.text.max_length, recipe.data.transcript_share
+    collator = Collator(tokenizer, length, share, _vocabulary(recipe, clips))
+    trainer = Trainer(
+        recipe,
+        model.to(device),
+        cache,
+        collator,
+        clips.sources,
+        clips.weights,
+        clips.validation,
+        on_step=reporter.step,
+        ranks=ranks,
+    )
+    reporter.stage("train", recipe.optim.steps)
+    result: dict[str, Any] = {"validation": trainer.run(resume)}
+    result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)
+    whole = trainer.whole_model()
+    if ranks.first:
+        save_pretrained(whole, output / "model", tokenizer)
+        with atomic_write(output / "result.json") as temporary:
+            Path(temporary).write_text(json.dumps(result, indent=1), encoding="utf-8")
+    ranks.wait()
+    return result
+
+
+def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, FeatureCache, Clips]:
+    """Everything before the first step, made or found again."""
     clips = gather(recipe, reporter)
     model, tokenizer = build(recipe, clips)
     _ready_codec(recipe, model, clips, reporter)
-    cache = FeatureCache(
-        recipe.data.cache, model, keep_waveform=recipe.codec.trainable, max_seconds=recipe.data.max_seconds
-    )
+    data = recipe.data
+    cache = FeatureCache(data.cache, model, keep_waveform=recipe.codec.trainable, max_seconds=data.max_seconds)
     clips = _cached(recipe, cache, clips, reporter)
     _ready_frames(recipe, model, cache, clips, reporter)
     if recipe.frames.frozen:
         cache = cache.with_frozen_frames()
         everything = clips.all()
         reporter.stage("frame features", len(everything))
-        cache.prepare(everything, reporter.advance, recipe.data.workers)
-    length, share = model.config.text.max_length, recipe.data.transcript_share
-    collator = Collator(tokenizer, length, share, _vocabulary(recipe, clips))
-    trainer = Trainer(
-        recipe, model, cache, collator, clips.sources, clips.weights, clips.validation, on_step=reporter.step
-    )
-    reporter.stage("train", recipe.optim.steps)
-    result: dict[str, Any] = {"validation": trainer.run(resume)}
-    result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)
-    save_pretrained(model, output / "model", tokenizer)
-    with atomic_write(output / "result.json") as temporary:
-        Path(temporary).write_text(json.dumps(result, indent=1), encoding="utf-8")
-    return result
+        cache.prepare(everything, reporter.advance, data.workers)
+    return model, tokenizer, cache, clips
 
 
 def gather(recipe: Recipe, reporter: Reporter) -> Clips:

@@ -1,37 +1,75 @@
-"""Training checkpoints: written whole or not at all, the newest two kept.
+"""Training checkpoints: written whole or not at all, checked before they are trusted, the newest two kept.
 
 Nothing random is stored: which clips, captions and masks a step draws is a function of (seed, step), so the weights,
-the optimiser and the step are all that a run is.
+the optimiser and the step are all that a run is. A checkpoint is one file whatever the number of processes, so a run
+may go on with another number.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from peav.checkpoint.atomic import atomic_write
+from peav.objectives.ranks import ALONE, Ranks
 
 KEEP = 2
+_MAGIC = b"peav-state-1 "
 
 
-def save_state(folder: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Write `step-N.pt`: the state after N steps."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / f"step-{step:07d}.pt") as temporary:
-        torch.save({"step": step, "module": module.state_dict(), "optimiser": optimiser.state_dict()}, temporary)
-    for path in states(folder)[:-KEEP]:
-        path.unlink()
+class StateError(ValueError):
+    """A checkpoint that cannot be trusted; the message says which and why."""
+
+
+def save_state(
+    folder: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks = ALONE
+) -> None:
+    """Write `step-N.pt`: the state after N steps, headed by its SHA-256. Every process must call this."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights, optimiser_state = get_state_dict(module, optimiser, options=options)
+    if ranks.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save({"step": step, "module": weights, "optimiser": optimiser_state}, buffer)
+        content = buffer.getbuffer()
+        with atomic_write(folder / f"step-{step:07d}.pt") as temporary, open(temporary, "wb") as out:
+            out.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
+            out.write(content)
+        for path in states(folder)[:-KEEP]:
+            path.unlink()
+    ranks.wait()
 
 
 def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Restore what `save_state` wrote, in place; returns the number of steps done."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["module"])
-    optimiser.load_state_dict(state["optimiser"])
+    """Restore what `save_state` wrote, in place; returns the number of steps done.
+
+    Raises:
+        StateError: the file is torn, or a bit of it has changed.
+    """
+    state = read_state(path)
+    options = StateDictOptions(full_state_dict=True)
+    set_state_dict(
+        module, optimiser, model_state_dict=state["module"], optim_state_dict=state["optimiser"], options=options
+    )
     return int(state["step"])
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, checked. Raises StateError."""
+    with open(path, "rb") as file:
+        header, content = file.readline(), file.read()
+    digest = header.removeprefix(_MAGIC).strip().decode(errors="replace")
+    if not header.startswith(_MAGIC) or hashlib.sha256(content).hexdigest() != digest:
+        raise StateError(f"{path}: torn or changed since it was written")
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
 
 
 def states(folder: Path) -> list[Path]:

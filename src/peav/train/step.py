@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from peav.data.collate import Batch
-from peav.model import PEAV, TowerOutput
+from peav.model import LOGIT_SCALE_INIT, PEAV, TowerOutput
 from peav.objectives.best_rq import BestRQ
-from peav.objectives.pairs import Embedding
+from peav.objectives.frame_loss import FrameLoss
+from peav.objectives.pairs import Embedding, needed, pair_losses
+from peav.objectives.ranks import ALONE, Ranks
 from peav.objectives.words import WordFrames
+from peav.train.recipe import Objective
 
 
 @dataclass(frozen=True)
 class Masking:
-    """BEST-RQ on some rows of a batch: `rows` (B,) bool; `generator` decides the spans."""
+    """BEST-RQ on some rows of a batch: `rows` (B,) bool; each row's generator decides its spans."""
 
     best_rq: BestRQ
     rows: Tensor
-    generator: torch.Generator
+    generators: Sequence[torch.Generator]
 
 
 @dataclass(frozen=True)
 class Forward:
-    """`embeddings` (B, D) and `present` (B,) by embedding; losses on the audio tower, with accuracy, where they ran."""
+    """`embeddings` (B, D) and `present` (B,) by embedding; the losses on the audio tower, where they ran."""
 
     embeddings: Mapping[Embedding, Tensor]
     present: Mapping[Embedding, Tensor]
-    best_rq: tuple[Tensor, Tensor] | None
-    words: tuple[Tensor, Tensor] | None
+    best_rq: FrameLoss | None
+    words: FrameLoss | None
 
 
 @dataclass(frozen=True)
@@ -98,21 +101,21 @@ def _project(
             valid[embedding] = torch.stack([present[part] for part in parts]).all(0)
         else:  # no row of this batch has the stream
             device = next(model.parameters()).device
-            embeddings[embedding] = torch.zeros(size, model.config.output_dim, device=device)
+            # With a graph: in another process a row may have it, and gradients are gathered from all or none.
+            embeddings[embedding] = torch.zeros(size, model.config.output_dim, device=device, requires_grad=True)
             valid[embedding] = torch.zeros(size, dtype=torch.bool, device=device)
     return embeddings, valid
 
 
-def _audio(
-    model: PEAV, batch: Batch, rows: Tensor, masking: Masking | None
-) -> tuple[_Stream, tuple[Tensor, Tensor] | None]:
+def _audio(model: PEAV, batch: Batch, rows: Tensor, masking: Masking | None) -> tuple[_Stream, FrameLoss | None]:
     audio, lengths = batch.audio[rows], batch.audio_lengths[rows]
     if audio.dim() == 2:  # waveforms, for a codec that trains
         audio = model.encode_codec(audio, lengths)
         lengths = lengths // model.config.audio.codec.hop_length
     if masking is None:
         return _Stream(model.audio_hidden(audio, lengths), lengths, rows), None
-    hidden, mask = masking.best_rq.mask(audio, lengths, masking.generator)
+    generators = [masking.generators[row] for row in rows.nonzero()[:, 0].tolist()]
+    hidden, mask = masking.best_rq.mask(audio, lengths, generators)
     chosen = masking.rows[rows]
     output = model.audio_hidden(torch.where(chosen[:, None, None], hidden, audio), lengths)
     labels = masking.best_rq.labels(audio.detach(), lengths)
@@ -154,8 +157,72 @@ def _scatter(values: Tensor, rows: Tensor) -> Tensor:
 
 
 class Trainable(nn.Module):
-    """The model and the parts that only training needs, so that one state dict holds all that learns."""
+    """The model and the parts that only training needs: one module that learns, is saved, and may be wrapped."""
 
-    def __init__(self, model: PEAV, best_rq: BestRQ | None, words: WordFrames | None = None) -> None:
+    def __init__(
+        self,
+        model: PEAV,
+        objective: Objective,
+        best_rq: BestRQ | None = None,
+        words: WordFrames | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
         super().__init__()
         self.model, self.best_rq, self.words = model, best_rq, words
+        self.pairs, self.loss, self.ranks = objective.table(), objective.loss, ranks
+
+    def forward(self, batch: Batch, masking: Masking | None = None, first: bool = False) -> dict[str, Tensor]:
+        """This process's share of every loss on its part of a batch, unweighted, by name: fp32 scalars.
+
+        `first`: the batch is a run's first; scales of untrained pairs are then set by it.
+        """
+        output = forward(self.model, batch, needed(self.pairs), masking, self.words)
+        if first:
+            self._scale(output.embeddings)
+        groups = {
+            embedding: batch.texts[embedding.caption].groups
+            for embedding in output.embeddings
+            if embedding.caption is not None and embedding.medium is None
+        }
+        model = self.model
+        losses = pair_losses(
+            self.pairs,
+            output.embeddings,
+            output.present,
+            model.logit_scale,
+            model.logit_bias,
+            self.loss,
+            groups,
+            self.ranks,
+        )
+        if self.best_rq is not None:
+            losses["best_rq"] = self._mean(output.best_rq)
+        if self.words is not None:
+            losses["words"] = self._mean(output.words)
+        return losses
+
+    def embed(self, batch: Batch, wanted: Sequence[Embedding]) -> Forward:
+        """Embeddings alone, as `forward` of this module's file gives them."""
+        return forward(self.model, batch, wanted)
+
+    def _mean(self, loss: FrameLoss | None) -> Tensor:
+        zero = torch.zeros((), device=next(self.model.parameters()).device)
+        return (loss or FrameLoss(zero, zero, zero.long())).mean(self.ranks)[0]
+
+    @torch.no_grad()
+    def _scale(self, embeddings: Mapping[Embedding, Tensor]) -> None:
+        """Start untrained pairs' logits within +-10 whatever the norm of their embeddings (SigLIP, section 3.2).
+
+        Untrained are all pairs of a fresh model, and in a checkpoint those whose scale stands where a new model's
+        does or, as in the public files, at 0. A pair of which the first batch has no sample starts with the smallest
+        of the others' scales.
+        """
+        scales = self.model.logit_scale
+        norms = [embedding.float().norm(dim=-1).max() for embedding in embeddings.values()]
+        longest = dict(zip(embeddings, self.ranks.largest(torch.stack(norms)).tolist(), strict=True))
+        untrained = [pair for pair in self.pairs if scales[pair.name].item() in (0.0, LOGIT_SCALE_INIT)]
+        bounds = {pair.name: longest[pair.query] * longest[pair.target] for pair in untrained}
+        largest = max(bounds.values(), default=0.0)
+        for name, bound in bounds.items():
+            if largest > 0:
+                scales[name].fill_(10 / (bound or largest))

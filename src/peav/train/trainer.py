@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
@@ -14,20 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Batch, Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row
 from peav.data.sampler import MixtureSampler
-from peav.model import LOGIT_SCALE_INIT, PEAV
+from peav.model import PEAV
 from peav.objectives.best_rq import BestRQ
-from peav.objectives.pairs import needed, pair_losses
+from peav.objectives.pairs import Embedding
+from peav.objectives.ranks import ALONE, Ranks
 from peav.objectives.words import WordFrames
 from peav.train.evaluate import evaluate
-from peav.train.recipe import Recipe
-from peav.train.state import load_state, save_state, states
-from peav.train.step import Masking, Trainable, forward
+from peav.train.parallel import wrap
+from peav.train.recipe import Objective, Recipe
+from peav.train.state import StateError, load_state, save_state, states
+from peav.train.step import Forward, Masking, Trainable
 
 
 class TrainingError(RuntimeError):
@@ -39,6 +43,7 @@ class Trainer:
 
     Args:
         sources: the training rows of each source, with `weights` their shares of a batch.
+        ranks: the processes that share each batch.
         held_out: rows for the periodic retrieval evaluation.
         on_step: called after each step with its log record.
     """
@@ -53,20 +58,26 @@ class Trainer:
         weights: Sequence[float],
         held_out: Sequence[Row],
         on_step: Callable[[Mapping[str, Any]], None] = lambda record: None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.recipe, self.cache, self.collator, self.on_step = recipe, cache, collator, on_step
-        self.sources, self.held_out = sources, held_out
-        self.pairs = recipe.objective.table()
+        self.sources, self.held_out, self.ranks = sources, held_out, ranks
+        self.device = next(model.parameters()).device
         optim = recipe.optim
+        if optim.batch_size % ranks.size:
+            raise TrainingError(f"optim.batch_size {optim.batch_size} does not divide among {ranks.size} processes")
         self.sampler = MixtureSampler([len(rows) for rows in sources], weights, optim.batch_size, recipe.seed)
         if 0 in self.sampler.counts:
             raise TrainingError(
                 f"a batch of {optim.batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
                 "never be seen; raise optim.batch_size or its weight"
             )
-        self.module = Trainable(model, self._best_rq(model), self._words(model))
+        self.module = Trainable(model, recipe.objective, self._best_rq(model), self._words(model), ranks)
+        self.module.to(self.device)
         model.audio.codec.requires_grad_(recipe.codec.trainable)
         model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
+        self.wrapped = wrap(self.module, recipe.parallel, ranks)
+        self._weights = loss_weights(recipe.objective)
         self.optimiser = torch.optim.AdamW(_groups(self.module, optim.weight_decay), lr=optim.lr, betas=optim.betas)
         self.output = Path(recipe.output)
         self.step = 0
@@ -94,7 +105,7 @@ class Trainer:
                     record["eval"] = self.evaluate(evaluation.candidates)
                 self._log(record)
                 if self.step % self.recipe.checkpoint_every == 0 or self.step == optim.steps:
-                    save_state(self.output / "checkpoints", self.step, self.module, self.optimiser)
+                    save_state(self.output / "checkpoints", self.step, self.module, self.optimiser, self.ranks)
         finally:
             loader.shutdown(cancel_futures=True)
         return self.evaluate(evaluation.final_candidates)
@@ -102,9 +113,22 @@ class Trainer:
     def evaluate(self, candidates: int, rows: Sequence[Row] | None = None) -> dict[str, float]:
         """R@1 on the held-out rows, or on others, rounded to four places."""
         rows = self.held_out if rows is None else rows
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.optim.bf16):
-            results = evaluate(self.module.model, rows, self.cache, self.collator, candidates)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.optim.bf16):
+            results = evaluate(self._embed, rows, self.cache, self.collator, candidates)
         return {name: round(value, 4) for name, value in results.items()}
+
+    def _embed(self, batch: Batch, wanted: Sequence[Embedding]) -> Forward:
+        self.module.eval()
+        return self.module.embed(batch.to(self.device), wanted)
+
+    def whole_model(self) -> PEAV:
+        """The model as one process would hold it, on the CPU; every process must call this."""
+        if self.ranks.size == 1 or self.recipe.parallel == "ddp":
+            return self.module.model.cpu()
+        state = {name: full(value).cpu() for name, value in self.module.model.state_dict().items()}
+        model = PEAV(self.module.model.config)
+        model.load_state_dict(state)
+        return model
 
     def _start(self, resume: bool) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
@@ -112,11 +136,23 @@ class Trainer:
         if found and not resume:
             raise TrainingError(f"{self.output} holds a run already; go on with --resume or choose another output")
         self._claim(bool(found))
-        if found:
-            self.step = load_state(found[-1], self.module, self.optimiser)
+        self.step = self._restore(found)
         log = self.output / "log.jsonl"
-        kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[: self.step] if log.exists() else []
-        log.write_text("".join(kept), encoding="utf-8")
+        if self.ranks.first:
+            kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[: self.step] if log.exists() else []
+            log.write_text("".join(kept), encoding="utf-8")
+        self.ranks.wait()
+
+    def _restore(self, found: list[Path]) -> int:
+        """Load the newest checkpoint that can be trusted and name those that cannot; the number of steps done."""
+        for path in reversed(found):
+            try:
+                return load_state(path, self.module, self.optimiser)
+            except StateError as error:
+                warnings.warn(f"{error}; going on from the one before it", stacklevel=2)
+        if found:
+            raise TrainingError(f"no checkpoint in {found[0].parent} can be read; remove them to start anew")
+        return 0
 
     def _claim(self, begun: bool) -> None:
         """Keep the recipe with the run; a run goes on by the recipe that it began with, or not at all."""
@@ -128,8 +164,9 @@ class Trainer:
                 raise TrainingError(
                     f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
                 )
-        with atomic_write(path) as temporary:
-            Path(temporary).write_text(json.dumps(recipe, indent=1), encoding="utf-8")
+        if self.ranks.first:
+            with atomic_write(path) as temporary:
+                Path(temporary).write_text(json.dumps(recipe, indent=1), encoding="utf-8")
 
     def _ahead(self, loader: ThreadPoolExecutor, step: int) -> Future[list[Batch]]:
         return loader.submit(self._load, step)
@@ -141,7 +178,11 @@ class Trainer:
     def _batch(self, number: int) -> Batch:
         rows = [self.sources[source][index] for source, index in self.sampler.batch(number)]
         rng = np.random.default_rng((self.recipe.seed, 1, number))
-        return self.collator(rows, [self.cache.load(row) for row in rows], rng)
+        part = self.ranks.part(len(rows))
+        return self.collator(rows, [self.cache.load(row) for row in rows[part]], rng, part).to(self.device)
+
+    def _ids(self, number: int) -> list[str]:
+        return [self.sources[source][index].id for source, index in self.sampler.batch(number)]
 
     def _step(self, batches: Sequence[Batch]) -> dict[str, Any]:
         self.module.train()
@@ -150,84 +191,47 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        parts: list[dict[str, float]] = []
-        for part, batch in enumerate(batches):
-            losses = self._losses(batch, self.step * len(batches) + part)
-            total = sum(losses.values(), torch.zeros(())) / len(batches)
-            if not torch.isfinite(total):
-                raise TrainingError(
-                    f"the loss of step {self.step} is not finite; its clips are {', '.join(batch.ids)}; "
-                    "lower optim.lr or look at these clips"
-                )
-            total.backward()
-            parts.append({name: loss.item() for name, loss in losses.items()})
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), optim.clip_norm)
+        parts = [self._backward(batch, self.step * len(batches) + part) for part, batch in enumerate(batches)]
+        norm = full(nn.utils.clip_grad_norm_(self.module.parameters(), optim.clip_norm))
         if not torch.isfinite(norm):  # stepping would spoil the weights, and the next checkpoint with them
             raise TrainingError(f"the gradient of step {self.step} is not finite; lower optim.lr")
         self.optimiser.step()
-        names = dict.fromkeys(name for part in parts for name in part)  # a batch without sound has no best_rq
-        means = {name: float(np.mean([part.get(name, 0.0) for part in parts])) for name in names}
+        means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
         return {
             "step": self.step + 1,
-            "loss": sum(means.values()),
+            "loss": sum(self._weights[name] * mean for name, mean in means.items()),
             "lr": rate,
             "norm": norm.item(),
             "losses": means,
         }
 
-    def _losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        model, objective = self.module.model, self.recipe.objective
-        wanted = needed(self.pairs)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.optim.bf16):
-            output = forward(model, batch, wanted, self._masking(len(batch.ids), number), self.module.words)
-        if number == 0:
-            self._scale(output.embeddings)
-        groups = {
-            embedding: batch.texts[embedding.caption].groups
-            for embedding in wanted
-            if embedding.caption is not None and embedding.medium is None
-        }
-        losses = pair_losses(
-            self.pairs,
-            output.embeddings,
-            output.present,
-            model.logit_scale,
-            model.logit_bias,
-            objective.loss,
-            groups,
-        )
-        losses = {name: loss / len(self.pairs) for name, loss in losses.items()}
-        if output.best_rq is not None:
-            losses["best_rq"] = output.best_rq[0] * objective.best_rq_weight
-        if output.words is not None:
-            losses["words"] = output.words[0] * objective.words_weight
-        return losses
+    def _backward(self, batch: Batch, number: int) -> dict[str, float]:
+        """Add one batch's gradients; the losses of the whole batch."""
+        optim = self.recipe.optim
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.bf16):
+            losses = self.wrapped(batch, self._masking(number), first=number == 0)
+        shares = torch.stack(list(losses.values()))
+        weights = torch.tensor([self._weights[name] for name in losses], device=self.device)
+        values = self.ranks.total(shares)
+        if not torch.isfinite(values).all():
+            raise TrainingError(
+                f"the loss of step {self.step} is not finite; its clips are {', '.join(self._ids(number))}; "
+                "lower optim.lr or look at these clips"
+            )
+        # Processes average their gradients, while the shares of a loss add up.
+        ((shares * weights).sum() * self.ranks.size / optim.accumulate).backward()
+        return dict(zip(losses, values.tolist(), strict=True))
 
-    def _masking(self, size: int, number: int) -> Masking | None:
+    def _masking(self, number: int) -> Masking | None:
+        """Every clip's draws depend on the seed, the batch and its place in it alone, whoever computes it."""
         if self.module.best_rq is None:
             return None
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + number)
-        rows = torch.rand(size, generator=generator) < self.recipe.objective.best_rq_rows
-        return Masking(self.module.best_rq, rows, generator)
-
-    @torch.no_grad()
-    def _scale(self, embeddings: Mapping[Any, Tensor]) -> None:
-        """Start untrained pairs' logits within +-10 whatever the norm of their embeddings (SigLIP, section 3.2).
-
-        Untrained are all pairs of a fresh model, and in a checkpoint those whose scale stands where a new model's
-        does or, as in the public files, at 0. A pair of which the first batch has no sample starts with the smallest
-        of the others' scales.
-        """
-        scales = self.module.model.logit_scale
-        untrained = [pair for pair in self.pairs if scales[pair.name].item() in (0.0, LOGIT_SCALE_INIT)]
-        bounds: dict[str, float] = {}
-        for pair in untrained:
-            norms = [embeddings[side].float().norm(dim=-1).max() for side in (pair.query, pair.target)]
-            bounds[pair.name] = float(norms[0] * norms[1])
-        largest = max(bounds.values(), default=0.0)
-        for name, bound in bounds.items():
-            if largest > 0:
-                scales[name].fill_(10 / (bound or largest))
+        size = self.recipe.optim.batch_size
+        places = range(size)[self.ranks.part(size)]
+        first = (self.recipe.seed * 1_000_003 + number) * size
+        generators = [torch.Generator().manual_seed(first + place) for place in places]
+        rows = torch.cat([torch.rand(1, generator=generator) for generator in generators])
+        return Masking(self.module.best_rq, rows < self.recipe.objective.best_rq_rows, generators)
 
     def _best_rq(self, model: PEAV) -> BestRQ | None:
         if self.recipe.objective.best_rq_weight == 0:
@@ -241,8 +245,9 @@ class Trainer:
         return WordFrames(model.config.audio.transformer.hidden_size, len(self.collator.words))
 
     def _log(self, record: dict[str, Any]) -> None:
-        with open(self.output / "log.jsonl", "a", encoding="utf-8") as log:
-            log.write(json.dumps(record) + "\n")
+        if self.ranks.first:
+            with open(self.output / "log.jsonl", "a", encoding="utf-8") as log:
+                log.write(json.dumps(record) + "\n")
         self.on_step(record)
 
 
@@ -252,6 +257,18 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def loss_weights(objective: Objective) -> dict[str, float]:
+    """How much each loss counts: the pairs share a weight of one."""
+    pairs = objective.table()
+    own = {"best_rq": objective.best_rq_weight, "words": objective.words_weight}
+    return {pair.name: 1 / len(pairs) for pair in pairs} | own
+
+
+def full(value: Tensor) -> Tensor:
+    """A tensor that processes may hold in shards, whole."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,0 +1,34 @@
+"""Cross-entropy over the frames of a batch that have a label, kept as sums so that processes can share a mean."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from peav.objectives.ranks import ALONE, Ranks
+
+
+class FrameLoss(NamedTuple):
+    """Scalars: `total` (fp32, nats, with a graph), and how many frames were `right` and `labelled` at all."""
+
+    total: Tensor
+    right: Tensor
+    labelled: Tensor
+
+    def mean(self, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
+        """This process's share of the mean loss and of the accuracy over all labelled frames of the global batch.
+
+        The shares of all processes add up; alone they are the means. Both are 0 where nothing is labelled.
+        """
+        count = ranks.total(self.labelled).clamp(min=1)
+        return self.total / count, self.right / count
+
+
+def frame_loss(head: nn.Linear, states: Tensor, labels: Tensor, mask: Tensor) -> FrameLoss:
+    """Cross-entropy of `head` on the frames in `mask`: states (B, T, width), labels (B, T) int64, mask (B, T) bool."""
+    logits = head(states[mask]).float()
+    wanted = labels[mask]
+    total = F.cross_entropy(logits, wanted, reduction="sum")
+    return FrameLoss(total, (logits.argmax(-1) == wanted).sum(), mask.sum())

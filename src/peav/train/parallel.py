@@ -1,0 +1,61 @@
+"""Several processes, started by torchrun, train one model: DDP or FSDP2, on processors (gloo) or GPUs (nccl)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.nn.parallel import DistributedDataParallel
+
+from peav.objectives.ranks import ALONE, Ranks
+from peav.train.step import Trainable
+
+Parallel = Literal["ddp", "fsdp"]
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[Ranks]:
+    """Join the processes that torchrun started, and leave them at the end; alone where it started none."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # Long: the first process may make a world and its features while the others wait.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
+    try:
+        # Its own group: the order of its messages must not depend on when gradients are averaged.
+        yield Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group())
+    finally:
+        dist.destroy_process_group()
+
+
+def local_device(name: str | None = None) -> torch.device:
+    """`name`, or this process's GPU where there is one, else the processor."""
+    if name is not None:
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def wrap(module: Trainable, how: Parallel, ranks: Ranks) -> nn.Module:
+    """The module whose gradients are averaged over all processes; alone, the module itself."""
+    if ranks.size == 1:
+        return module
+    if how == "ddp":
+        # Which streams a process's part of a batch has, and so which towers run, differs from step to step.
+        return DistributedDataParallel(module, find_unused_parameters=True)
+    model = module.model
+    for part in (model.text, model.audio.tower, model.video.tower, model.fusion):
+        fully_shard(part)
+    fully_shard(module)
+    register_fsdp_forward_method(module, "embed")
+    return module
