@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +38,15 @@ class Labels:
     embeddings: Tensor
 
 
+Wanted = str | Sequence[str] | Mapping[str, str] | Labels
+
+
 class Detector:
     """Finds when sounds that labels describe are heard; made by `Detector.load`.
 
-    Labels are any words: `dog barking`, `a door is slammed`. Each is read once a call, or once for many calls with
-    `encode_labels`. Labels longer than the model's 512 tokens are cut there, so that what follows does not count.
+    Labels are any words, one or many: `dog barking`, `a door is slammed`; a mapping gives each label the words that
+    the model reads for it. Each is read once a call, or once for many calls with `encode_labels`. Words past the
+    model's 512 tokens do not count.
 
     Recordings are paths, bytes, binary file objects, or waveforms ((S,) or (C, S), with `sampling_rate=`), of any
     length, in bounded memory. The last frame is completed by mirroring the recording's end, also where all of it is
@@ -87,7 +92,7 @@ class Detector:
     def detect(
         self,
         audio: Any,
-        labels: str | Sequence[str] | Labels,
+        labels: Wanted,
         threshold: float | Mapping[str, float] = THRESHOLD,
         *,
         sampling_rate: int | None = None,
@@ -118,7 +123,7 @@ class Detector:
     def scores(
         self,
         audio: Any,
-        labels: str | Sequence[str] | Labels,
+        labels: Wanted,
         *,
         sampling_rate: int | None = None,
         windowing: Windowing = RECORDED,
@@ -128,9 +133,7 @@ class Detector:
         parts = [stream.push(block) for block in self._blocks(audio, sampling_rate)]
         return FrameScores(stream.labels, np.concatenate([*parts, stream.finish()], axis=1), stream.duration)
 
-    def stream(
-        self, labels: str | Sequence[str] | Labels, *, sampling_rate: int | None = None, windowing: Windowing = LIVE
-    ) -> FrameStream:
+    def stream(self, labels: Wanted, *, sampling_rate: int | None = None, windowing: Windowing = LIVE) -> FrameStream:
         """Score sound while it comes in; see `FrameStream`.
 
         Args:
@@ -139,7 +142,7 @@ class Detector:
         """
         return FrameStream(self, self.encode_labels(labels), sampling_rate or self.sampling_rate, windowing)
 
-    def encode_labels(self, labels: str | Sequence[str] | Labels) -> Labels:
+    def encode_labels(self, labels: Wanted) -> Labels:
         """Read labels once, to give them to any number of calls.
 
         Raises:
@@ -149,10 +152,11 @@ class Detector:
         if isinstance(labels, Labels):
             return labels
         names = check_labels(labels)
+        texts = [labels[name] for name in names] if isinstance(labels, Mapping) else names
         if self.tokenizer is None:
             raise ValueError(f"{self.name} has no tokenizer.json, so it takes no text; add the one it was trained with")
         # One at a time: a label's scores are then its own, whatever it stands beside.
-        states = text_states(self.model, self.tokenizer, names, batch_size=1)
+        states = text_states(self.model, self.tokenizer, check_labels(texts, repeats=True), batch_size=1)
         with torch.inference_mode():
             return Labels(names, self.model.heads["text"](states))
 
@@ -262,7 +266,7 @@ class FrameStream:
         return self._model.score(frames, self._texts)[0].float().sigmoid()
 
 
-def check_labels(labels: str | Sequence[str]) -> tuple[str, ...]:
+def check_labels(labels: str | Iterable[str], repeats: bool = False) -> tuple[str, ...]:
     """The labels as they are, one or many. Raises LabelError where they cannot be looked for."""
     names = (labels,) if isinstance(labels, str) else tuple(labels)
     if not names:
@@ -272,8 +276,8 @@ def check_labels(labels: str | Sequence[str]) -> tuple[str, ...]:
             raise LabelError(f"a label is a string, not {type(name).__name__}")
         if not name.strip():
             raise LabelError("an empty label: every label says what to listen for")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice and not repeats:
         raise LabelError(f"{', '.join(map(repr, twice))} stands twice among the labels; give each once")
     return names
 

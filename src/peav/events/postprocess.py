@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from peav.events.types import FRAME, Event, FrameScores
+from peav.events.types import Event, FrameScores
 
 THRESHOLD = 0.3
 """The released models' own threshold."""
@@ -64,8 +64,9 @@ def find_events(scores: FrameScores, how: Postprocessing | None = None) -> list[
     found: list[Event] = []
     for label, row in zip(scores.labels, scores.probabilities, strict=True):
         high = how.threshold_of(label)
-        active = hysteresis(median_filter(row, median_frames(how.median)), high, how.low * high)
-        active = drop_short(close_gaps(active, _frames(how.min_gap)), _frames(how.min_length))
+        active = hysteresis(median_filter(row, median_frames(how.median, scores.frame)), high, how.low * high)
+        active = close_gaps(active, _frames(how.min_gap, scores.frame))
+        active = drop_short(active, _frames(how.min_length, scores.frame))
         for start, stop in runs(active):
             found.append(Event(label, float(edges[start]), float(edges[stop]), float(row[start:stop].max())))
     return sorted(found, key=lambda event: event.onset)  # stable: labels keep their order
@@ -96,13 +97,15 @@ def median_filter(values: np.ndarray, frames: int) -> np.ndarray:
     return np.concatenate(parts).astype(values.dtype)
 
 
-def median_frames(seconds: float) -> int:
+def median_frames(seconds: float, frame: float) -> int:
     """The odd number of frames nearest to `seconds`; 1 (no filter) for 0."""
-    return 2 * round((seconds / FRAME - 1) / 2) + 1 if seconds > FRAME else 1
+    return 2 * round((seconds / frame - 1) / 2) + 1 if seconds > frame else 1
 
 
 def hysteresis(values: np.ndarray, high: float, low: float) -> np.ndarray:
     """(T,) bool: runs of frames above `low` that somewhere exceed `high`; with `low >= high`: frames above `high`."""
+    # As float64: a threshold between two neighbouring float32 probabilities must not be rounded onto one of them.
+    values = values.astype(np.float64)
     if low >= high:
         return values > high
     active = np.zeros(len(values), dtype=bool)
@@ -128,6 +131,6 @@ def drop_short(active: np.ndarray, frames: int) -> np.ndarray:
     return kept
 
 
-def _frames(seconds: float) -> int:
+def _frames(seconds: float, frame: float) -> int:
     """The fewest frames that last at least `seconds`."""
-    return math.ceil(seconds / FRAME - 1e-6)
+    return math.ceil(seconds / frame - 1e-6)

@@ -33,13 +33,15 @@ class FrameScores:
 
     Attributes:
         labels: names of the rows.
-        probabilities: (labels, T) float32, T = ceil(duration / 0.04); the last frame may end past the recording.
+        probabilities: (labels, T) float32, T = ceil(duration / frame); the last frame may end past the recording.
         duration: of the recording, in seconds.
+        frame: seconds from one frame to the next; other systems' may be of another length than ours.
     """
 
     labels: tuple[str, ...]
     probabilities: np.ndarray
     duration: float
+    frame: float = FRAME
 
     def __post_init__(self) -> None:
         if self.probabilities.ndim != 2 or len(self.probabilities) != len(self.labels):
@@ -48,12 +50,12 @@ class FrameScores:
     @property
     def times(self) -> np.ndarray:
         """(T,) float64: when each frame begins, in seconds."""
-        return np.arange(self.probabilities.shape[1]) * FRAME
+        return np.arange(self.probabilities.shape[1]) * self.frame
 
     @property
     def edges(self) -> np.ndarray:
         """(T + 1,) float64: where frames begin and end; the last one ends with the recording."""
-        edges = np.arange(self.probabilities.shape[1] + 1) * FRAME
+        edges = np.arange(self.probabilities.shape[1] + 1) * self.frame
         return np.minimum(edges, self.duration)
 
     def row(self, label: str) -> np.ndarray:
@@ -64,9 +66,9 @@ class FrameScores:
         return row
 
 
-def frame_targets(events: Sequence[Event], labels: Sequence[str], frames: int) -> np.ndarray:
+def frame_targets(events: Sequence[Event], labels: Sequence[str], frames: int, frame: float = FRAME) -> np.ndarray:
     """(labels, frames) bool: whether a label sounds in the middle of a frame. Events of other labels are left out."""
-    middles = (np.arange(frames) + 0.5) * FRAME
+    middles = (np.arange(frames) + 0.5) * frame
     rows: Mapping[str, int] = {label: row for row, label in enumerate(labels)}
     targets = np.zeros((len(labels), frames), dtype=bool)
     for event in events:

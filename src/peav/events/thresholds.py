@@ -1,0 +1,58 @@
+"""A threshold for every label, fitted on recordings in which people marked the events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from peav.events.types import Event, FrameScores, frame_targets
+
+
+def fit_thresholds(scores: Iterable[FrameScores], events: Iterable[Sequence[Event]]) -> dict[str, float]:
+    """For each label the threshold at which the F1 of its frames, pooled over the recordings, is highest.
+
+    Args:
+        scores: of each recording, all with the same labels.
+        events: that were marked in each recording, in the same order; labels that were not scored are left out.
+
+    Returns:
+        label -> threshold, half-way between the lowest probability that is kept and the next one below it (0 where
+        there is none). Of thresholds with equal F1 the highest, which keeps the fewest frames: none at all where no
+        marked frame has a probability above 0. Labels that are marked nowhere cannot be fitted and are missing.
+
+    Raises:
+        ValueError: recordings that differ in their labels or in number.
+    """
+    names: tuple[str, ...] | None = None
+    values: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    for one, marked in zip(scores, events, strict=True):
+        names = names or one.labels
+        if one.labels != names:
+            raise ValueError(f"recordings scored for {', '.join(names)} and for {', '.join(one.labels)}; use one list")
+        values.append(one.probabilities)
+        targets.append(frame_targets(marked, names, one.probabilities.shape[1], one.frame))
+    if names is None:
+        return {}
+    rows, wanted = np.concatenate(values, axis=1), np.concatenate(targets, axis=1)
+    return {
+        label: best_threshold(row, target)
+        for label, row, target in zip(names, rows, wanted, strict=True)
+        if target.any()
+    }
+
+
+def best_threshold(values: np.ndarray, targets: np.ndarray) -> float:
+    """The threshold of highest F1 for `values` (n,) against `targets` (n,) bool; see `fit_thresholds`."""
+    order = np.argsort(-values, kind="stable")
+    ranked = values[order].astype(np.float64)
+    # Places after which a threshold fits: the value changes there, and the frame before it is above 0.
+    ends = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True) & (ranked > 0))
+    right = np.cumsum(targets[order])[ends]
+    if not right.any():
+        return float(values.max())
+    f1 = 2 * right / (ends + 1 + targets.sum())
+    best = ends[int(np.argmax(f1))]  # the first of equals
+    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + below) / 2)

@@ -1,0 +1,61 @@
+"""Fitted thresholds beside trying every one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peav.events import Event, FrameScores, Postprocessing, find_events, frame_targets
+from peav.events.thresholds import best_threshold, fit_thresholds
+
+VALUES = st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32), st.booleans()))
+
+
+def f1(values: np.ndarray, targets: np.ndarray, threshold: float) -> float:
+    active = values.astype(np.float64) > threshold
+    return 2 * (active & targets).sum() / max(active.sum() + targets.sum(), 1)
+
+
+@given(VALUES.filter(len))
+def test_no_threshold_gives_a_higher_f1_and_no_higher_one_the_same(pairs: list[tuple[float, bool]]) -> None:
+    values = np.array([value for value, _ in pairs], np.float32)
+    targets = np.array([target for _, target in pairs])
+    best = best_threshold(values, targets)
+    levels = np.unique(np.append(values.astype(np.float64), 0.0))
+    tries = {float(level): f1(values, targets, float(level)) for level in levels}
+    if targets.any() and values.max() > 0:
+        assert f1(values, targets, best) == max(tries.values())
+        assert all(value < max(tries.values()) for level, value in tries.items() if level > best)
+
+
+def test_recordings_are_pooled_and_labels_without_events_left_out() -> None:
+    scores = [
+        FrameScores(("dog", "cat"), np.array([[0.9, 0.9, 0.2], [0.5, 0.5, 0.5]], np.float32), 0.12),
+        FrameScores(("dog", "cat"), np.array([[0.6, 0.4], [0.5, 0.5]], np.float32), 0.08),
+    ]
+    marked = [[Event("dog", 0.0, 0.08), Event("owl", 0.0, 1.0)], [Event("dog", 0.0, 0.04)]]
+    thresholds = fit_thresholds(scores, marked)
+    assert thresholds == {"dog": pytest.approx(0.5)}
+    for one, events in zip(scores, marked, strict=True):
+        found = find_events(one, Postprocessing(thresholds))
+        frames = one.probabilities.shape[1]
+        assert np.array_equal(frame_targets(found, ["dog"], frames), frame_targets(events, ["dog"], frames))
+
+
+def test_thresholds_between_neighbouring_floats_hold() -> None:
+    low = np.float32(0.3)
+    high = np.nextafter(low, np.float32(1))
+    scores = FrameScores(("dog",), np.array([[low, high]]), 0.08)
+    thresholds = fit_thresholds([scores], [[Event("dog", 0.04, 0.08)]])
+    assert [e.onset for e in find_events(scores, Postprocessing(thresholds))] == [0.04]
+
+
+def test_nothing_to_fit() -> None:
+    assert fit_thresholds([], []) == {}
+    silent = FrameScores(("dog",), np.zeros((1, 2), np.float32), 0.08)
+    assert fit_thresholds([silent], [[]]) == {}
+    assert fit_thresholds([silent], [[Event("dog", 0, 1)]]) == {"dog": 0.0}
+    with pytest.raises(ValueError, match="one list"):
+        fit_thresholds([silent, FrameScores(("cat",), np.zeros((1, 2), np.float32), 0.08)], [[], []])
