@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,11 +31,15 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model from a recipe: clips, codec, frame encoder, features, training, held-out retrieval."""
+    """Train a model from a recipe: clips, codec, frame encoder, features, training, held-out retrieval.
+
+    Several processes share each batch under torchrun: `torchrun --nproc-per-node 8 -m peav train recipes/mine.yaml`.
+    """
     from peav.train import TrainingError, read_recipe
     from peav.train import train as run
 
     pairs = dict(_split(override) for override in overrides or ())
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one reports
     with Progress(
         TextColumn("{task.description:>22}"),
         BarColumn(),
@@ -42,11 +47,14 @@ def train(
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
         console=err,
+        disable=not leads,
     ) as progress:
         try:
             result = run(read_recipe(recipe, pairs), ProgressReporter(progress), resume)
         except TrainingError as error:
             fail(error)
+    if not leads:
+        return
     if as_json:
         print_json(result)
     else:

@@ -27,8 +27,13 @@ def rotations(positions: Tensor, dim: int, theta: float) -> Tensor:
 
 def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate neighbouring channel pairs of x (..., L, d) by `rotation` (L, d / 2): interleaved RoPE, in fp32."""
-    pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(at_least_fp32(x).contiguous().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Half precision to fp32; fp32 and fp64 as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class RMSNorm(nn.RMSNorm):

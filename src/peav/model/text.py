@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import TextConfig
-from .layers import Attention, inverse_frequencies
+from .layers import Attention, at_least_fp32, inverse_frequencies
 
 
 def rotary_table(length: int, dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -19,7 +19,7 @@ def rotary_table(length: int, dim: int, theta: float, device: torch.device) -> t
 def rotate_halves(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate channel i of x (..., L, d) with channel i + d / 2, in fp32."""
     cos, sin = table
-    first, second = x.float().chunk(2, dim=-1)
+    first, second = at_least_fp32(x).chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
 

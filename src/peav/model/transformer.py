@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import TransformerConfig
-from .layers import Attention, RMSNorm, rotate_pairs, rotations, valid_mask
+from .layers import Attention, RMSNorm, at_least_fp32, rotate_pairs, rotations, valid_mask
 
 
 class TowerOutput(NamedTuple):
@@ -30,7 +30,7 @@ class MaskedGroupNorm(nn.GroupNorm):
         """x (B, C, L), mask (B, 1, L) bool or None; masked positions come out zero."""
         if mask is None:
             return super().forward(x)
-        values = x.float().masked_fill(~mask, 0.0)
+        values = at_least_fp32(x).masked_fill(~mask, 0.0)
         count = mask.sum(dim=(1, 2), keepdim=True) * x.shape[1]
         mean = values.sum(dim=(1, 2), keepdim=True) / count
         centred = (values - mean).masked_fill(~mask, 0.0)

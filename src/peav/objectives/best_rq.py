@@ -75,7 +75,7 @@ class BestRQ(nn.Module):
             count = valid.sum(1, keepdim=True).clamp(min=1)
             x = torch.where(valid, x - x.sum(1, keepdim=True) / count, 0)
             x = x / (x.square().sum(1, keepdim=True) / count + 1e-5).sqrt()
-            return (x.float() @ self.projection @ self.codebook.T).argmax(-1)
+            return (x.float() @ self.projection.float() @ self.codebook.float().T).argmax(-1)
 
     def mask(
         self, latents: Tensor, lengths: Tensor | None, generators: Sequence[torch.Generator]

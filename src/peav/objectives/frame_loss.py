@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,7 +29,8 @@ class FrameLoss(NamedTuple):
 
 def frame_loss(head: nn.Linear, states: Tensor, labels: Tensor, mask: Tensor) -> FrameLoss:
     """Cross-entropy of `head` on the frames in `mask`: states (B, T, width), labels (B, T) int64, mask (B, T) bool."""
-    logits = head(states[mask]).float()
+    logits = head(states[mask])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     wanted = labels[mask]
     total = F.cross_entropy(logits, wanted, reduction="sum")
     return FrameLoss(total, (logits.argmax(-1) == wanted).sum(), mask.sum())

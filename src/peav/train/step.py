@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -62,52 +62,58 @@ def forward(
     """
     needed = tuple(needed)
     media = {embedding.medium for embedding in needed}
-    has_audio, has_video = batch.audio_lengths > 0, batch.frame_lengths > 0
+    present = {"audio": batch.audio_lengths > 0, "video": batch.frame_lengths > 0}
+    present["audio_video"] = present["audio"] & present["video"]
+    if not present["audio_video"].any():
+        batch = _with_empty_streams(batch, model)
     streams: dict[str, _Stream] = {}
     best_rq = word_loss = None
-    if media & {"audio", "audio_video"} and has_audio.any():
-        streams["audio"], best_rq = _audio(model, batch, has_audio, masking)
+    if media & {"audio", "audio_video"}:
+        streams["audio"], best_rq = _audio(model, batch, present["audio"], masking)
         if words is not None and batch.words is not None:
-            word_loss = words.loss(streams["audio"].output.middle, batch.words[has_audio])
-    if media & {"video", "audio_video"} and has_video.any():
-        streams["video"] = _video(model, batch, has_video)
-    if "audio_video" in media and (has_audio & has_video).any():
+            word_loss = words.loss(streams["audio"].output.middle, batch.words[streams["audio"].rows])
+    if media & {"video", "audio_video"}:
+        streams["video"] = _video(model, batch)
+    if "audio_video" in media:
         streams["audio_video"] = _fuse(model, streams["audio"], streams["video"])
     states = {name: _scatter(stream.output.pooled, stream.rows) for name, stream in streams.items()}
-    present = {name: stream.rows for name, stream in streams.items()}
     captions = {embedding.caption for embedding in needed}
     for kind, texts in batch.texts.items():  # in a fixed order: gradients are summed in it
         if kind not in captions:
             continue
         states[f"text:{kind}"] = model.text_hidden(texts.ids, texts.mask)[:, 0]
         present[f"text:{kind}"] = texts.present
-    embeddings, valid = _project(model, needed, states, present, len(batch.ids))
-    return Forward(embeddings, valid, best_rq, word_loss)
-
-
-def _project(
-    model: PEAV,
-    needed: Iterable[Embedding],
-    states: Mapping[str, Tensor],
-    present: Mapping[str, Tensor],
-    size: int,
-) -> tuple[dict[Embedding, Tensor], dict[Embedding, Tensor]]:
     embeddings, valid = {}, {}
     for embedding in needed:
         parts: list[str] = [embedding.medium] if embedding.medium else []
         parts += [f"text:{embedding.caption}"] if embedding.caption else []
-        if all(part in states for part in parts):
-            embeddings[embedding] = model.project(torch.cat([states[part] for part in parts], dim=-1), embedding.head)
-            valid[embedding] = torch.stack([present[part] for part in parts]).all(0)
-        else:  # no row of this batch has the stream
-            device = next(model.parameters()).device
-            # With a graph: in another process a row may have it, and gradients are gathered from all or none.
-            embeddings[embedding] = torch.zeros(size, model.config.output_dim, device=device, requires_grad=True)
-            valid[embedding] = torch.zeros(size, dtype=torch.bool, device=device)
-    return embeddings, valid
+        embeddings[embedding] = model.project(torch.cat([states[part] for part in parts], dim=-1), embedding.head)
+        valid[embedding] = torch.stack([present[part] for part in parts]).all(0)
+    return Forward(embeddings, valid, best_rq, word_loss)
 
 
-def _audio(model: PEAV, batch: Batch, rows: Tensor, masking: Masking | None) -> tuple[_Stream, FrameLoss | None]:
+def _with_empty_streams(batch: Batch, model: PEAV) -> Batch:
+    """Give the first clip of a batch in which no clip has both streams one step of zeros for each that it lacks.
+
+    Nothing comes of them, but every tower runs: processes that share a batch meet in every module, or wait for ever.
+    """
+    audio, frames, words = batch.audio, batch.frames, batch.words
+    audio_lengths, frame_lengths = batch.audio_lengths.clone(), batch.frame_lengths.clone()
+    size, config, like = len(batch.ids), model.config, model.video.proj.weight
+    if not audio_lengths.any():
+        audio = like.new_zeros(size, 1, config.audio.codec.latent_dim)
+        words = None if words is None else words.new_full((size, 1), -1)
+    if not frame_lengths.any():
+        frames = like.new_zeros(size, 1, config.video.frame_encoder.output_dim)
+    audio_lengths[0] = max(int(audio_lengths[0]), 1 if audio.dim() == 3 else config.audio.codec.hop_length)
+    frame_lengths[0] = max(int(frame_lengths[0]), 1)
+    return replace(
+        batch, audio=audio, audio_lengths=audio_lengths, frames=frames, frame_lengths=frame_lengths, words=words
+    )
+
+
+def _audio(model: PEAV, batch: Batch, real: Tensor, masking: Masking | None) -> tuple[_Stream, FrameLoss | None]:
+    rows = batch.audio_lengths > 0
     audio, lengths = batch.audio[rows], batch.audio_lengths[rows]
     if audio.dim() == 2:  # waveforms, for a codec that trains
         audio = model.encode_codec(audio, lengths)
@@ -116,18 +122,20 @@ def _audio(model: PEAV, batch: Batch, rows: Tensor, masking: Masking | None) -> 
         return _Stream(model.audio_hidden(audio, lengths), lengths, rows), None
     generators = [masking.generators[row] for row in rows.nonzero()[:, 0].tolist()]
     hidden, mask = masking.best_rq.mask(audio, lengths, generators)
-    chosen = masking.rows[rows]
+    chosen = (masking.rows.to(rows.device) & real)[rows]
     output = model.audio_hidden(torch.where(chosen[:, None, None], hidden, audio), lengths)
     labels = masking.best_rq.labels(audio.detach(), lengths)
     return _Stream(output, lengths, rows), masking.best_rq.loss(output.sequence, labels, mask & chosen[:, None])
 
 
-def _video(model: PEAV, batch: Batch, rows: Tensor) -> _Stream:
+def _video(model: PEAV, batch: Batch) -> _Stream:
+    rows = batch.frame_lengths > 0
     frames, lengths = batch.frames[rows], batch.frame_lengths[rows]
+    dtype = model.video.proj.weight.dtype
     if frames.dim() == 3:  # features of a frozen frame encoder
-        return _Stream(model.video_hidden(frames.float(), lengths), lengths, rows)
+        return _Stream(model.video_hidden(frames.to(dtype), lengths), lengths, rows)
     real = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
-    pixels = frames[real].permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    pixels = frames[real].permute(0, 3, 1, 2).to(dtype).div_(127.5).sub_(1.0)
     features = model.frame_features(pixels)
     padded = features.new_zeros(*frames.shape[:2], features.shape[-1])
     padded[real] = features
@@ -178,7 +186,7 @@ class Trainable(nn.Module):
         """
         output = forward(self.model, batch, needed(self.pairs), masking, self.words)
         if first:
-            self._scale(output.embeddings)
+            self._scale(output)
         groups = {
             embedding: batch.texts[embedding.caption].groups
             for embedding in output.embeddings
@@ -210,7 +218,7 @@ class Trainable(nn.Module):
         return (loss or FrameLoss(zero, zero, zero.long())).mean(self.ranks)[0]
 
     @torch.no_grad()
-    def _scale(self, embeddings: Mapping[Embedding, Tensor]) -> None:
+    def _scale(self, output: Forward) -> None:
         """Start untrained pairs' logits within +-10 whatever the norm of their embeddings (SigLIP, section 3.2).
 
         Untrained are all pairs of a fresh model, and in a checkpoint those whose scale stands where a new model's
@@ -218,8 +226,8 @@ class Trainable(nn.Module):
         of the others' scales.
         """
         scales = self.model.logit_scale
-        norms = [embedding.float().norm(dim=-1).max() for embedding in embeddings.values()]
-        longest = dict(zip(embeddings, self.ranks.largest(torch.stack(norms)).tolist(), strict=True))
+        norms = [(rows.double().norm(dim=-1) * output.present[name]).max() for name, rows in output.embeddings.items()]
+        longest = dict(zip(output.embeddings, self.ranks.largest(torch.stack(norms)).tolist(), strict=True))
         untrained = [pair for pair in self.pairs if scales[pair.name].item() in (0.0, LOGIT_SCALE_INIT)]
         bounds = {pair.name: longest[pair.query] * longest[pair.target] for pair in untrained}
         largest = max(bounds.values(), default=0.0)

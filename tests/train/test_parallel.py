@@ -1,0 +1,66 @@
+"""Two processes with half a batch each are one process with the whole of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ranks_worker import losses_and_gradients
+from test_training import Silent, losses, recipe_file
+
+from peav.objectives.ranks import ALONE
+from peav.train import read_recipe, train
+
+SEEDS = range(12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
+def test_two_processes_have_the_losses_and_gradients_of_one(
+    how: str, dtype: str, tolerance: float, tmp_path: Path
+) -> None:
+    """All ten pairs, both losses, BEST-RQ and words; streams missing at random, in some seeds from a whole process.
+
+    In fp64 every parameter's gradient agrees relative to itself. In fp32 a parameter whose gradient is a small
+    difference of large terms is rounded by more than that in one process too, so it is held to the whole gradient.
+    """
+    worker, out = Path(__file__).with_name("ranks_worker.py"), tmp_path / "found.pt"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*command, str(worker), str(out), how, dtype, *map(str, SEEDS)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    found = torch.load(out)
+    for seed in SEEDS:
+        losses, gradients = losses_and_gradients(seed, how, ALONE, getattr(torch, dtype))
+        assert found[seed][0] == pytest.approx(losses, rel=tolerance), seed
+        whole = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
+        assert whole > 0
+        for name, gradient in gradients.items():
+            error = (found[seed][1][name] - gradient).norm()
+            scale = max(gradient.norm(), 1e-9 * whole) if dtype == "float64" else whole
+            assert error <= tolerance * scale, (seed, name)
+
+
+@pytest.mark.slow
+def test_a_run_shared_by_two_processes_goes_on_alone_with_the_same_losses(world: Path, tmp_path: Path) -> None:
+    """torchrun, a kill after step four, then one process to the end: as one process all the way, up to rounding."""
+    train(read_recipe(recipe_file(tmp_path, world, "alone")), Silent())
+    shared = recipe_file(tmp_path, world, "shared")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "peav"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "train", str(shared)], env=environment, check=True, capture_output=True)
+    for path in (tmp_path / "shared" / "checkpoints").glob("step-0000006.pt"):
+        path.unlink()
+    train(read_recipe(shared), Silent(), resume=True)
+    alone, together = losses(tmp_path / "alone"), losses(tmp_path / "shared")
+    assert len(alone) == len(together) == 6
+    for one, two in zip(alone, together, strict=True):
+        assert two == pytest.approx(one, rel=1e-3)
