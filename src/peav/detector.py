@@ -16,7 +16,7 @@ from torch import Tensor
 from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
 from peav.events.types import FRAME, Event, FrameScores
-from peav.forward import place, text_states
+from peav.forward import fingerprint, place, text_states
 from peav.inputs import name_of
 from peav.media import MediaError, Resampler, UnsupportedInputError, as_waveform, iter_audio
 from peav.model import PEAFrame
@@ -164,6 +164,11 @@ class Detector:
     def sampling_rate(self) -> int:
         """Of the samples that the model hears, in Hz."""
         return self.model.config.audio.codec.sampling_rate
+
+    @property
+    def model_id(self) -> str:
+        """A fingerprint of architecture and heads: equal ids give scores that can be compared, whatever the name."""
+        return fingerprint(self.model)
 
     def _blocks(self, audio: Any, sampling_rate: int | None) -> Iterator[np.ndarray]:
         """The recording as mono blocks of a few seconds at the model's rate."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve, save_pretrained
-from peav.forward import Embedded, embed_stream, place, text_states
+from peav.forward import Embedded, embed_stream, fingerprint, place, text_states
 from peav.inputs import Clip, Reader, Space, Streams, Unreadable, as_list
 from peav.model import PEAV
 from peav.pooling import Part, mean_of_windows
@@ -125,12 +123,7 @@ class Encoder:
     @property
     def model_id(self) -> str:
         """A fingerprint of architecture and heads: equal ids mean comparable embeddings, whatever the name."""
-        digest = hashlib.sha256(json.dumps(self.model.config.to_dict(), sort_keys=True).encode())
-        for name, weight in sorted(self.model.heads.state_dict().items()):
-            digest.update(name.encode())
-            # Rounded, so that a model loaded in bfloat16 and one in float32 from the same bfloat16 file are the same.
-            digest.update(weight.to(torch.bfloat16).float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.model)
 
     def encode_audio(
         self, inputs: Any, text: Texts | None = None, *, sampling_rate: int | None = None, **options: Unpack[Options]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -184,6 +186,16 @@ def frame_features(model: PEAV, frames: np.ndarray) -> Tensor:
         pixels = chunk.to(device).permute(0, 3, 1, 2).to(torch.float32)
         parts.append(model.frame_features(((pixels / 255 - 0.5) / 0.5).to(dtype)))
     return torch.cat(parts)
+
+
+def fingerprint(model: PEAV | PEAFrame) -> str:
+    """Of architecture and heads: equal ones mean that outputs can be compared, whatever the models are called."""
+    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
+    for name, weight in sorted(model.heads.state_dict().items()):
+        digest.update(name.encode())
+        # Rounded, so that a model loaded in bfloat16 and one in float32 from the same bfloat16 file are the same.
+        digest.update(weight.to(torch.bfloat16).float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def place(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -59,7 +59,7 @@ def recordings(seed: int, files: int = 12) -> tuple[dict[str, FrameScores], dict
             )
             for _ in range(int(rng.integers(1, 5)) if i else 0)
         ]
-        known = frame_targets(truth[name], LABELS, frames)
+        known = frame_targets(truth[name], LABELS, np.arange(frames + 1) * 0.04)
         noise = rng.random((3, frames // 8 + 1)).repeat(8, axis=1)[:, :frames]
         values = (rng.uniform(0.1, 0.5) * known + 0.5 * noise).round(1)
         scores[name] = FrameScores(LABELS, values.astype(np.float32), frames * 0.04)
@@ -81,9 +81,7 @@ def test_frame_auroc_pools_recordings_and_has_no_value_for_labels_that_never_sou
     scores, truth = recordings(0)
     del truth["f0"]  # a recording without events need not be listed
     found = frame_auroc(scores, truth)
-    targets = np.concatenate(
-        [frame_targets(truth.get(n, []), LABELS, s.probabilities.shape[1]) for n, s in scores.items()], axis=1
-    )
+    targets = np.concatenate([frame_targets(truth.get(n, []), LABELS, s.edges) for n, s in scores.items()], axis=1)
     values = np.concatenate([s.probabilities for s in scores.values()], axis=1)
     for row, label in enumerate(LABELS[:2]):
         assert found[label] == pytest.approx(metrics.roc_auc_score(targets[row], values[row]), abs=1e-12)

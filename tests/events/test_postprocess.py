@@ -129,8 +129,8 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, float]) -> 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 2), st.floats(0, 2)), max_size=5), st.integers(0, 40))
 def test_frame_targets_ask_the_middle_of_each_frame(found: list[tuple[str, float, float]], frames: int) -> None:
     events = [Event(label, min(a, b), max(a, b)) for label, a, b in found]
-    targets = frame_targets(events, ("b", "a", "c"), frames)
+    targets = frame_targets(events, ("b", "a", "c"), np.arange(frames + 1) * 0.04)
     for row, label in enumerate(("b", "a", "c")):
         for t in range(frames):
-            middle = (t + 0.5) * 0.04
+            middle = (t * 0.04 + (t + 1) * 0.04) / 2
             assert targets[row, t] == any(e.label == label and e.onset <= middle < e.offset for e in events)

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 
 from .errors import CheckpointError
 
-SHIPPED = "tiny"
+SHIPPED = ("tiny", "frame-tiny")
 PACKAGE_WEIGHTS = Path(__file__).parents[1] / "weights"
 # The official repositories keep one layout a branch.
 REVISIONS = {"transformers": "main", "perception_models": "perception_models"}
@@ -29,32 +29,33 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Path:
     """The directory of a checkpoint, downloaded if it must be.
 
     Args:
-        name: a directory, `tiny` (ships with the package; `./tiny` is a directory), or a hub name such as
-            `facebook/pe-av-large`.
+        name: a directory, `tiny` or `frame-tiny` (they ship with the package; `./tiny` is a directory), or a hub name
+            such as `facebook/pe-av-large`.
         revision: branch, tag or commit on the hub; a layout's name stands for its branch. None: `main`, which is the
             transformers layout in the official repositories. Directories have no revisions.
 
     Raises:
         CheckpointError: nothing is there, or the hub cannot be reached; the message says what to do.
     """
-    if name == SHIPPED:
-        return _shipped()
+    if name in SHIPPED:
+        return _shipped(str(name))
     path = Path(name).expanduser()
     if str(name) and path.is_dir():
         return path
     if not _REPOSITORY.fullmatch(str(name)):
         raise CheckpointError(
-            f"no directory {str(name)!r}: give one, {SHIPPED!r}, or a hub name like facebook/pe-av-small"
+            f"no directory {str(name)!r}: give one, {SHIPPED[0]!r}, or a hub name like facebook/pe-av-small"
         )
     return _download(str(name), REVISIONS.get(revision or "transformers", revision or "main"))
 
 
-def _shipped() -> Path:
-    path = PACKAGE_WEIGHTS / SHIPPED
+def _shipped(name: str) -> Path:
+    path = PACKAGE_WEIGHTS / name
     if not path.is_dir():
+        public = "facebook/pe-a-frame-small" if name.startswith("frame") else "facebook/pe-av-small"
         raise CheckpointError(
-            f"this installation has no {SHIPPED!r} weights: reinstall peav from a release, train them with "
-            "`peav train recipes/tiny.yaml`, or use facebook/pe-av-small"
+            f"this installation has no {name!r} weights: reinstall peav from a release, train them with "
+            f"`peav train recipes/{name.replace('-', '_')}.yaml`, or use {public}"
         )
     return path
 

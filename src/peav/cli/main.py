@@ -17,12 +17,15 @@ VERBS = {
     "embed": "Embed files and folders into a library.",
     "search": "Search a library by text, sound or video.",
     "classify": "Say which of some labels fits each file.",
+    "detect": "Find when sounds are heard; also detect eval, detect calibrate.",
     "train": "Train a model from a recipe.",
     "eval": "Measure a model: retrieval and classification.",
     "world": "Write clips of the procedural audio-video world.",
     "convert": "Convert a checkpoint between the three layouts.",
     "doctor": "Check that everything works on this machine.",
 }
+# Verbs of two words; `./eval` is a file.
+SECOND = {"detect": ("calibrate", "eval")}
 
 
 class Verbs(TyperGroup):
@@ -35,6 +38,8 @@ class Verbs(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Put the real command in the place of its stub."""
         name, stub, rest = super().resolve_command(ctx, args)
+        if name is not None and rest and rest[0] in SECOND.get(name, ()):
+            name, rest = f"{name} {rest[0]}", rest[1:]
         return name, stub if name is None else load(name), rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -50,7 +55,8 @@ class Verbs(TyperGroup):
 def load(verb: str) -> Any:
     """Import a verb and make its command."""
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(verb)(getattr(import_module(f"peav.cli.{verb}"), verb))
+    function = verb.replace(" ", "_")
+    single.command(verb)(getattr(import_module(f"peav.cli.{function}"), function))
     return typer.main.get_command(single)
 
 

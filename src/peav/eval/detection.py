@@ -91,7 +91,7 @@ def frame_auroc(scores: Scores, truth: Events) -> dict[str, float]:
     values, targets = [], []
     for name, one in scores.items():
         values.append(one.probabilities)
-        targets.append(frame_targets(truth.get(name, ()), labels, one.probabilities.shape[1], one.frame))
+        targets.append(frame_targets(truth.get(name, ()), labels, one.edges))
     rows, wanted = np.concatenate(values, axis=1), np.concatenate(targets, axis=1)
     return {label: auroc(row, target) for label, row, target in zip(labels, rows, wanted, strict=True)}
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from peav.checkpoint.atomic import atomic_write
+from peav.events.formats import EventsError
 from peav.events.types import Event, FrameScores, frame_targets
 
 
@@ -32,7 +36,7 @@ def fit_thresholds(scores: Iterable[FrameScores], events: Iterable[Sequence[Even
         if one.labels != names:
             raise ValueError(f"recordings scored for {', '.join(names)} and for {', '.join(one.labels)}; use one list")
         values.append(one.probabilities)
-        targets.append(frame_targets(marked, names, one.probabilities.shape[1], one.frame))
+        targets.append(frame_targets(marked, names, one.edges))
     if names is None:
         return {}
     rows, wanted = np.concatenate(values, axis=1), np.concatenate(targets, axis=1)
@@ -56,3 +60,20 @@ def best_threshold(values: np.ndarray, targets: np.ndarray) -> float:
     best = ends[int(np.argmax(f1))]  # the first of equals
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     return float((ranked[best] + below) / 2)
+
+
+def write_thresholds(path: Path, thresholds: Mapping[str, float]) -> None:
+    """`{"label": threshold}` as JSON."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(thresholds, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_thresholds(path: Path) -> dict[str, float]:
+    """What `write_thresholds` wrote. Raises EventsError where it is absent or something else."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {str(label): float(value) for label, value in data.items()}
+    except FileNotFoundError as error:
+        raise EventsError(f"{path}: neither a number nor a file of thresholds; check the path") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EventsError(f'{path}: no thresholds, which are JSON {{"label": 0.4}} ({error})') from error

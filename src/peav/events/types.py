@@ -66,11 +66,18 @@ class FrameScores:
         return row
 
 
-def frame_targets(events: Sequence[Event], labels: Sequence[str], frames: int, frame: float = FRAME) -> np.ndarray:
-    """(labels, frames) bool: whether a label sounds in the middle of a frame. Events of other labels are left out."""
-    middles = (np.arange(frames) + 0.5) * frame
+def frame_targets(events: Sequence[Event], labels: Sequence[str], edges: np.ndarray) -> np.ndarray:
+    """Whether a label sounds in the middle of a frame; events of other labels are left out.
+
+    Args:
+        edges: (T + 1,) where frames begin and end, as `FrameScores.edges`.
+
+    Returns:
+        (labels, T) bool.
+    """
+    middles = (edges[:-1] + edges[1:]) / 2
     rows: Mapping[str, int] = {label: row for row, label in enumerate(labels)}
-    targets = np.zeros((len(labels), frames), dtype=bool)
+    targets = np.zeros((len(labels), len(middles)), dtype=bool)
     for event in events:
         if event.label in rows:
             targets[rows[event.label]] |= (middles >= event.onset) & (middles < event.offset)

@@ -1,0 +1,55 @@
+"""`peav detect calibrate`: a threshold for every label from a few recordings with marked events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from peav.cli.console import Json, err, fail, out, print_json, shown
+from peav.cli.detect import Median
+from peav.cli.detect_eval import Results, Truth, read_result_scores
+
+
+def detect_calibrate(
+    found: Results,
+    truth: Truth,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of thresholds, for --threshold.")],
+    median: Median = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Fit a threshold for each label: the one at which the F1 of its frames is highest.
+
+    Needs scores: run `peav detect FILES --labels ... -o FOLDER --scores` first, then this on FOLDER, and give what it
+    writes to `peav detect --threshold`. Of equal thresholds it takes the highest. Labels without a marked event are
+    left out and keep 0.3. Give the --median that you will detect with.
+    """
+    from peav.events.formats import read_events
+    from peav.events.postprocess import median_filter, median_frames
+    from peav.events.thresholds import fit_thresholds, write_thresholds
+
+    scores, true = read_result_scores(found), read_events(truth)
+    if scores is None:
+        fail(f"{found}: no scores in it; run peav detect with --scores")
+    both = sorted(set(scores) & set(true))
+    if not both:
+        fail(f"no recording is on both sides: {min(scores)} was judged, {min(true, default='none')} is true")
+    chosen = []
+    for name in both:
+        one = scores[name]
+        rows = [median_filter(row, median_frames(median, one.frame)) for row in one.probabilities]
+        chosen.append(replace(one, probabilities=np.stack(rows)))
+    thresholds = fit_thresholds(chosen, [true[name] for name in both])
+    write_thresholds(output, thresholds)
+    left_out = [label for label in chosen[0].labels if label not in thresholds]
+    if as_json:
+        print_json({"thresholds": thresholds, "recordings": len(both), "left_out": left_out, "output": str(output)})
+        return
+    for label, value in thresholds.items():
+        out.print(f"{value:.3f}  {label}", markup=False, highlight=False)
+    if left_out:
+        err.print(f"[yellow]note:[/] {len(left_out)} labels have no event and keep 0.3: {', '.join(left_out)}")
+    out.print(f"{shown(output)}: thresholds from {len(both)} recordings")

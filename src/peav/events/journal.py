@@ -1,0 +1,71 @@
+"""detections.jsonl: what was found in every file, a line each, so that a run that stopped can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peav.checkpoint.atomic import atomic_write
+from peav.events.formats import to_record
+from peav.events.types import Event
+
+
+class Journal:
+    """Appends a line for each file, and knows which version of a file stands there already.
+
+    Lines of other settings (model, labels, thresholds) are dropped when a run begins; so is one that was torn.
+
+    Args:
+        path: the file; its folder is made.
+        settings: everything that decides what is found, ready for JSON.
+        resume: keep the lines of earlier runs with the same settings.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], resume: bool = True) -> None:
+        self.path = path
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.lines: dict[str, dict[str, Any]] = {}
+        if resume and path.exists():
+            self.lines = {line["path"]: line for line in _read(path) if line.get("settings") == self.settings}
+        self._rewrite()
+
+    def has(self, path: str, size: int, mtime: int) -> bool:
+        """Whether this version of the file has its line."""
+        line = self.lines.get(path, {})
+        return (line.get("size"), line.get("mtime")) == (size, mtime)
+
+    def add(self, version: tuple[str, int, int], duration: float, events: Sequence[Event]) -> None:
+        """Write a file's line; an older one of the same path gives way."""
+        path, size, mtime = version
+        again = path in self.lines
+        line = {"path": path, "size": size, "mtime": mtime, "duration": round(duration, 3)}
+        self.lines[path] = {**line, "events": [to_record(event) for event in events], "settings": self.settings}
+        if again:
+            self._rewrite()
+            return
+        with self.path.open("ab") as file:
+            file.write(_written(self.lines[path]))
+
+    def _rewrite(self) -> None:
+        with atomic_write(self.path) as temporary:
+            temporary.write_bytes(b"".join(map(_written, self.lines.values())))
+
+
+def _written(line: dict[str, Any]) -> bytes:
+    # A name that is not UTF-8 becomes \udcXX, which is JSON's own escape for it.
+    return (json.dumps(line, ensure_ascii=False) + os.linesep).encode(errors="backslashreplace")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:  # torn, or nothing
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("path"), str):
+            found.append(entry)
+    return found

@@ -1,0 +1,283 @@
+"""`peav detect`, `peav detect eval` and `peav detect calibrate` on real files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from media.make import bad_files, tone, write_audio
+from PIL import Image
+from random_detector import random_detector
+
+from peav.checkpoint import save_pretrained
+from peav.cli.detect_files import unique_names
+from peav.detector import Detector
+from peav.events import Event, Postprocessing, find_events
+from peav.events.formats import read_events, read_scores, to_audacity, to_tsv, to_vtt
+
+Run = Callable[..., Any]
+LABELS = ("--labels", "dog,siren", "--threshold", "0.5")
+
+
+@pytest.fixture(scope="module")
+def frame_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    detector = random_detector()
+    folder = tmp_path_factory.mktemp("frame") / "model"
+    save_pretrained(detector.model, folder, detector.tokenizer)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    (folder / "more").mkdir()
+    write_audio(folder / "a.wav", tone(1.0, seed=1))
+    write_audio(folder / "more" / "b.flac", tone(1.5, seed=2), codec="flac")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wanted(frame_model: str, sounds: Path) -> dict[str, list[Event]]:
+    """What the Python interface finds."""
+    detector = Detector.load(frame_model, device="cpu")
+    return {path.stem: detector.detect(path, ["dog", "siren"], 0.5) for path in sorted(sounds.rglob("*.*"))}
+
+
+def rounded(events: list[Event]) -> list[tuple[str, float, float, float]]:
+    return [(e.label, round(e.onset, 3), round(e.offset, 3), round(e.score, 4)) for e in events]
+
+
+def test_json_on_stdout_is_what_python_finds(
+    as_json: Run, frame_model: str, sounds: Path, wanted: dict[str, list[Event]], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("hello")
+    results = as_json("detect", sounds, bad, tmp_path / "absent.wav", *LABELS, "--model", frame_model)
+    by_name = {Path(result["path"]).stem: result for result in results}
+    assert "not audio or video" in by_name["bad"]["error"]
+    assert "no such file" in by_name["absent"]["error"]
+    for name, events in wanted.items():
+        assert rounded([Event(**event) for event in by_name[name]["events"]]) == rounded(events)
+    assert by_name["b"]["duration"] == pytest.approx(1.5)
+    assert any(wanted.values())
+
+
+def test_tables_and_text_formats_on_stdout(
+    peav: Run, frame_model: str, sounds: Path, wanted: dict[str, list[Event]]
+) -> None:
+    def stdout(*args: object) -> str:
+        result = peav("detect", *LABELS, *args, "--model", frame_model)
+        assert result.exit_code == 0, result.output
+        return str(result.stdout)
+
+    table = stdout(sounds)
+    assert "dog" in table
+    assert "score" in table
+    assert stdout(sounds, "--format", "tsv") == to_tsv({"a.wav": wanted["a"], "b.flac": wanted["b"]})
+    assert stdout(sounds / "a.wav", "--format", "audacity") == to_audacity(wanted["a"])
+    assert stdout(sounds / "a.wav", "--format", "vtt") == to_vtt(wanted["a"])
+    assert "none of these was heard" in stdout(sounds / "a.wav", "--threshold", "1")
+
+
+def test_postprocessing_options_reach_the_events(as_json: Run, frame_model: str, sounds: Path) -> None:
+    options = ("--median", "0.2", "--low", "0.5", "--min-gap", "0.12", "--min-length", "0.08")
+    (result,) = as_json("detect", sounds / "a.wav", *LABELS, *options, "--model", frame_model)
+    scores = Detector.load(frame_model, device="cpu").scores(sounds / "a.wav", ["dog", "siren"])
+    found = find_events(scores, Postprocessing(0.5, 0.5, 0.2, 0.12, 0.08))
+    assert rounded([Event(**event) for event in result["events"]]) == rounded(found)
+
+
+def test_a_prompt_or_a_labels_file_decides_what_the_model_reads(
+    as_json: Run, frame_model: str, sounds: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "labels.txt"
+    listed.write_text("dog\tthe sound of dog\n\nsiren\n")
+    out = tmp_path / "out"
+    as_json("detect", sounds / "a.wav", "--labels-file", listed, "-o", out, "--scores", "--model", frame_model)
+    scores = read_scores(out / "scores" / "a.tsv")
+    assert scores.labels == ("dog", "siren")
+    detector = Detector.load(frame_model, device="cpu")
+    texts = {"dog": "the sound of dog", "siren": "siren"}
+    assert np.array_equal(scores.probabilities, detector.scores(sounds / "a.wav", texts).probabilities)
+    words = ("--labels", "dog", "--prompt", "the sound of {}")
+    as_json("detect", sounds / "a.wav", *words, "-o", tmp_path / "p", "--scores", "--model", frame_model)
+    again = read_scores(tmp_path / "p" / "scores" / "a.tsv")
+    assert np.allclose(again.row("dog"), scores.row("dog"), atol=1e-6)
+
+
+def test_a_folder_of_results_goes_on_where_it_was(
+    as_json: Run, frame_model: str, sounds: Path, wanted: dict[str, list[Event]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run = ("detect", sounds, *LABELS, "--model", frame_model, "-o", out)
+    assert as_json(*run, "--limit", 1)["detected"] == 1
+    second = as_json(*run)
+    assert (second["detected"], second["skipped"]) == (1, 1)
+    assert {name: rounded(events) for name, events in read_events(out / "detections.jsonl").items()} == {
+        name: rounded(events) for name, events in wanted.items()
+    }
+    before = (out / "detections.jsonl").read_bytes()
+    assert as_json(*run)["detected"] == 0
+    assert (out / "detections.jsonl").read_bytes() == before
+    # A torn last line, a file that is missing, other settings: each is done again.
+    (out / "detections.jsonl").write_bytes(before[:-10])
+    assert as_json(*run)["detected"] == 1
+    assert as_json(*run, "--format", "vtt")["detected"] == 2
+    (out / "a.vtt").unlink()
+    assert as_json(*run, "--format", "vtt")["detected"] == 1
+    assert as_json(*run, "--min-gap", 0.1)["detected"] == 2
+    assert as_json(*run, "--min-gap", 0.1, "--no-resume")["detected"] == 2
+    assert len((out / "detections.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_changed_file_is_listened_to_again(as_json: Run, frame_model: str, tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.wav", tone(0.5))
+    run = ("detect", path, *LABELS, "--model", frame_model, "-o", tmp_path / "out")
+    as_json(*run)
+    write_audio(path, tone(0.8))
+    assert as_json(*run)["detected"] == 1
+    (line,) = map(json.loads, (tmp_path / "out" / "detections.jsonl").read_text().splitlines())
+    assert line["duration"] == pytest.approx(0.8)
+
+
+def test_bad_files_are_listed_and_the_rest_goes_on(as_json: Run, peav: Run, frame_model: str, tmp_path: Path) -> None:
+    bad = bad_files(tmp_path / "bad")
+    good = write_audio(tmp_path / "good.wav", tone(0.3))
+    run = ("detect", good, *(path for path, _ in bad.values()), *LABELS, "--model", frame_model, "-o", tmp_path / "out")
+    summary = as_json(*run)
+    assert (summary["detected"], summary["failed"]) == (1, len(bad))
+    lines = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert {line["path"] for line in lines} == {str(path) for path, _ in bad.values()}
+    assert all(Path(line["path"]).name in line["reason"] for line in lines)
+    again = as_json(*run)
+    assert (again["detected"], again["failed"], again["failed_before"]) == (0, 0, len(bad))
+    only_bad = peav("detect", next(iter(bad.values()))[0], *LABELS, "--model", frame_model)
+    assert only_bad.exit_code == 1
+
+
+def test_a_name_that_is_not_utf8_is_a_failure_and_not_the_end(as_json: Run, frame_model: str, tmp_path: Path) -> None:
+    good = write_audio(tmp_path / "good.wav", tone(0.2))
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(good.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    summary = as_json("detect", tmp_path, *LABELS, "--model", frame_model, "-o", tmp_path / "out")
+    assert (summary["detected"], summary["failed"]) == (1, 1)
+
+
+def test_timelines_of_one_file_and_of_several(as_json: Run, frame_model: str, sounds: Path, tmp_path: Path) -> None:
+    one, page = tmp_path / "one.png", tmp_path / "one.html"
+    as_json("detect", sounds / "a.wav", *LABELS, "--model", frame_model, "--plot", one, "--html", page)
+    with Image.open(one) as image:
+        assert image.width == 1600
+    assert "data:audio/mp4;base64," in page.read_text()
+    as_json("detect", sounds, *LABELS, "--model", frame_model, "--plot", tmp_path / "many.png")
+    assert {path.name for path in tmp_path.glob("many*")} == {"many-a.png", "many-b.png"}
+
+
+def test_results_of_files_that_share_a_name_have_names_of_their_own() -> None:
+    paths = [Path("/x/a.wav"), Path("/x/b.wav"), Path("/x/b.mp3"), Path("/y/c.wav"), Path("/z/c.wav")]
+    assert list(unique_names(paths).values()) == ["a", "b.wav", "b.mp3", "y_c.wav", "z_c.wav"]
+
+
+@pytest.fixture(scope="module")
+def results(frame_model: str, sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of results with scores, and true events that some threshold finds exactly."""
+    from typer.testing import CliRunner
+
+    from peav.cli.main import app
+
+    out = tmp_path_factory.mktemp("results")
+    args = ["detect", str(sounds), *LABELS, "--model", frame_model, "-o", str(out / "found"), "--scores"]
+    assert CliRunner().invoke(app, args).exit_code == 0
+    scores = {name: read_scores(out / "found" / "scores" / f"{name}.tsv") for name in ("a", "b")}
+    how = Postprocessing({"dog": 0.62, "siren": 0.55})
+    true = {f"{name}.wav": find_events(one, how) for name, one in scores.items()}
+    (out / "true.tsv").write_text(to_tsv(true))
+    return out / "found", out / "true.tsv"
+
+
+def test_calibrated_thresholds_find_what_was_marked(
+    as_json: Run, results: tuple[Path, Path], sounds: Path, frame_model: str, tmp_path: Path
+) -> None:
+    found, true = results
+    fitted = as_json("detect", "calibrate", found, true, "-o", tmp_path / "t.json")
+    assert fitted["recordings"] == 2
+    assert set(fitted["thresholds"]) == {"dog", "siren"}
+    figures = as_json("detect", "eval", found / "scores", true, "--threshold", tmp_path / "t.json")
+    (total,) = [row for row in figures["results"][0]["rows"] if row["label"] == "all together"]
+    assert total["f1"] == total["segment_f1"] == 1.0
+    again = as_json(
+        "detect", sounds, "--labels", "dog,siren", "--threshold", tmp_path / "t.json", "--model", frame_model
+    )
+    heard = {Path(r["path"]).stem: {(e["label"], e["onset"]) for e in r["events"]} for r in again}
+    assert heard == {n: {(e.label, e.onset) for e in events} for n, events in read_events(true).items()}
+
+
+def test_eval_has_scores_figures_where_there_are_scores(
+    as_json: Run, peav: Run, results: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found, true = results
+    detection, psds = as_json("detect", "eval", found, true)["results"]
+    rows = {row["label"]: row for row in detection["rows"]}
+    assert rows["dog"]["auroc"] == 1.0
+    assert rows["mean of labels"]["auroc"] == 1.0
+    assert 0 < rows["all together"]["f1"] <= 1
+    assert psds["title"] == "PSDS"
+    without = as_json("detect", "eval", found / "detections.jsonl", true)["results"]
+    assert len(without) == 1
+    assert {row["label"]: row.get("f1") for row in without[0]["rows"]} == {
+        name: row.get("f1") for name, row in rows.items()
+    }
+    assert "| dog |" in peav("detect", "eval", found, true, "--markdown").stdout
+    assert "AUROC" in peav("detect", "eval", found, true).stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("{a}",), "--labels"),
+        (("{a}", "--labels", " , "), "no labels"),
+        (("{a}", "--labels", "dog", "--prompt", "sound"), "--prompt"),
+        (("{a}", "--labels", "dog", "--threshold", "2"), "from 0 to 1"),
+        (("{a}", "--labels", "dog", "--threshold", "absent.json"), "absent.json"),
+        (("{a}", "--labels", "dog", "--scores"), "-o"),
+        (("{folder}", "--labels", "dog", "--format", "vtt"), "holds one file"),
+        (("{a}", "--labels", "dog", "--model", "absent-model"), "absent-model"),
+        (("eval", "{true}", "{a}"), "a.wav"),
+        (("eval", "absent", "{true}"), "absent: no such file"),
+        (("calibrate", "{true}", "{true}", "-o", "t.json"), "--scores"),
+        (("calibrate", "{found}", "{other}", "-o", "t.json"), "both sides"),
+        (("eval", "{found}", "{other}"), "both sides"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(
+    peav: Run,
+    frame_model: str,
+    sounds: Path,
+    results: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: tuple[str, ...],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.tsv").write_text(to_tsv({"z.wav": [Event("dog", 0, 1)]}))
+    places = {"a": sounds / "a.wav", "folder": sounds, "found": results[0], "true": results[1], "other": "other.tsv"}
+    model = () if args[0] in ("eval", "calibrate") or "--model" in args else ("--model", frame_model)
+    result = peav("detect", *(arg.format(**places) for arg in args), *model)
+    assert result.exit_code == 2, result.output
+    assert reason in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("error:")
+
+
+def test_both_words_of_a_verb_have_their_own_help(peav: Run) -> None:
+    for verb in ((), ("eval",), ("calibrate",)):
+        text = peav("detect", *verb, "--help").stdout
+        assert "--json" in text
+        assert " ".join(("detect", *verb)) in text
