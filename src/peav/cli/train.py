@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -13,6 +14,10 @@ from rich.table import Table
 
 from peav.cli.console import Json, err, fail, out, print_json
 
+if TYPE_CHECKING:
+    from peav.train import Plan
+
+GIB = 2**30
 STAGES = {
     "world": "making clips",
     "codec": "distilling the codec",
@@ -29,17 +34,29 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key: --set optim.steps=100 (repeatable).")
     ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print what the run would cost; make and load nothing.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="With --dry-run: how many GPUs share the batch.")] = 1,
+    teraflops: Annotated[
+        float, typer.Option(min=0.001, help="With --dry-run: what one GPU sustains; 400 is two fifths of an H100.")
+    ] = 400.0,
     as_json: Json = False,
 ) -> None:
     """Train a model from a recipe: clips, codec, frame encoder, features, training, held-out retrieval.
 
     Several processes share each batch under torchrun: `torchrun --nproc-per-node 8 -m peav train recipes/mine.yaml`.
     """
-    from peav.train import TrainingError, read_recipe
+    from peav.train import TrainingError, plan, read_recipe
     from peav.train import train as run
 
     pairs = dict(_split(override) for override in overrides or ())
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one reports
+    if dry_run:
+        cost = plan(read_recipe(recipe, pairs), devices, teraflops)
+        if as_json:
+            print_json(asdict(cost))
+        else:
+            out.print(cost_table(cost))
+        return
     with Progress(
         TextColumn("{task.description:>22}"),
         BarColumn(),
@@ -88,6 +105,24 @@ class ProgressReporter:
         if "eval" in record:
             figures = "  ".join(f"{name} {value:.3f}" for name, value in record["eval"].items())
             self.progress.console.print(f"step {record['step']}: {figures}")
+
+
+def cost_table(cost: Plan) -> Table:
+    """Parameters, operations, memory and time of a run."""
+    table = Table(title=f"cost on {cost.devices} device{'s' if cost.devices > 1 else ''}")
+    table.add_column("what")
+    table.add_column("how much", justify="right")
+    table.add_row("parameters", f"{cost.parameters / 1e6:.1f} M")
+    table.add_row("of which train", f"{cost.trainable / 1e6:.1f} M")
+    for part, flops in cost.flops.items():
+        table.add_row(f"a clip: {part}", f"{flops / 1e9:,.0f} GFLOP")
+    table.add_row("a step, all devices", f"{cost.step_flops / 1e15:,.2f} PFLOP")
+    for what, size in cost.memory.items():
+        table.add_row(f"a device: {what}", f"{size / GIB:,.1f} GiB")
+    table.add_row("a device: together", f"{sum(cost.memory.values()) / GIB:,.1f} GiB")
+    table.add_row("GPU hours", f"{cost.hours:,.1f}")
+    table.add_row("days", f"{cost.hours / cost.devices / 24:,.1f}")
+    return table
 
 
 def result_table(result: Mapping[str, Mapping[str, float]]) -> Table:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from peav.train.plan import Plan, plan
 from peav.train.recipe import Recipe, RecipeError, read_recipe
 from peav.train.run import train
 from peav.train.trainer import Trainer, TrainingError
 
-__all__ = ["Recipe", "RecipeError", "Trainer", "TrainingError", "read_recipe", "train"]
+__all__ = ["Plan", "Recipe", "RecipeError", "Trainer", "TrainingError", "plan", "read_recipe", "train"]
