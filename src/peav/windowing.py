@@ -27,16 +27,17 @@ class Windowing:
     the recording and is as long as the others, where the recording is; a recording of up to `step + ahead` seconds is
     one window. Every place follows from the recording alone.
 
-    A score depends a little on what its window holds, so that other windows give other scores; how much is in
-    `docs/detection.md`. Longer `past` and `ahead` cost time and give a frame more to be judged by.
+    The tower attends to all of its window, so that a score depends on what else the window holds, and other windows
+    give other scores; docs/detection.md says how far. A longer `ahead` fades over more, which costs time and evens
+    that out.
 
     Raises:
         ValueError: no step, or more ahead than a step.
     """
 
-    past: float = 5.0
-    step: float = 20.0
-    ahead: float = 5.0
+    past: float = 10.0
+    step: float = 10.0
+    ahead: float = 10.0
 
     def __post_init__(self) -> None:
         if not all(0 <= value < math.inf for value in (self.past, self.step, self.ahead)) or self.steps[1] < 1:

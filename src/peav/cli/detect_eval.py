@@ -103,14 +103,15 @@ def _tables(
     columns = (
         Column("label", "label"),
         Column("events", "events", "count"),
-        *([] if scores is None else [Column("auroc", "frame AUROC", "percent")]),
-        *(
-            Column(key, f"event {title}", "percent")
-            for key, title in (("precision", "P"), ("recall", "R"), ("f1", "F1"))
-        ),
+        *([] if scores is None else [Column("auroc", "AUROC", "percent")]),
+        *(Column(key, title, "percent") for key, title in (("precision", "P"), ("recall", "R"), ("f1", "F1"))),
         Column("segment_f1", "segment F1", "percent"),
     )
-    tables = [Table("Detection", columns, tuple(map(_known, [*rows, mean, total])))]
+    tables = [
+        Table(
+            "Frames (AUROC), events (P, R, F1) and segments of 1 s", columns, tuple(map(_known, [*rows, mean, total]))
+        )
+    ]
     if scores is not None:
         tables.append(_psds_table(scores, true))
     return tables
