@@ -187,6 +187,24 @@ def test_bad_sound_is_a_typed_error(detector: Detector, tmp_path: Path) -> None:
             detector.detect(path, "dog")
 
 
+def test_a_block_that_is_refused_leaves_the_stream_as_it_was(detector: Detector, offline: np.ndarray) -> None:
+    stream = detector.stream(LABELS, windowing=SHORT)
+    parts = [stream.push(SOUND[:50_000])]
+    with pytest.raises(NonFiniteError):
+        stream.push(np.array([0.0, np.nan]))
+    parts += [stream.push(torch.zeros(0)), stream.push(torch.from_numpy(SOUND[50_000:])), stream.finish()]
+    assert np.array_equal(np.concatenate(parts, axis=1), offline)
+
+
+def test_a_model_in_bfloat16_detects_too(detector: Detector, tmp_path: Path) -> None:
+    save_pretrained(detector.model, tmp_path, detector.tokenizer)
+    half = Detector.load(tmp_path, device="cpu", dtype=torch.bfloat16)
+    scores = half.scores(SOUND, LABELS, sampling_rate=48000)
+    wanted = detector.scores(SOUND, LABELS, sampling_rate=48000)
+    assert scores.probabilities.dtype == np.float32
+    assert np.abs(scores.probabilities - wanted.probabilities).mean() < 0.05
+
+
 def test_a_finished_stream_takes_no_more(detector: Detector) -> None:
     stream = detector.stream("dog")
     assert stream.push(np.zeros(0, np.float32)).shape == (1, 0)

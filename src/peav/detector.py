@@ -17,7 +17,7 @@ from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
 from peav.events.types import FRAME, Event, FrameScores
 from peav.forward import fingerprint, place, text_states
-from peav.inputs import name_of
+from peav.inputs import name_of, read_ahead
 from peav.media import MediaError, Resampler, UnsupportedInputError, as_waveform, iter_audio
 from peav.model import PEAFrame
 from peav.model.codec import reach
@@ -175,8 +175,8 @@ class Detector:
         if isinstance(audio, list | tuple):
             raise UnsupportedInputError("one recording at a time, a path, bytes, a file object or an array; use a loop")
         if not isinstance(audio, np.ndarray | Tensor):
-            for _, block in iter_audio(audio, float(SECONDS_AT_ONCE), sampling_rate=self.sampling_rate):
-                yield block
+            blocks = iter_audio(audio, float(SECONDS_AT_ONCE), sampling_rate=self.sampling_rate)
+            yield from (block for _, block in read_ahead(blocks))
             return
         name = name_of(audio, 0)
         if sampling_rate is None:
@@ -233,8 +233,8 @@ class FrameStream:
             UnsupportedInputError: no array of samples, or another number of channels than before.
         """
         self._check_open()
-        waveform = np.empty(0, np.float32) if np.size(samples) == 0 else self._resampler.push(samples)
-        return self._settle(waveform)
+        count = samples.numel() if isinstance(samples, Tensor) else np.size(samples)
+        return self._settle(self._resampler.push(samples) if count else np.empty(0, np.float32))
 
     def finish(self) -> np.ndarray:
         """The end of the recording; returns (labels, T) float32 of the frames that are left."""

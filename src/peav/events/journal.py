@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from peav.events.types import Event
 class Journal:
     """Appends a line for each file, and knows which version of a file stands there already.
 
-    Lines of other settings (model, labels, thresholds) are dropped when a run begins; so is one that was torn.
+    Lines of other settings (model, labels, thresholds; a line has their fingerprint) are dropped when a run begins; so
+    is one that was torn.
 
     Args:
         path: the file; its folder is made.
@@ -26,7 +27,7 @@ class Journal:
 
     def __init__(self, path: Path, settings: dict[str, Any], resume: bool = True) -> None:
         self.path = path
-        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.settings = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self.lines: dict[str, dict[str, Any]] = {}
         if resume and path.exists():
             self.lines = {line["path"]: line for line in _read(path) if line.get("settings") == self.settings}
@@ -56,7 +57,7 @@ class Journal:
 
 def _written(line: dict[str, Any]) -> bytes:
     # A name that is not UTF-8 becomes \udcXX, which is JSON's own escape for it.
-    return (json.dumps(line, ensure_ascii=False) + os.linesep).encode(errors="backslashreplace")
+    return (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
