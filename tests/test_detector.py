@@ -22,7 +22,14 @@ from safetensors.torch import load_file
 import peav
 from peav.checkpoint import CheckpointError, save_pretrained
 from peav.detector import Detector, LabelError, Labels
-from peav.media import MediaError, NoAudioStreamError, NonFiniteError, UnsupportedInputError, ZeroLengthError
+from peav.media import (
+    MediaError,
+    NoAudioStreamError,
+    NonFiniteError,
+    UnsupportedInputError,
+    ZeroLengthError,
+    load_audio,
+)
 from peav.windowing import LIVE, Windowing
 
 SHORT = Windowing(past=0.4, step=0.4, ahead=0.2)
@@ -120,6 +127,15 @@ def test_paths_bytes_file_objects_and_arrays_agree(detector: Detector, tmp_path:
         assert np.array_equal(detector.scores(source, LABELS).probabilities, wanted.probabilities)
     tensor = detector.scores(torch.from_numpy(SOUND), LABELS, sampling_rate=48000)
     assert np.array_equal(tensor.probabilities, wanted.probabilities)
+
+
+def test_a_file_read_in_parts_equals_its_samples_at_once(detector: Detector, tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "long.wav", tone(20.4, 44_100, channels=2, seed=3), 44_100)
+    labels = detector.encode_labels("dog")
+    found = detector.scores(path, labels)
+    whole = detector.scores(load_audio(path), labels, sampling_rate=48000)
+    assert np.array_equal(found.probabilities, whole.probabilities)
+    assert (found.duration, found.probabilities.shape) == (whole.duration, (1, 510))
 
 
 def test_a_labels_scores_do_not_depend_on_the_labels_beside_it(detector: Detector) -> None:
