@@ -11,12 +11,8 @@ from peav.model.config import preset
 
 
 def random_encoder(seed: int = 0) -> Encoder:
-    """The preset `tiny` with random weights, large enough that different inputs give clearly different embeddings."""
+    """The preset `tiny` with random weights."""
     torch.manual_seed(seed)
     model = PEAV(preset("tiny"))
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.mul_(2.5)
     words = ["a dog barking loudly in the yard", "rain falls on a tin roof", "a red car drives past a green house"]
     return Encoder(model, train_tokenizer(words, 320), "random")

@@ -22,7 +22,7 @@ from peav.data.features import FeatureCache
 from peav.data.manifest import read_manifest, write_manifest
 from peav.model import PEAV, preset
 from peav.train import TrainingError, read_recipe, train
-from peav.train.run import Clips, _cached, _ready_codec
+from peav.train.run import Clips, _cached, _ready_codec, gather
 from peav.train.trainer import learning_rate
 
 
@@ -204,6 +204,23 @@ def test_what_is_drawn_after_the_codec_is_the_same_whether_it_was_distilled_or_r
         _ready_codec(recipe, PEAV(preset("tiny")), Clips([rows], [1.0], [], []), Silent())
         drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
+
+
+def test_a_source_of_speech_alone_trains_on_clips_with_transcripts_and_holds_nothing_out(
+    world: Path, tmp_path: Path
+) -> None:
+    manifest = str(world / "manifest.jsonl")
+    sources = [{"manifest": manifest}, {"manifest": manifest, "only": "transcript"}]
+    clips = gather(read_recipe(recipe_file(tmp_path, world, "speech", data={"sources": sources})), Silent())
+    assert clips.sources[1] == [row for row in clips.sources[0] if row.transcript]
+    assert len({row.id for row in clips.test}) == len(clips.test) > 0
+
+
+def test_timed_words_are_learnt_where_the_recipe_says_so(world: Path, tmp_path: Path) -> None:
+    changes = {"objective": {"words_weight": 0.5}, "frames": {"pretrain_steps": 2, "frozen": True}}
+    train(read_recipe(recipe_file(tmp_path, world, "words", steps=2, **changes)), Silent())
+    log = losses(tmp_path / "words")
+    assert all(record["words"] > 0 for record in log)
 
 
 def test_a_source_too_light_for_a_batch_is_refused(world: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks
         gathered = x.new_empty(ranks.size * len(x), *x.shape[1:])
-        dist.all_gather_into_tensor(gathered, x, group=ranks.group)
+        dist.all_gather_single(gathered, x, group=ranks.group)
         return gathered
 
     @staticmethod

@@ -33,11 +33,16 @@ class World:
 
 @dataclass(frozen=True)
 class Source:
-    """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings."""
+    """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings.
+
+    With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
+    is a source already.
+    """
 
     manifest: str | None = None
     recordings: str | None = None
     weight: float = 1.0
+    only: Literal["transcript"] | None = None
 
     def __post_init__(self) -> None:
         if (self.manifest is None) == (self.recordings is None):

@@ -26,7 +26,7 @@ from peav.objectives.ranks import Ranks
 from peav.train.codec import distil_codec
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
-from peav.train.recipe import Recipe, RecipeError, World
+from peav.train.recipe import Recipe, RecipeError, Source, World
 from peav.train.state import states
 from peav.train.trainer import Trainer, TrainingError
 
@@ -138,19 +138,27 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         validation += [row for row in rows if row.split == "validation"][: data.world.validation]
         test += [row for row in rows if row.split == "test"][: data.world.test]
     for source in data.sources:
-        if source.manifest is not None:
-            rows = read_manifest(source.manifest)
+        if source.only is not None:
+            rows = [row for row in _rows(source) if row.transcript]
+        elif source.manifest is not None:
+            rows = _rows(source)
             validation += [row for row in rows if row.split == "validation"]
             test += [row for row in rows if row.split == "test"]
         else:
-            assert source.recordings is not None
-            rows = read_recordings(source.recordings)
+            rows = _rows(source)
         chosen = [row for row in rows if row.split in (None, "train")]
         if not chosen:
             raise RecipeError(f"{source.manifest or source.recordings}: no row of split train")
         sources.append(chosen)
         weights.append(source.weight)
     return Clips(sources, weights, validation, test)
+
+
+def _rows(source: Source) -> list[Row]:
+    if source.manifest is not None:
+        return read_manifest(source.manifest)
+    assert source.recordings is not None
+    return read_recordings(source.recordings)
 
 
 def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
