@@ -152,3 +152,22 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_an_unknown_head_is_an_error(peav: PEAV) -> None:
     with pytest.raises(KeyError):
         peav.project(torch.zeros(1, 256), "speech")
+
+
+def test_recomputed_layers_give_the_same_gradients_and_keep_less() -> None:
+    def run(recompute: bool) -> tuple[dict[str, torch.Tensor], int]:
+        torch.manual_seed(0)
+        model, kept = tiny(), []
+        model.recompute_layers(recompute)
+        latents, pixels = torch.randn(2, 30, 128), torch.randn(4, 3, 64, 64)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            audio = model.audio_hidden(latents, torch.tensor([30, 12]))
+            text = model.text_hidden(torch.randint(3, 99, (2, 9)))
+            loss = audio.pooled.sum() + text[:, 0].sum() + model.frame_features(pixels).sum()
+        loss.backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, sum(kept)
+
+    (plain, much), (recomputed, little) = run(False), run(True)
+    assert plain.keys() == recomputed.keys()
+    assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
+    assert little < much / 2

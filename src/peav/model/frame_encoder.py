@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import FrameEncoderConfig
-from .layers import Attention, rotate_pairs, rotations
+from .layers import Attention, Recomputed, rotate_pairs, rotations
 
 ROPE_THETA = 10000.0
 
@@ -37,7 +37,7 @@ class PatchAttention(Attention):
         return self.out(self.attend(rotate_pairs(q, rotation), rotate_pairs(k, rotation), v))
 
 
-class Block(nn.Module):
+class Block(Recomputed):
     """Pre-norm ViT block."""
 
     def __init__(self, config: FrameEncoderConfig) -> None:

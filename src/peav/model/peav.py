@@ -11,7 +11,7 @@ from .config import AudioConfig, PEAVConfig, VideoConfig
 from .frame_encoder import FrameEncoder
 from .fusion import Fusion
 from .heads import ProjectionHead
-from .layers import init_weights
+from .layers import Recomputed, init_weights
 from .text import TextEncoder
 from .transformer import TemporalTower, TowerOutput
 
@@ -79,6 +79,12 @@ class PEAV(nn.Module):
         self.logit_scale = nn.ParameterDict({name: torch.full((1,), LOGIT_SCALE_INIT) for name in PAIR_NAMES})
         self.logit_bias = nn.ParameterDict({name: torch.full((1,), LOGIT_BIAS_INIT) for name in PAIR_NAMES})
         initialise(self)
+
+    def recompute_layers(self, on: bool = True) -> None:
+        """Trade time for memory in training: every layer's insides are computed again in the backward pass."""
+        for module in self.modules():
+            if isinstance(module, Recomputed):
+                module.recompute = on
 
     def encode_codec(
         self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import TextConfig
-from .layers import Attention, at_least_fp32, inverse_frequencies
+from .layers import Attention, Recomputed, at_least_fp32, inverse_frequencies
 
 
 def rotary_table(length: int, dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ class GeGLU(nn.Module):
         return self.out(F.gelu(value) * gate)
 
 
-class TextLayer(nn.Module):
+class TextLayer(Recomputed):
     """Pre-norm layer; the first has no attention norm, since the embeddings are normed already."""
 
     def __init__(self, config: TextConfig, index: int) -> None:

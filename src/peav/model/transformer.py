@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import TransformerConfig
-from .layers import Attention, RMSNorm, at_least_fp32, rotate_pairs, rotations, valid_mask
+from .layers import Attention, Recomputed, RMSNorm, at_least_fp32, rotate_pairs, rotations, valid_mask
 
 
 class TowerOutput(NamedTuple):
@@ -88,7 +88,7 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate) * up)
 
 
-class Layer(nn.Module):
+class Layer(Recomputed):
     """Pre-norm attention and MLP, each with its residual."""
 
     def __init__(self, config: TransformerConfig) -> None:

@@ -40,7 +40,8 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
 
     Clips count as `data.max_seconds` long with all three captions of 64 tokens. Operations are those of matrix
     products, attention and convolutions; heads of auxiliary losses are left out. Activations are those that the
-    backward pass keeps in bf16, without checkpointing.
+    backward pass keeps in bf16; with `optim.recompute` the layers' inputs stand for their insides (those of one layer
+    at a time are alive for a moment and left out).
 
     Raises:
         RecipeError: the model is not a PE-AV preset, or the batch does not divide among the devices.
@@ -53,6 +54,7 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
         raise RecipeError(f"optim.batch_size {optim.batch_size} does not divide among {devices} devices")
     with torch.device("meta"):
         model = PEAV(config).to(torch.bfloat16)
+    model.recompute_layers(optim.recompute)
     model.audio.codec.requires_grad_(recipe.codec.trainable)
     model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
     flops, kept = _clip(model, recipe)

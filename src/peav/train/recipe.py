@@ -136,7 +136,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW with linear warm-up and cosine decay to `final_lr` x lr; a step is `accumulate` batches."""
+    """AdamW with linear warm-up and cosine decay to `final_lr` x lr; a step is `accumulate` batches.
+
+    `recompute`: keep the input of every layer alone and compute the rest anew in the backward pass (gradient
+    checkpointing): a third more time, far less memory.
+    """
 
     steps: int
     batch_size: int
@@ -148,6 +152,7 @@ class Optim:
     clip_norm: float = 1.0
     accumulate: int = 1
     bf16: bool = True
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate"):

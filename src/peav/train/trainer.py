@@ -76,6 +76,7 @@ class Trainer:
         self.module.to(self.device)
         model.audio.codec.requires_grad_(recipe.codec.trainable)
         model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
+        model.recompute_layers(optim.recompute)
         self.wrapped = wrap(self.module, recipe.parallel, ranks)
         self._weights = loss_weights(recipe.objective)
         self.optimiser = torch.optim.AdamW(_groups(self.module, optim.weight_decay), lr=optim.lr, betas=optim.betas)
