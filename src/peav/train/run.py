@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ from peav.objectives.ranks import Ranks
 from peav.train.codec import distil_codec
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
-from peav.train.recipe import Recipe, RecipeError, Source, World
+from peav.train.recipe import Codec, Frames, Recipe, RecipeError, Source, World
 from peav.train.state import states
 from peav.train.trainer import Trainer, TrainingError
 
@@ -205,7 +206,7 @@ def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) 
         model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
     if codec.distil_steps == 0:
         return
-    path = Path(recipe.data.cache) / f"codec-{recipe.model}-{recipe.seed}-{codec.distil_steps}.safetensors"
+    path = _made(recipe, "codec", codec, clips)
     if path.exists():
         model.audio.codec.load_state_dict(load_file(path))
         return
@@ -228,7 +229,7 @@ def _ready_frames(recipe: Recipe, model: PEAV, cache: FeatureCache, clips: Clips
         encoder.load_state_dict(source.video.frame_encoder.state_dict())
     if frames.pretrain_steps == 0:
         return
-    path = Path(recipe.data.cache) / f"frames-{recipe.model}-{recipe.seed}-{frames.pretrain_steps}.safetensors"
+    path = _made(recipe, "frames", frames, clips)
     if path.exists():
         encoder.load_state_dict(load_file(path))
         return
@@ -240,6 +241,13 @@ def _ready_frames(recipe: Recipe, model: PEAV, cache: FeatureCache, clips: Clips
         )
     with atomic_write(path) as temporary:
         save_file(encoder.state_dict(), temporary)
+
+
+def _made(recipe: Recipe, part: str, config: Codec | Frames, clips: Clips) -> Path:
+    """Where a trained part of a fresh model is kept: named after all that made it."""
+    names = [f"{row.id}|{row.audio_path}|{row.video_path}" for rows in clips.sources for row in rows]
+    digest = hashlib.sha256(json.dumps([asdict(config), names]).encode()).hexdigest()[:12]
+    return Path(recipe.data.cache) / f"{part}-{recipe.model}-{recipe.seed}-{digest}.safetensors"
 
 
 def _vocabulary(recipe: Recipe, clips: Clips) -> dict[str, int] | None:
