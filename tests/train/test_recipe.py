@@ -54,6 +54,11 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
         ({"checkpoint_every": "0"}, r"checkpoint_every must be at least 1"),
         ({"evaluation__every": "0"}, r"evaluation\.every must be at least 1"),
         ({"codec__checkpoint": "tiny", "codec__distil_steps": "8"}, r"not both"),
+        ({"frames__checkpoint": "tiny", "frames__pretrain_steps": "8"}, r"not both"),
+        ({"objective__weights": "{b: 2}"}, r"weights: 'b' is not among the pairs"),
+        ({"objective__weights": "{a_ac: 0}"}, r"weight must be above 0"),
+        ({"objective__weights": "{a_ac: much}"}, r"objective\.weights\.a_ac: expected float"),
+        ({"objective__weights": "[a_ac]"}, r"objective\.weights: expected a mapping"),
     ],
 )
 def test_a_bad_value_is_named(tmp_path: Path, overrides: dict[str, str], message: str) -> None:

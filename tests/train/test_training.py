@@ -22,8 +22,9 @@ from peav.data.features import FeatureCache
 from peav.data.manifest import read_manifest, write_manifest
 from peav.model import PEAV, preset
 from peav.train import TrainingError, read_recipe, train
+from peav.train.recipe import Objective
 from peav.train.run import Clips, _cached, _ready_codec, gather
-from peav.train.trainer import learning_rate
+from peav.train.trainer import learning_rate, loss_weights
 
 
 class Silent:
@@ -228,6 +229,11 @@ def test_a_source_too_light_for_a_batch_is_refused(world: Path, tmp_path: Path) 
     changes = {"data": {"sources": [{"manifest": manifest, "weight": 99}, {"manifest": manifest}]}}
     with pytest.raises(TrainingError, match=r"takes \[4, 0\] clips"):
         train(read_recipe(recipe_file(tmp_path, world, "light", **changes)), Silent())
+
+
+def test_pairs_share_a_weight_of_one_in_the_proportions_of_the_recipe() -> None:
+    weights = loss_weights(Objective(pairs=("a_ac", "a_v"), weights={"a_ac": 3.0}, words_weight=0.5))
+    assert weights == {"a_ac": 0.75, "a_v": 0.25, "best_rq": 0.0, "words": 0.5}
 
 
 def test_the_learning_rate_warms_up_linearly_then_falls_as_a_cosine() -> None:

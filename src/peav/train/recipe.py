@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,7 @@ class Frames:
 class Objective:
     """Which pairs, which loss, how much BEST-RQ and how much of `objectives.words` on clips with timed words.
 
-    `best_rq_rows` is the share of clips whose spans are masked.
+    `best_rq_rows` is the share of clips whose spans are masked. `weights` lets pairs count for more or less than one.
     """
 
     pairs: str | tuple[str, ...] = "pretrain"
@@ -117,9 +118,15 @@ class Objective:
     best_rq_weight: float = 0.0
     best_rq_rows: float = 0.5
     words_weight: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.table()
+        names = [pair.name for pair in self.table()]
+        unknown = [name for name in self.weights if name not in names]
+        if unknown:
+            raise RecipeError(f"weights: {unknown[0]!r} is not among the pairs that train: {', '.join(names)}")
+        if min(self.weights.values(), default=1.0) <= 0:
+            raise RecipeError("weights: a pair's weight must be above 0; leave the pair out instead")
 
     def table(self) -> tuple[Pair, ...]:
         """The pairs that train."""
@@ -270,6 +277,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if ... not in arguments and len(value) != len(arguments):
             raise RecipeError(f"{where}: expected {len(arguments)} values, found {value!r}")
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise RecipeError(f"{where}: expected a mapping, found {value!r}")
+        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is Literal:
         if value not in arguments:
             raise RecipeError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")

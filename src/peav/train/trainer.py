@@ -262,9 +262,9 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
 
 def loss_weights(objective: Objective) -> dict[str, float]:
     """How much each loss counts: the pairs share a weight of one."""
-    pairs = objective.table()
+    pairs = {pair.name: objective.weights.get(pair.name, 1.0) for pair in objective.table()}
     own = {"best_rq": objective.best_rq_weight, "words": objective.words_weight}
-    return {pair.name: 1 / len(pairs) for pair in pairs} | own
+    return {name: weight / sum(pairs.values()) for name, weight in pairs.items()} | own
 
 
 def full(value: Tensor) -> Tensor:
