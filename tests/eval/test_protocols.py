@@ -116,6 +116,13 @@ def test_every_paraphrase_is_a_query() -> None:
     assert (result.queries, result.targets, result.recall[1]) == (8, 4, 1)
 
 
+def test_a_transcript_is_searched_once_however_many_clips_say_it() -> None:
+    rows = [row(i, transcript=f"sentence {i // 2}") for i in range(8)]
+    results = {r.direction: r for r in retrieval(oracle_for(rows), rows, candidates=3)}
+    assert results["speech2transcript"].targets == results["transcript2speech"].targets == 3
+    assert results["t2a"].targets == 3
+
+
 def test_each_direction_searches_the_rows_that_have_both_sides() -> None:
     rows = [row(i, audio=i != 0, video=i % 2 == 0, transcript="hello" if i == 3 else None) for i in range(8)]
     results = {r.direction: r for r in retrieval(oracle_for(rows), rows)}

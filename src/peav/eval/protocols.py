@@ -87,8 +87,9 @@ def retrieval(
     """Search among `candidates` clips in each direction.
 
     The clips of a direction are the first `candidates` of one seeded order of the rows that have both sides of it
-    (all, where there are fewer). Texts are the distinct ones of these clips: a clip may have several and a text may
-    belong to several clips, and finding any right one counts. Each clip is embedded once for all directions.
+    (all, where there are fewer); of clips with one transcript, the first alone where transcripts are searched. Texts
+    are the distinct ones of these clips: a clip may have several and a text may belong to several clips, and finding
+    any right one counts. Each clip is embedded once for all directions.
 
     Returns:
         One result per direction, in the order asked for. A direction that fewer than two rows can serve is left out.
@@ -199,16 +200,21 @@ def logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float = 1.0) -> t
 def _pools(
     embedder: Embedder, order: Sequence[Row], directions: Collection[str], candidates: int
 ) -> dict[str, list[Row]]:
-    """The rows of each direction: the first ones of the order that have both its sides."""
+    """The rows of each direction: the first ones of the order that have both its sides, and a transcript of their own
+    where transcripts are searched."""
     pools: dict[str, list[Row]] = {name: [] for name in directions}
+    said: dict[str, set[str | None]] = {name: set() for name in directions}
     for row in order:
         open_pools = [name for name, pool in pools.items() if len(pool) < candidates]
         if not open_pools:
             break
         has = embedder.streams(row)
         for name in open_pools:
-            if all(side.texts(row) if side.text else side.medium in has for side in DIRECTIONS[name]):
+            sides = DIRECTIONS[name]
+            repeats = any(side.text == "transcript" for side in sides) and row.transcript in said[name]
+            if not repeats and all(side.texts(row) if side.text else side.medium in has for side in sides):
                 pools[name].append(row)
+                said[name].add(row.transcript)
     return {name: pool for name, pool in pools.items() if len(pool) > 1}
 
 
