@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -393,3 +394,21 @@ def test_the_hub_upload_is_what_save_pretrained_writes(encoder: Encoder, monkeyp
     assert sent["repo"] == ("me/tiny", True, True)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(sent["files"])  # type: ignore[arg-type]
     assert sent["config"] == "peav"
+
+
+def test_a_stream_given_up_half_way_is_closed_without_waiting_for_the_item_being_made() -> None:
+    go_on = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        go_on.wait(60)
+        yield 2
+
+    ahead = read_ahead(items())
+    assert next(ahead) == 1
+    closing = threading.Thread(target=ahead.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    waited = closing.is_alive()
+    go_on.set()
+    assert not waited

@@ -277,8 +277,13 @@ def _between(frames: np.ndarray, start: float, end: float) -> np.ndarray:
 def read_ahead(items: Iterable[T]) -> Iterator[T]:
     """The same items in the same order, the next one made in a thread while the caller works on this one."""
     iterator = iter(items)
-    with ThreadPoolExecutor(1) as worker:
+    worker = ThreadPoolExecutor(1)
+    try:
         future = worker.submit(next, iterator, None)
         while (item := future.result()) is not None:
             future = worker.submit(next, iterator, None)
             yield item
+    finally:
+        # The garbage collector closes a stream that was given up, in whatever thread it runs; while that thread is
+        # being started it holds a lock of the threading module, and would wait for another one for ever.
+        worker.shutdown(wait=False, cancel_futures=True)
