@@ -1,6 +1,6 @@
 """One pair against eight: what the smoke recipe retrieves when it trains with A-AC alone, and with all eight.
 
-    python benchmarks/pairs.py            (about ten minutes on two processor cores)
+    python benchmarks/pairs.py            (about six minutes on two processor cores)
 
 The paper's Table 9 in shape: with A-AC alone nothing ties sound to picture, so audio -> video stays at chance.
 """
