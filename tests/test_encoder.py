@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from random_model import random_encoder
 import peav
 from peav.checkpoint import CheckpointError
 from peav.encoder import SPACES, Encoder
-from peav.inputs import Unreadable, read_ahead
+from peav.inputs import Unreadable
 from peav.media import (
     MediaError,
     NoAudioStreamError,
@@ -358,17 +356,6 @@ def test_padding_mirrors_the_end_up_to_a_whole_hop(length: int, hop: int) -> Non
     assert all(padded[i] == min(i % period, period - i % period) for i in range(len(padded))) or length == 1
 
 
-def test_reading_ahead_keeps_order_and_errors() -> None:
-    def numbers() -> Iterator[int]:
-        yield from (1, 2, 3)
-        raise ZeroDivisionError
-
-    ahead = read_ahead(numbers())
-    assert [next(ahead), next(ahead), next(ahead)] == [1, 2, 3]
-    with pytest.raises(ZeroDivisionError):
-        next(ahead)
-
-
 def test_progress_goes_to_stderr(encoder: Encoder, files: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
     encoder.encode([files["sound"]], show_progress=True)
     captured = capfd.readouterr()
@@ -394,21 +381,3 @@ def test_the_hub_upload_is_what_save_pretrained_writes(encoder: Encoder, monkeyp
     assert sent["repo"] == ("me/tiny", True, True)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(sent["files"])  # type: ignore[arg-type]
     assert sent["config"] == "peav"
-
-
-def test_a_stream_given_up_half_way_is_closed_without_waiting_for_the_item_being_made() -> None:
-    go_on = threading.Event()
-
-    def items() -> Iterator[int]:
-        yield 1
-        go_on.wait(60)
-        yield 2
-
-    ahead = read_ahead(items())
-    assert next(ahead) == 1
-    closing = threading.Thread(target=ahead.close, daemon=True)
-    closing.start()
-    closing.join(20)
-    waited = closing.is_alive()
-    go_on.set()
-    assert not waited

@@ -16,7 +16,7 @@ from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_sc
 from peav.events.journal import Journal
 from peav.media import MediaError, UnsupportedInputError
 from peav.progress import bar
-from peav.search.failures import FailureLog, Version
+from peav.search.failures import FailureLog, version_of
 
 SUFFIXES = {"json": ".json", "tsv": ".tsv", "audacity": ".txt", "vtt": ".vtt"}
 
@@ -120,7 +120,7 @@ def detect_files(
     journal = Journal(outputs.folder / "detections.jsonl", settings, resume)
     failures = FailureLog(outputs.folder / "failures.jsonl", journal.path.name)
     # Versions are taken before decoding: a file that changes meanwhile is listened to again by the next run.
-    versions = {path: _version(path) for path in paths}
+    versions = {path: version_of(path) for path in paths}
     new = [path for path in paths if not (journal.has(*versions[path]) and outputs.complete(path))]
     todo = [path for path in new if not (resume and failures.has(*versions[path]))]
     outcomes = []
@@ -183,12 +183,3 @@ def _draw(path: Path, scores: FrameScores, events: Sequence[Event], targets: Map
 def _write(path: Path, text: str) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _version(path: Path) -> Version:
-    """What tells one version of a file from another."""
-    try:
-        status = path.stat()
-    except OSError:  # decoding will say what is wrong with it
-        return str(path), -1, -1
-    return str(path), status.st_size, status.st_mtime_ns

@@ -52,7 +52,7 @@ def embed(
     library has one model and one length of windows, and one process at a time adds to it.
     Exit code: 0, or 1 if every single file failed.
     """
-    from peav.search import FailureLog, LibraryWriter
+    from peav.search import FailureLog, LibraryWriter, version_of
 
     began = time.monotonic()
     files = _files(paths)
@@ -63,7 +63,7 @@ def embed(
     ):
         failures = FailureLog(output.with_name("failures.jsonl"), output.name)
         # Versions are taken before decoding: a file that changes meanwhile is embedded again by the next run.
-        versions = {file: _version(file) for file in files}
+        versions = {file: version_of(file) for file in files}
         new = {file: version for file, version in versions.items() if not (resume and library.has(*version))}
         todo = {file: version for file, version in new.items() if not (resume and failures.has(*version))}
         summary = _embed_all(encoder, library, dict(islice(todo.items(), limit)), window, batch_size, failures)
@@ -98,15 +98,6 @@ def _unwritable(file: Path) -> MediaError | None:
     except UnicodeEncodeError:
         return UnsupportedInputError(f"{file}: a name that is not UTF-8 cannot stand in a library; rename the file")
     return None
-
-
-def _version(file: Path) -> Version:
-    """What tells one version of a file from another."""
-    try:
-        status = file.stat()
-    except OSError:  # decoding will say what is wrong with it
-        return str(file), -1, -1
-    return str(file), status.st_size, status.st_mtime_ns
 
 
 def _embed_all(

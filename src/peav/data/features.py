@@ -22,6 +22,7 @@ from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import Row
 from peav.media import MediaError, load_audio, load_frames, pad_to_hop, probe
 from peav.model import PEAV
+from peav.model.frame_encoder import to_pixels
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,7 @@ class FeatureCache:
 
     @torch.inference_mode()
     def _encode_frames(self, frames: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        return self.model.frame_features(pixels).to(torch.float16).numpy()
+        return self.model.frame_features(to_pixels(torch.from_numpy(frames))).to(torch.float16).numpy()
 
     def _fingerprint(self) -> str:
         """Names the codec's weights, the frames' size and number, and what is kept of a clip."""

@@ -11,6 +11,7 @@ from typing import Any
 from peav.checkpoint.atomic import atomic_write
 from peav.events.formats import to_record
 from peav.events.types import Event
+from peav.jsonl import read_lines, to_line
 
 
 class Journal:
@@ -29,8 +30,9 @@ class Journal:
         self.path = path
         self.settings = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self.lines: dict[str, dict[str, Any]] = {}
-        if resume and path.exists():
-            self.lines = {line["path"]: line for line in _read(path) if line.get("settings") == self.settings}
+        if resume:
+            kept = (line for line in read_lines(path) if line.get("settings") == self.settings and "path" in line)
+            self.lines = {line["path"]: line for line in kept}
         self._rewrite()
 
     def has(self, path: str, size: int, mtime: int) -> bool:
@@ -48,25 +50,8 @@ class Journal:
             self._rewrite()
             return
         with self.path.open("ab") as file:
-            file.write(_written(self.lines[path]))
+            file.write(to_line(self.lines[path]))
 
     def _rewrite(self) -> None:
         with atomic_write(self.path) as temporary:
-            temporary.write_bytes(b"".join(map(_written, self.lines.values())))
-
-
-def _written(line: dict[str, Any]) -> bytes:
-    # A name that is not UTF-8 becomes \udcXX, which is JSON's own escape for it.
-    return (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    found = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            entry = json.loads(line)
-        except ValueError:  # torn, or nothing
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("path"), str):
-            found.append(entry)
-    return found
+            temporary.write_bytes(b"".join(map(to_line, self.lines.values())))

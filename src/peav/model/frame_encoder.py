@@ -12,6 +12,11 @@ from .layers import Attention, Recomputed, rotate_pairs, rotations
 ROPE_THETA = 10000.0
 
 
+def to_pixels(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 frames (M, H, W, 3) to what the encoder takes: (M, 3, H, W) in [-1, 1]."""
+    return frames.permute(0, 3, 1, 2).to(dtype).div_(127.5).sub_(1.0)
+
+
 class Mlp(nn.Module):
     """Linear -> GELU -> Linear."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peav.search.failures import FailureLog, Version
+from peav.search.failures import FailureLog, Version, version_of
 from peav.search.library import LibraryError, LibraryWriter, Row, is_library
 from peav.search.query import TEXT_PAIR, Hit, Query, joint_query, media_query, search, text_query
 
@@ -20,4 +20,5 @@ __all__ = [
     "media_query",
     "search",
     "text_query",
+    "version_of",
 ]

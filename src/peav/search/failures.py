@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
+
+from peav.jsonl import read_lines, to_line
 
 Version = tuple[str, int, int]  # path, size in bytes (-1: absent), modification time in nanoseconds (-1: absent)
 
@@ -19,7 +20,7 @@ class FailureLog:
 
     def __init__(self, path: Path, library: str) -> None:
         self.path, self.library = path, library
-        self._listed = {_version(line): line for line in _lines(path) if line.get("library") == library}
+        self._listed = {_version(line): line for line in read_lines(path) if line.get("library") == library}
 
     def has(self, *version: str | int) -> bool:
         """Whether this version of the file failed before."""
@@ -33,27 +34,20 @@ class FailureLog:
         if self._listed.get(version) == line:
             return
         self._listed[version] = line
-        # A name that is not UTF-8 becomes \udcXX, which is JSON's own escape for it.
-        data = (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+        data = to_line(line)
         with self.path.open("ab+") as log:
             if log.tell() and log.seek(-1, os.SEEK_END) >= 0 and log.read(1) != b"\n":
                 data = b"\n" + data
             log.write(data)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """What can be read of the list."""
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            entry = json.loads(line)
-        except ValueError:  # torn, or nothing
-            continue
-        if isinstance(entry, dict):
-            found.append(entry)
-    return found
+def version_of(path: Path) -> Version:
+    """What tells one version of a file from another."""
+    try:
+        status = path.stat()
+    except OSError:  # decoding will say what is wrong with it
+        return str(path), -1, -1
+    return str(path), status.st_size, status.st_mtime_ns
 
 
 def _version(line: dict[str, Any]) -> tuple[Any, ...]:

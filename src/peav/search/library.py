@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,14 +144,13 @@ class LibraryWriter:
             raise LibraryError(
                 f"{self.path}: another `peav embed` is writing to it; wait for its end, or give another library to -o"
             ) from error
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             if not self.resume:
                 self._clear()
             self._check_windows()
             self.known = _hashes(self._files(), KEY, self.model_id)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def __enter__(self) -> LibraryWriter:
         return self

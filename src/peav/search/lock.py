@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
@@ -41,15 +41,13 @@ class FolderLock:
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:  # the folder was just released
                 continue
-            try:
+            with ExitStack() as undo:
+                undo.callback(os.close, descriptor)
                 _lock(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
-                    return descriptor
-            os.close(descriptor)  # the file was released, and so removed, between opening and locking
+                with suppress(FileNotFoundError):  # the file was released, and so removed, between opening and locking
+                    if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+                        undo.pop_all()
+                        return descriptor
 
 
 def _lock(descriptor: int) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row
 from peav.model import PEAV
+from peav.model.frame_encoder import to_pixels
 from peav.train.recipe import Frames, RecipeError
 
 RAREST, COMMONEST = 0.002, 0.3  # share of clips whose captions use a word
@@ -63,7 +64,7 @@ def pretrain_frames(
             group["lr"] = config.pretrain_lr * rate
         rng = np.random.default_rng((seed, 2, step))
         chosen = rng.integers(len(rows), size=config.pretrain_batch)
-        pixels = torch.stack([_frame(cache, rows[index], rng) for index in chosen])
+        pixels = to_pixels(torch.stack([_frame(cache, rows[index], rng) for index in chosen]))
         with torch.autocast("cpu", torch.bfloat16):
             features = encoder(pixels)
         logits = head(features.float())
@@ -93,8 +94,7 @@ def _target(row: Row, words: Sequence[str]) -> Tensor:
 
 
 def _frame(cache: FeatureCache, row: Row, rng: np.random.Generator) -> Tensor:
-    """One random frame (3, size, size) in [-1, 1]."""
+    """One random frame (size, size, 3) uint8."""
     frames = cache.load(row).frames
     assert frames is not None, f"{row.id} has no frames"
-    pixels = torch.from_numpy(frames[rng.integers(len(frames))])
-    return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+    return torch.from_numpy(frames[rng.integers(len(frames))])

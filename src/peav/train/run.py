@@ -28,8 +28,7 @@ from peav.train.codec import distil_codec
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
 from peav.train.recipe import Codec, Frames, Recipe, RecipeError, Source, World
-from peav.train.state import states
-from peav.train.trainer import Trainer, TrainingError
+from peav.train.trainer import Trainer, TrainingError, earlier_states
 
 
 class Reporter(Protocol):
@@ -78,8 +77,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     torch.manual_seed(recipe.seed)
     output = Path(recipe.output)
     output.mkdir(parents=True, exist_ok=True)
-    if states(output / "checkpoints") and not resume:
-        raise TrainingError(f"{output} holds a run already; go on with --resume or choose another output")
+    earlier_states(output, resume)  # before hours of preparation
     with ranks.one_by_one():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
     length, share = model.config.text.max_length, recipe.data.transcript_share

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from peav.data.collate import Batch
 from peav.model import LOGIT_SCALE_INIT, PEAV, TowerOutput
+from peav.model.frame_encoder import to_pixels
 from peav.objectives.best_rq import BestRQ
 from peav.objectives.frame_loss import FrameLoss
 from peav.objectives.pairs import Embedding, needed, pair_losses
@@ -135,8 +136,7 @@ def _video(model: PEAV, batch: Batch) -> _Stream:
     if frames.dim() == 3:  # features of a frozen frame encoder
         return _Stream(model.video_hidden(frames.to(dtype), lengths), lengths, rows)
     real = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
-    pixels = frames[real].permute(0, 3, 1, 2).to(dtype).div_(127.5).sub_(1.0)
-    features = model.frame_features(pixels)
+    features = model.frame_features(to_pixels(frames[real], dtype))
     padded = features.new_zeros(*frames.shape[:2], features.shape[-1])
     padded[real] = features
     return _Stream(model.video_hidden(padded, lengths), lengths, rows)

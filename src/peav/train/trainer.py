@@ -133,9 +133,7 @@ class Trainer:
 
     def _start(self, resume: bool) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
-        found = states(self.output / "checkpoints")
-        if found and not resume:
-            raise TrainingError(f"{self.output} holds a run already; go on with --resume or choose another output")
+        found = earlier_states(self.output, resume)
         self._claim(bool(found))
         self.step = self._restore(found)
         log = self.output / "log.jsonl"
@@ -250,6 +248,14 @@ class Trainer:
             with open(self.output / "log.jsonl", "a", encoding="utf-8") as log:
                 log.write(json.dumps(record) + "\n")
         self.on_step(record)
+
+
+def earlier_states(output: Path, resume: bool) -> list[Path]:
+    """The checkpoints of the run in `output`. Raises TrainingError where there are some and `resume` is off."""
+    found = states(output / "checkpoints")
+    if found and not resume:
+        raise TrainingError(f"{output} holds a run already; go on with --resume or choose another output")
+    return found
 
 
 def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:

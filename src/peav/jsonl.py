@@ -1,0 +1,26 @@
+"""Lists that grow by a line of JSON at a time, and survive a process killed in the middle of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def to_line(entry: Mapping[str, Any]) -> bytes:
+    """One line; what is not UTF-8 in a name becomes JSON's own escape for it."""
+    return (json.dumps(entry, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole object in the file; torn lines are passed over, and no file is an empty list."""
+    found = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # torn, or nothing
+            continue
+        if isinstance(entry, dict):
+            found.append(entry)
+    return found
