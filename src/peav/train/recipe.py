@@ -146,7 +146,7 @@ class Optim:
     """AdamW with linear warm-up and cosine decay to `final_lr` x lr; a step is `accumulate` batches.
 
     `recompute`: keep the input of every layer alone and compute the rest anew in the backward pass (gradient
-    checkpointing): a third more time, far less memory.
+    checkpointing): more time, far less memory.
     """
 
     steps: int
