@@ -18,8 +18,9 @@ import yaml
 
 import peav.train.step as step_module
 from peav.checkpoint import load_model, load_tokenizer
+from peav.data.collate import Collator
 from peav.data.features import FeatureCache
-from peav.data.manifest import read_manifest, write_manifest
+from peav.data.manifest import Row, read_manifest, write_manifest
 from peav.model import PEAV, preset
 from peav.train import TrainingError, read_recipe, train
 from peav.train.recipe import Objective
@@ -222,6 +223,28 @@ def test_timed_words_are_learnt_where_the_recipe_says_so(world: Path, tmp_path: 
     train(read_recipe(recipe_file(tmp_path, world, "words", steps=2, **changes)), Silent())
     log = losses(tmp_path / "words")
     assert all(record["words"] > 0 for record in log)
+
+
+def test_near_misses_come_on_top_of_the_batch_right_after_the_clips_they_are_made_of(
+    world: Path, tmp_path: Path
+) -> None:
+    class Seen(Collator):
+        def __call__(self, rows, clips, rng, part=slice(None)):
+            seen.append(list(rows))
+            return super().__call__(rows, clips, rng, part)
+
+    seen: list[list[Row]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("peav.train.run.Collator", Seen)
+        source = {"manifest": str(world / "manifest.jsonl"), "splice": 0.3}
+        recipe = recipe_file(tmp_path, world, "near", steps=2, data={"sources": [source]})
+        train(read_recipe(recipe), Silent())
+    batch = seen[0]
+    assert len(batch) == 8
+    for clip, near in zip(batch[::2], batch[1::2], strict=True):
+        assert (near.id, near.captions, near.video_path) == (clip.id, {}, None)
+        assert len(near.transcript.split()) == len(clip.transcript.split())
+        assert clip.captions
 
 
 def test_a_source_too_light_for_a_batch_is_refused(world: Path, tmp_path: Path) -> None:

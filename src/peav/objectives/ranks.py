@@ -59,8 +59,14 @@ class Ranks:
         if self.first:
             self.wait()
 
+    def deal(self, count: int) -> slice:
+        """Which of `count` clips of the global batch this process takes: one in every `size`, so that each process has
+        its share of every source."""
+        assert count % self.size == 0, f"{count} clips do not divide among {self.size} processes"
+        return slice(self.rank, None, self.size)
+
     def part(self, count: int) -> slice:
-        """Which of `count` samples of the global batch are this process's."""
+        """Where this process's samples stand among `count` gathered ones."""
         assert count % self.size == 0, f"{count} samples do not divide among {self.size} processes"
         own = count // self.size
         return slice(self.rank * own, (self.rank + 1) * own)

@@ -37,15 +37,19 @@ class Source:
     """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings.
 
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
-    is a source already.
+    is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
+    of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`).
     """
 
     manifest: str | None = None
     recordings: str | None = None
     weight: float = 1.0
     only: Literal["transcript"] | None = None
+    splice: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.splice <= 1:
+            raise RecipeError(f"a source's splice is a share of words, from 0 to 1, not {self.splice}")
         if (self.manifest is None) == (self.recordings is None):
             raise RecipeError("a source needs either `manifest` or `recordings`")
         if self.weight <= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from peav.data.collate import Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
+from peav.data.splice import Splicer, timed
 from peav.data.tokenizer import train_tokenizer
 from peav.data.words import spoken_vocabulary
 from peav.data.world import generate
@@ -46,12 +47,13 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Clips:
-    """Training rows by source with their weights, and held-out rows."""
+    """Training rows by source with their weights, and held-out rows; `splices` are the shares of spliced sources."""
 
     sources: list[list[Row]]
     weights: list[float]
     validation: list[Row]
     test: list[Row]
+    splices: Mapping[int, float] = field(default_factory=dict)
 
     def groups(self) -> list[list[Row]]:
         """The rows of each source, then those held out."""
@@ -91,6 +93,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
         clips.weights,
         clips.validation,
         on_step=reporter.step,
+        splicers=_splicers(clips, model, cache),
         ranks=ranks,
     )
     reporter.stage("train", recipe.optim.steps)
@@ -136,6 +139,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         weights.append(data.world_weight)
         validation += [row for row in rows if row.split == "validation"][: data.world.validation]
         test += [row for row in rows if row.split == "test"][: data.world.test]
+    splices: dict[int, float] = {}
     for source in data.sources:
         if source.only is not None:
             rows = [row for row in _rows(source) if row.transcript]
@@ -146,11 +150,15 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         else:
             rows = _rows(source)
         chosen = [row for row in rows if row.split in (None, "train")]
+        if source.splice:
+            splices[len(sources)] = source.splice
+            chosen = [row for row in chosen if timed(row)]
         if not chosen:
-            raise RecipeError(f"{source.manifest or source.recordings}: no row of split train")
+            wanted = "no row of split train" + (" with the times of its transcript's words" if source.splice else "")
+            raise RecipeError(f"{source.manifest or source.recordings}: {wanted}")
         sources.append(chosen)
         weights.append(source.weight)
-    return Clips(sources, weights, validation, test)
+    return Clips(sources, weights, validation, test, splices)
 
 
 def _rows(source: Source) -> list[Row]:
@@ -248,6 +256,15 @@ def _made(recipe: Recipe, part: str, config: Codec | Frames, clips: Clips) -> Pa
     return Path(recipe.data.cache) / f"{part}-{recipe.model}-{recipe.seed}-{digest}.safetensors"
 
 
+def _splicers(clips: Clips, model: PEAV, cache: FeatureCache) -> dict[int, Splicer]:
+    codec = model.config.audio.codec
+    rate = codec.sampling_rate / codec.hop_length
+    return {
+        source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length)
+        for source, share in clips.splices.items()
+    }
+
+
 def _vocabulary(recipe: Recipe, clips: Clips) -> dict[str, int] | None:
     if recipe.objective.words_weight == 0:
         return None
@@ -270,4 +287,4 @@ def _cached(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporte
     *sources, validation, test = [[row for row in rows if cache.path(row) in kept] for rows in clips.groups()]
     if not all(sources):
         raise TrainingError(f"a source has no clip that can be decoded, see {failures}")
-    return Clips(sources, clips.weights, validation, test)
+    return replace(clips, sources=sources, validation=validation, test=test)

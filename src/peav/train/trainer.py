@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from peav.data.collate import Batch, Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row
 from peav.data.sampler import MixtureSampler
+from peav.data.splice import Splicer, bare
 from peav.model import PEAV
 from peav.objectives.best_rq import BestRQ
 from peav.objectives.pairs import Embedding
@@ -43,6 +45,7 @@ class Trainer:
 
     Args:
         sources: the training rows of each source, with `weights` their shares of a batch.
+        splicers: makes a near miss for every clip of the sources at these places.
         ranks: the processes that share each batch.
         held_out: rows for the periodic retrieval evaluation.
         on_step: called after each step with its log record.
@@ -58,15 +61,20 @@ class Trainer:
         weights: Sequence[float],
         held_out: Sequence[Row],
         on_step: Callable[[Mapping[str, Any]], None] = lambda record: None,
+        splicers: Mapping[int, Splicer] = MappingProxyType({}),
         ranks: Ranks = ALONE,
     ) -> None:
         self.recipe, self.cache, self.collator, self.on_step = recipe, cache, collator, on_step
-        self.sources, self.held_out, self.ranks = sources, held_out, ranks
+        self.sources, self.held_out, self.ranks, self.splicers = sources, held_out, ranks, splicers
         self.device = next(model.parameters()).device
         optim = recipe.optim
-        if optim.batch_size % ranks.size:
-            raise TrainingError(f"optim.batch_size {optim.batch_size} does not divide among {ranks.size} processes")
         self.sampler = MixtureSampler([len(rows) for rows in sources], weights, optim.batch_size, recipe.seed)
+        self.size = optim.batch_size + sum(self.sampler.counts[source] for source in splicers)
+        if self.size % ranks.size:
+            raise TrainingError(
+                f"{self.size} clips a batch do not divide among {ranks.size} processes; change optim.batch_size"
+                f"{' (near misses come on top of it)' if splicers else ''}"
+            )
         if 0 in self.sampler.counts:
             raise TrainingError(
                 f"a batch of {optim.batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
@@ -175,13 +183,30 @@ class Trainer:
         return [self._batch(step * accumulate + part) for part in range(accumulate)]
 
     def _batch(self, number: int) -> Batch:
-        rows = [self.sources[source][index] for source, index in self.sampler.batch(number)]
+        places, part = self._places(number), self.ranks.deal(self.size)
+        # Bare even where another process splices them: captions are drawn for all rows by one generator.
+        rows = [row if splicer is None else bare(row) for row, splicer in places]
+        clips = []
+        for place in range(self.size)[part]:
+            row, splicer = places[place]
+            if splicer is None:
+                clips.append(self.cache.load(row))
+            else:
+                rows[place], clip = splicer(row, np.random.default_rng((self.recipe.seed, 2, number, place)))
+                clips.append(clip)
         rng = np.random.default_rng((self.recipe.seed, 1, number))
-        part = self.ranks.part(len(rows))
-        return self.collator(rows, [self.cache.load(row) for row in rows[part]], rng, part).to(self.device)
+        return self.collator(rows, clips, rng, part).to(self.device)
+
+    def _places(self, number: int) -> list[tuple[Row, Splicer | None]]:
+        """The clips of a batch, and after each of a spliced source the same clip with what makes its near miss."""
+        places: list[tuple[Row, Splicer | None]] = []
+        for source, index in self.sampler.batch(number):
+            row, splicer = self.sources[source][index], self.splicers.get(source)
+            places += [(row, None)] if splicer is None else [(row, None), (row, splicer)]
+        return places
 
     def _ids(self, number: int) -> list[str]:
-        return [self.sources[source][index].id for source, index in self.sampler.batch(number)]
+        return [row.id for row, _ in self._places(number)]
 
     def _step(self, batches: Sequence[Batch]) -> dict[str, Any]:
         self.module.train()
@@ -225,9 +250,8 @@ class Trainer:
         """Every clip's draws depend on the seed, the batch and its place in it alone, whoever computes it."""
         if self.module.best_rq is None:
             return None
-        size = self.recipe.optim.batch_size
-        places = range(size)[self.ranks.part(size)]
-        first = (self.recipe.seed * 1_000_003 + number) * size
+        places = range(self.size)[self.ranks.deal(self.size)]
+        first = (self.recipe.seed * 1_000_003 + number) * self.size
         generators = [torch.Generator().manual_seed(first + place) for place in places]
         rows = torch.cat([torch.rand(1, generator=generator) for generator in generators])
         return Masking(self.module.best_rq, rows < self.recipe.objective.best_rq_rows, generators)

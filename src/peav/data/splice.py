@@ -1,0 +1,105 @@
+"""New sentences from the words of old ones, cut at the times of the words.
+
+Two sentences of equally many words are crossed: the new one takes each word from either, sound and text together
+(aligned data augmentation, Lam et al. 2021, arXiv 2104.01393). In one batch with the sentence that it came from it is
+a near miss: a negative that only hearing every word tells apart, as random sentences of a batch are not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from peav.data.features import ClipFeatures, FeatureCache
+from peav.data.manifest import Row, Word
+
+
+class Splicer:
+    """Crosses clips of `rows`, whose features are in `cache`; rows without timed words are left out.
+
+    Args:
+        share: how often a word comes from the other sentence; at least one does.
+        rate: latents a second.
+        hop: samples a latent, for clips that are kept as waveforms.
+    """
+
+    def __init__(self, rows: Sequence[Row], cache: FeatureCache, share: float, rate: float, hop: int) -> None:
+        self.cache, self.share, self.rate, self.hop = cache, share, rate, hop
+        self._by_length: dict[int, list[Row]] = defaultdict(list)
+        for row in filter(timed, rows):
+            self._by_length[len(row.words)].append(row)
+
+    def __call__(self, row: Row, rng: np.random.Generator) -> tuple[Row, ClipFeatures]:
+        """A sentence made of `row` and of another as long, `bare`, and its features."""
+        others = self._by_length[len(row.words)]
+        other = others[rng.integers(max(1, len(others) - 1))]
+        if other.id == row.id:
+            other = others[-1]
+        taken = rng.random(len(row.words)) < self.share
+        taken[rng.integers(len(taken))] = True
+        clip, donor = self.cache.load(row), self.cache.load(other)
+        spliced, words = cross(self._steps(clip), row.words, self._steps(donor), other.words, taken, self.rate)
+        kept = ClipFeatures(latents=spliced) if clip.waveform is None else ClipFeatures(waveform=spliced.reshape(-1))
+        texts = zip(_spelt(row), _spelt(other), taken, strict=True)
+        said = " ".join(theirs if new else own for own, theirs, new in texts)
+        return replace(bare(row), transcript=said, words=words), kept
+
+    def _steps(self, clip: ClipFeatures) -> np.ndarray:
+        """A clip's sound, a row for each latent."""
+        if clip.latents is not None:
+            return clip.latents
+        assert clip.waveform is not None
+        return clip.waveform.reshape(-1, self.hop)
+
+
+def bare(row: Row) -> Row:
+    """A clip's sound and speech alone: video, captions and events would not be true of a spliced one."""
+    return replace(row, captions={}, events=(), video_path=None)
+
+
+def cross(
+    base: np.ndarray,
+    base_words: Sequence[Word],
+    donor: np.ndarray,
+    donor_words: Sequence[Word],
+    taken: Sequence[bool] | np.ndarray,
+    rate: float,
+) -> tuple[np.ndarray, tuple[Word, ...]]:
+    """`base` with the words at the places `taken` out of `donor`; what lies between words stays.
+
+    Args:
+        base, donor: (T, ...) at `rate` steps a second.
+        base_words, donor_words: equally many, in the order of their times.
+
+    Returns:
+        The new array and its words with their new times.
+    """
+    pieces, words, at, length = [], [], 0, 0
+    for old, new, take in zip(base_words, donor_words, taken, strict=True):
+        start, end = _span(old, len(base), rate)
+        start, end = max(start, at), max(end, at)
+        source, (first, last) = (donor, _span(new, len(donor), rate)) if take else (base, (start, end))
+        pieces += [base[at:start], source[first:last]]
+        begin = length + start - at
+        length = begin + last - first
+        words.append(Word((new if take else old).word, begin / rate, length / rate))
+        at = end
+    return np.concatenate([*pieces, base[at:]]), tuple(words)
+
+
+def _span(word: Word, length: int, rate: float) -> tuple[int, int]:
+    first, last = (min(length, max(0, round(time * rate))) for time in (word.start, word.end))
+    return first, last
+
+
+def timed(row: Row) -> bool:
+    """Whether each word of the transcript has its time."""
+    said = [word.lower() for word in _spelt(row)]
+    return bool(said) and said == [word.word for word in row.words]
+
+
+def _spelt(row: Row) -> list[str]:
+    return (row.transcript or "").split()

@@ -1,0 +1,111 @@
+"""Splicing crosses two sentences word for word, sound and text and times together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peav.data.features import ClipFeatures
+from peav.data.manifest import Row, Word
+from peav.data.splice import Splicer, cross, timed
+
+RATE = 25.0
+
+
+class Cache:
+    """Features held in memory."""
+
+    def __init__(self, clips: dict[str, ClipFeatures]) -> None:
+        self.clips = clips
+
+    def load(self, row: Row) -> ClipFeatures:
+        return self.clips[row.id]
+
+
+@st.composite
+def sentence(draw: st.DrawFn, words: int, tag: str) -> tuple[np.ndarray, tuple[Word, ...]]:
+    """Steps marked with the word that they belong to, or with silence, and the words' times."""
+    marks, timed_words = [], []
+    for place in range(words):
+        marks += [f"{tag}:silence {place}"] * draw(st.integers(0, 3))
+        start = len(marks)
+        marks += [f"{tag}{place}"] * draw(st.integers(1, 5))
+        timed_words.append(Word(f"{tag}{place}", start / RATE, len(marks) / RATE))
+    marks += [f"{tag}:end"] * draw(st.integers(0, 3))
+    return np.array(marks), tuple(timed_words)
+
+
+@given(st.data())
+def test_the_words_taken_are_the_others_the_rest_and_every_silence_stay(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 6))
+    base, base_words = data.draw(sentence(count, "a"))
+    donor, donor_words = data.draw(sentence(count, "b"))
+    taken = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    spliced, words = cross(base, base_words, donor, donor_words, taken, RATE)
+    naive = []
+    at = 0
+    for place, (own, theirs) in enumerate(zip(base_words, donor_words, strict=True)):
+        naive += list(base[at : round(own.start * RATE)])
+        source, word = (donor, theirs.word) if taken[place] else (base, own.word)
+        naive += [mark for mark in source if mark == word]
+        at = round(own.end * RATE)
+    naive += list(base[at:])
+    assert list(spliced) == naive
+    assert [word.word for word in words] == [f"{'b' if take else 'a'}{place}" for place, take in enumerate(taken)]
+    for word in words:
+        assert set(spliced[round(word.start * RATE) : round(word.end * RATE)]) == {word.word}
+
+
+def rows_and_cache(waveforms: bool = False) -> tuple[list[Row], Cache]:
+    rows, clips = [], {}
+    for number, text in enumerate(["Bin blue now", "set red soon", "hello"]):
+        words = tuple(Word(word, i * 0.4, i * 0.4 + 0.4) for i, word in enumerate(text.lower().split()))
+        row = Row(
+            id=str(number), audio_path=Path("a"), video_path=Path("a"), transcript=text, words=words,
+            captions={"audio": ["a man speaks"]},
+        )  # fmt: skip
+        rows.append(row)
+        steps = 10 * len(words)
+        value = np.full(steps * 4 if waveforms else (steps, 2), number, np.float16)
+        clips[row.id] = ClipFeatures(waveform=value) if waveforms else ClipFeatures(latents=value, frames=np.zeros(3))
+    return rows, Cache(clips)
+
+
+@pytest.mark.parametrize("waveforms", [False, True])
+def test_a_near_miss_has_at_least_one_word_of_another_sentence_as_long(waveforms: bool) -> None:
+    rows, cache = rows_and_cache(waveforms)
+    splicer = Splicer(rows, cache, 0.0, RATE, 4)
+    seen = set()
+    for seed in range(20):
+        row, clip = splicer(rows[0], np.random.default_rng(seed))
+        seen.add(row.transcript)
+        array = clip.waveform.reshape(-1, 4)[:, 0] if waveforms else clip.latents[:, 0]
+        said = row.transcript.split()
+        assert len(array) == 30
+        assert [int(array[10 * i]) for i in range(3)] == [int(w in ("set", "red", "soon")) for w in said]
+    assert seen == {"set blue now", "Bin red now", "Bin blue soon"}
+
+
+def test_nothing_that_is_no_longer_true_of_a_clip_stays_with_it() -> None:
+    rows, cache = rows_and_cache()
+    row, clip = Splicer(rows, cache, 1.0, RATE, 4)(rows[0], np.random.default_rng(0))
+    assert (row.captions, row.events, row.video_path, clip.frames) == ({}, (), None, None)
+
+
+def test_the_same_generator_gives_the_same_sentence() -> None:
+    rows, cache = rows_and_cache()
+    first, second = (Splicer(rows, cache, 0.5, RATE, 4)(rows[1], np.random.default_rng(3)) for _ in range(2))
+    assert first[0] == second[0]
+    assert np.array_equal(first[1].latents, second[1].latents)
+
+
+def test_a_transcript_whose_words_are_not_all_timed_is_not_spliced() -> None:
+    rows, _ = rows_and_cache()
+    assert timed(rows[0])
+    assert not timed(replace(rows[0], words=rows[0].words[:2]))
+    assert not timed(Row(id="silent"))
