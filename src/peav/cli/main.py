@@ -21,6 +21,7 @@ VERBS = {
     "train": "Train a model from a recipe.",
     "eval": "Measure a model: retrieval and classification.",
     "world": "Write clips of the procedural audio-video world.",
+    "mix": "Mix labelled sounds into soundscapes with timed events.",
     "convert": "Convert a checkpoint between the three layouts.",
     "doctor": "Check that everything works on this machine.",
 }

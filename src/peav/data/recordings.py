@@ -66,7 +66,12 @@ def _row(record: dict[str, Any], folder: Path) -> Row:
 def _split(record: dict[str, Any], folder: str, path: Path) -> str:
     if folder in TEST_FOLDS:
         return "test" if record["fold"] == TEST_FOLDS[folder] else "train"
-    # Clips cut from one recording share its number (4-250869-A, 4-250869-B): they must fall on the same side.
-    pieces = path.stem.split("-")
-    origin = record.get("transcript") or (pieces[1] if len(pieces) > 2 else path.stem)
-    return "test" if hashlib.sha256(origin.encode()).digest()[0] < HELD_OUT * 256 else "train"
+    apart = record.get("transcript") or origin(path.stem)
+    return "test" if hashlib.sha256(apart.encode()).digest()[0] < HELD_OUT * 256 else "train"
+
+
+def origin(stem: str) -> str:
+    """What a clip was cut from: clips of one recording share its number (4-250869-A, 4-250869-B) and must not stand on
+    both sides of a split."""
+    pieces = stem.split("-")
+    return pieces[1] if len(pieces) > 2 else stem

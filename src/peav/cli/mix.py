@@ -1,0 +1,81 @@
+"""`peav mix`: soundscapes with timed events out of labelled sounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from peav.cli.console import Json, err, out, print_json, shown
+
+if TYPE_CHECKING:
+    from peav.data.manifest import Row
+
+
+def mix(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for manifest.jsonl and media/.")],
+    sounds: Annotated[
+        list[Path],
+        typer.Option("--sounds", help="A manifest whose rows have events or a label, or a recordings folder."),
+    ],
+    backgrounds: Annotated[
+        str, typer.Option(help="Labels whose sounds are backgrounds, never events: rain,wind. None: pink noise.")
+    ] = "",
+    without: Annotated[
+        Path | None, typer.Option(help="A manifest of mixtures; what they were made of is left out.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Use rows of this split alone, and mark the clips so.")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="How many soundscapes.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and sounds make the same soundscapes.")] = 0,
+    duration: Annotated[float, typer.Option(help="Seconds of each.")] = 10.0,
+    events: Annotated[tuple[int, int], typer.Option(help="Fewest and most sounds in each.")] = (1, 5),
+    overlap: Annotated[int, typer.Option(min=1, help="How many labels may be heard at once.")] = 3,
+    snr: Annotated[tuple[float, float], typer.Option(help="Lowest and highest level over the background, dB.")] = (
+        0.0,
+        20.0,
+    ),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Mix labelled sounds into soundscapes; the manifest has the times at which each is heard."""
+    from peav.data.mix import Mixer, Mixing, sounds_of, without_sources, write_mixes
+
+    rows = [row for path in sounds for row in read_rows(path) if split is None or row.split == split]
+    if without is not None:
+        rows = without_sources(rows, without)
+    ground = {label.strip() for label in backgrounds.replace("_", " ").split(",") if label.strip()}
+    found = sounds_of(rows)
+    mixer = Mixer(
+        [sound for sound in found if sound.label not in ground],
+        [sound for sound in found if sound.label in ground],
+        Mixing(duration=duration, events=events, overlap=overlap, snr=snr),
+    )
+    licences = {row.id: row.license for row in rows if row.license}
+    with Progress(
+        TextColumn("mixing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
+    ) as progress:
+        task = progress.add_task("clips", total=clips)
+        manifest = write_mixes(
+            folder,
+            mixer,
+            clips,
+            seed,
+            licences=licences,
+            split=split,
+            jobs=jobs,
+            progress=lambda done: progress.update(task, completed=done),
+        )
+    if as_json:
+        print_json({"manifest": str(manifest), "clips": clips, "sounds": len(found)})
+    else:
+        out.print(f"{clips} soundscapes of {len(found)} sounds: {shown(manifest)}")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a manifest, or of a folder of recordings."""
+    from peav.data.manifest import read_manifest
+    from peav.data.recordings import read_recordings
+
+    return read_recordings(path) if path.is_dir() else read_manifest(path)

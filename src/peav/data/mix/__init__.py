@@ -1,0 +1,15 @@
+"""Soundscapes: labelled sounds placed on backgrounds, with the times at which each is heard."""
+
+from peav.data.mix.mixer import Mixer, Mixing, MixingError, Sound, Soundscape, sounds_of
+from peav.data.mix.write import without_sources, write_mixes
+
+__all__ = [
+    "Mixer",
+    "Mixing",
+    "MixingError",
+    "Sound",
+    "Soundscape",
+    "sounds_of",
+    "without_sources",
+    "write_mixes",
+]

@@ -1,0 +1,222 @@
+"""A seeded mixer: sounds of any manifest on backgrounds, as Scaper does it (Salamon et al. 2017), in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from peav.data.manifest import Event, Row
+from peav.data.mix.loudness import PAUSE, SILENCE, Waveform, heard, level
+from peav.media import load_audio
+
+RATE = 48_000
+QUIET, LOUD = -45.0, -30.0  # dBFS of backgrounds
+MASKED = 6.0  # decibels below its background at which a sound's tail is no longer heard
+PEAK = 0.98
+TRIES = 20
+
+
+class MixingError(ValueError):
+    """Soundscapes cannot be made of this; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How soundscapes are drawn.
+
+    Attributes:
+        duration: of each, in seconds.
+        events: how many sounds are placed, at least and at most, before repeats.
+        overlap: how many labels may be heard at once.
+        snr: of a sound over its background, in decibels, at least and at most.
+        repeat: how often a sound comes again.
+        cut: how often only a part of a sound is taken.
+        fade: seconds over which cut edges fade.
+    """
+
+    duration: float = 10.0
+    events: tuple[int, int] = (1, 5)
+    overlap: int = 3
+    snr: tuple[float, float] = (0.0, 20.0)
+    repeat: float = 0.2
+    cut: float = 0.3
+    fade: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.duration < 1:
+            raise MixingError(f"duration: a soundscape lasts at least 1 second, not {self.duration}")
+        if not 0 <= self.events[0] <= self.events[1]:
+            raise MixingError(f"events: give the least and the most, not {self.events}")
+        if self.snr[0] > self.snr[1]:
+            raise MixingError(f"snr: give the lowest and the highest, not {self.snr}")
+        if self.overlap < 1:
+            raise MixingError(f"overlap must be at least 1, not {self.overlap}")
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A stretch of a recording (all of it where the times are None) with one label; `id` is its row's."""
+
+    id: str
+    label: str
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Soundscape:
+    """Waveform (S,) float32 at 48 kHz; its events by onset, with the sound that each is of; the background, if any."""
+
+    waveform: Waveform
+    events: tuple[tuple[Event, Sound], ...]
+    background: Sound | None
+
+
+class Mixer:
+    """Draws soundscapes from sounds and backgrounds; without backgrounds, or on a silent one, there is pink noise.
+
+    Every label is as frequent as every other, however many sounds it has. Onsets and offsets are those of what is
+    heard: within 30 dB of the sound's loudest and not far below the background; pauses of 0.3 s split an event in two.
+    """
+
+    def __init__(self, sounds: Sequence[Sound], backgrounds: Sequence[Sound] = (), how: Mixing | None = None) -> None:
+        if not sounds:
+            raise MixingError("no labelled sounds; give a manifest whose rows have events or a label")
+        self.how = how or Mixing()
+        self._sounds: dict[str, list[Sound]] = defaultdict(list)
+        for sound in sounds:
+            self._sounds[sound.label].append(sound)
+        self._labels = sorted(self._sounds)
+        self._backgrounds = tuple(backgrounds)
+
+    def __call__(self, rng: np.random.Generator) -> Soundscape:
+        """One soundscape; the same generator gives the same samples."""
+        how = self.how
+        mixed, background = self._background(rng)
+        ground = level(mixed)
+        placed: list[tuple[Event, Sound]] = []
+        for _ in range(int(rng.integers(how.events[0], how.events[1] + 1))):
+            sound = self._draw(rng)
+            waveform = self._cut(_load(sound), rng)
+            for _ in range(1 + (rng.random() < how.repeat)):
+                gain = ground + rng.uniform(*how.snr) - _active_level(waveform)
+                self._place(mixed, (waveform * 10 ** (gain / 20)).astype(np.float32), sound, ground, placed, rng)
+        peak = float(np.abs(mixed).max())
+        if peak > PEAK:
+            mixed *= PEAK / peak
+        return Soundscape(mixed, tuple(sorted(placed, key=lambda one: (one[0].onset, one[0].label))), background)
+
+    def _draw(self, rng: np.random.Generator) -> Sound:
+        sounds = self._sounds[self._labels[rng.integers(len(self._labels))]]
+        return sounds[rng.integers(len(sounds))]
+
+    def _background(self, rng: np.random.Generator) -> tuple[Waveform, Sound | None]:
+        count = round(self.how.duration * RATE)
+        sound = self._backgrounds[rng.integers(len(self._backgrounds))] if self._backgrounds else None
+        waveform = np.zeros(0, np.float32) if sound is None else _looped(_load(sound), count, rng)
+        if level(waveform) < SILENCE:
+            waveform = _pink(count, rng)
+        gain = rng.uniform(QUIET, LOUD) - level(waveform)
+        return (waveform * 10 ** (gain / 20)).astype(np.float32), sound
+
+    def _cut(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
+        """What is heard of a sound, now and then a part of it, with faded edges; not longer than the soundscape."""
+        spans = heard(waveform, RATE)
+        first, last = (round(spans[0][0] * RATE), round(spans[-1][1] * RATE)) if spans else (0, len(waveform))
+        length = min(last - first, round(self.how.duration * RATE))
+        if rng.random() < self.how.cut:
+            length = round(length * rng.uniform(0.3, 1.0))
+        first += int(rng.integers(0, last - first - length + 1))
+        cut = waveform[first : first + length].copy()
+        fade = min(round(self.how.fade * RATE), len(cut) // 2)
+        slope = np.linspace(0, 1, fade, dtype=np.float32)
+        cut[:fade] *= slope
+        cut[len(cut) - fade :] *= slope[::-1]
+        return cut
+
+    def _place(
+        self,
+        mixed: Waveform,
+        waveform: Waveform,
+        sound: Sound,
+        ground: float,
+        placed: list[tuple[Event, Sound]],
+        rng: np.random.Generator,
+    ) -> None:
+        """Add a sound where not too many are heard already, or nowhere if no place is found."""
+        spans = heard(waveform, RATE, ground - MASKED)
+        for _ in range(TRIES if spans else 0):
+            start = int(rng.integers(0, len(mixed) - len(waveform) + 1))
+            offset = start / RATE
+            events = [Event(round(offset + a, 3), round(offset + b, 3), sound.label) for a, b in spans]
+            if all(self._fits(event, [other for other, _ in placed]) for event in events):
+                mixed[start : start + len(waveform)] += waveform
+                placed += [(event, sound) for event in events]
+                return
+
+    def _fits(self, event: Event, others: Sequence[Event]) -> bool:
+        """Whether no more than `overlap` labels sound at once, and the label itself not twice."""
+        near = [other for other in others if other.onset < event.offset and event.onset < other.offset]
+        same = any(
+            other.label == event.label and other.onset < event.offset + PAUSE and event.onset < other.offset + PAUSE
+            for other in others
+        )
+        at_once = max((sum(o.onset <= n.onset < o.offset for o in near) for n in near), default=0)
+        return not same and at_once < self.how.overlap
+
+
+def sounds_of(rows: Sequence[Row]) -> list[Sound]:
+    """The labelled sounds of manifest rows: their timed events, or the whole of a row with a `label` column."""
+    found = []
+    for row in rows:
+        if row.audio_path is None:
+            continue
+        start = row.start or 0.0
+        if row.events:
+            found += [
+                Sound(row.id, readable(event.label), row.audio_path, start + event.onset, start + event.offset)
+                for event in row.events
+            ]
+        elif isinstance(row.extra.get("label"), str):
+            found.append(Sound(row.id, readable(row.extra["label"]), row.audio_path, row.start, row.end))
+    return found
+
+
+def readable(label: str) -> str:
+    """A label as words: `door_wood_knock` is read as "door wood knock"."""
+    return label.replace("_", " ")
+
+
+@lru_cache(maxsize=64)
+def _load(sound: Sound) -> Waveform:
+    return load_audio(sound.path, start=sound.start or 0.0, end=sound.end, sampling_rate=RATE)
+
+
+def _active_level(waveform: Waveform) -> float:
+    """The level of what is heard of a sound, without its pauses, in dBFS."""
+    spans = heard(waveform, RATE)
+    parts = [waveform[round(start * RATE) : round(end * RATE)] for start, end in spans]
+    return max(level(np.concatenate(parts) if parts else waveform), -120.0)
+
+
+def _looped(waveform: Waveform, count: int, rng: np.random.Generator) -> Waveform:
+    """A background long enough: from anywhere in it, and over again with a crossfade of a tenth of a second."""
+    fade = min(RATE // 10, len(waveform) // 4)
+    slope = np.linspace(0, 1, fade, dtype=np.float32)
+    turn = waveform[: len(waveform) - fade].copy()
+    turn[:fade] = turn[:fade] * slope + waveform[len(waveform) - fade :] * slope[::-1]
+    start = int(rng.integers(0, len(turn)))
+    return np.take(turn, np.arange(start, start + count), mode="wrap")
+
+
+def _pink(count: int, rng: np.random.Generator) -> Waveform:
+    """Noise that falls 3 dB an octave."""
+    spectrum = np.fft.rfft(rng.standard_normal(count, dtype=np.float32))
+    frequency = np.fft.rfftfreq(count, 1 / RATE)
+    return np.fft.irfft(spectrum / np.sqrt(np.maximum(frequency, 20.0)), count).astype(np.float32)

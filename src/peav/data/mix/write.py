@@ -1,0 +1,123 @@
+"""Soundscapes as files with a manifest that names what each was made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import av
+import numpy as np
+
+from peav.checkpoint.atomic import atomic_write
+from peav.data.manifest import ManifestError, Row, write_manifest
+from peav.data.mix.loudness import Waveform
+from peav.data.mix.mixer import RATE, Mixer, MixingError, Sound, Soundscape
+from peav.data.recordings import origin
+
+_BATCH = 16
+
+
+def write_mixes(
+    out: Path,
+    mixer: Mixer,
+    clips: int,
+    seed: int,
+    *,
+    licences: dict[str, str] | None = None,
+    split: str | None = None,
+    jobs: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Write `clips` soundscapes under `out` and return the path of their manifest.
+
+    Clip i follows from (seed, i) alone. `licences` maps ids of source rows to what the manifest says of each event.
+    """
+    if clips < 1:
+        raise MixingError(f"{clips} soundscapes cannot be made; ask for at least 1")
+    (out / "media").mkdir(parents=True, exist_ok=True)
+    batches = [range(start, min(start + _BATCH, clips)) for start in range(0, clips, _BATCH)]
+    records: list[dict[str, Any]] = []
+    for batch in _mapped(partial(_write_batch, out, mixer, seed, licences or {}, split), batches, jobs):
+        records += batch
+        progress(len(records))
+    write_manifest(out / "manifest.jsonl", records)
+    return out / "manifest.jsonl"
+
+
+def without_sources(rows: Sequence[Row], manifest: str | Path) -> list[Row]:
+    """`rows` without those that the mixtures of a manifest were made of, nor others cut from the same recordings.
+
+    The manifest is one of `write_mixes`, or any whose rows name a `background_source` and whose events name a `source`,
+    as an id or as FOLDER/.../FILE.
+    """
+    path = Path(manifest) / "manifest.jsonl" if Path(manifest).is_dir() else Path(manifest)
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest of mixtures to leave the sources of out")
+    used: set[str] = set()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        named = [record.get("background_source"), *(event.get("source") for event in record.get("events", ()))]
+        used |= {_origin(name) for name in named if name}
+    return [row for row in rows if _origin(row.id) not in used]
+
+
+def _origin(name: str) -> str:
+    """A source's folder and the recording that it was cut from."""
+    path = PurePosixPath(name)
+    return f"{path.parts[0]}/{origin(path.stem)}"
+
+
+def _mapped(
+    make: Callable[[range], list[dict[str, Any]]], batches: Sequence[range], jobs: int
+) -> Iterator[list[dict[str, Any]]]:
+    if jobs <= 1:
+        yield from map(make, batches)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(make, batches)
+
+
+def _write_batch(
+    out: Path, mixer: Mixer, seed: int, licences: dict[str, str], split: str | None, batch: range
+) -> list[dict[str, Any]]:
+    records = []
+    for index in batch:
+        scape = mixer(np.random.default_rng((seed, index)))
+        path = f"media/mix-{index:06d}.flac"
+        with atomic_write(out / path) as temporary:
+            _write_flac(temporary, scape.waveform)
+        records.append({"id": f"mix-{seed}-{index:06d}", "path": path} | _described(scape, licences, split))
+    return records
+
+
+def _described(scape: Soundscape, licences: dict[str, str], split: str | None) -> dict[str, Any]:
+    def told(sound: Sound) -> dict[str, str]:
+        return {"source": sound.id} | ({"licence": licences[sound.id]} if sound.id in licences else {})
+
+    background = scape.background
+    return {
+        "duration": len(scape.waveform) / RATE,
+        "background": None if background is None else background.label,
+        "background_source": None if background is None else background.id,
+        "events": [
+            {"onset": event.onset, "offset": event.offset, "label": event.label} | told(sound)
+            for event, sound in scape.events
+        ],
+        "split": split,
+    }
+
+
+def _write_flac(path: Path, waveform: Waveform) -> None:
+    """16-bit mono at 48 kHz."""
+    samples = np.round(waveform * 32767).astype(np.int16)
+    with av.open(str(path), "w", format="flac") as file:
+        stream = file.add_stream("flac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))

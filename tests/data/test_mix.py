@@ -1,0 +1,154 @@
+"""Soundscapes hold what their events say, where they say it, and nothing that was to be left out."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from peav.cli.main import app
+from peav.data.manifest import Event, Row, read_manifest
+from peav.data.mix import Mixer, Mixing, MixingError, sounds_of, without_sources, write_mixes
+from peav.data.mix.loudness import heard, level
+from peav.media import load_audio
+
+RATE = 48_000
+
+
+def tone(seconds: float, frequency: float = 1000.0, amplitude: float = 0.3) -> np.ndarray:
+    return (amplitude * np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def save(path: Path, waveform: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((waveform * 32767).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[Row]:
+    """Three labels: a beep, two beeps with a pause of half a second between them, a hiss between two silences."""
+    silence = np.zeros(RATE // 2, np.float32)
+    hiss = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+    sounds = {
+        "beep": tone(0.5),
+        "two_beeps": np.concatenate([tone(0.3, 2000), silence, tone(0.3, 2000)]),
+        "hiss": np.concatenate([silence, hiss, silence]),
+    }
+    return [
+        Row(f"set/1-{n}-A", audio_path=save(tmp_path / f"{label}.wav", waveform), extra={"label": label})
+        for n, (label, waveform) in enumerate(sounds.items())
+    ]
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> list[Row]:
+    noise = np.random.default_rng(1).normal(0, 0.05, 3 * RATE).astype(np.float32)
+    return [Row("set/1-9-A", audio_path=save(tmp_path / "rain.wav", noise), extra={"label": "rain"})]
+
+
+def test_silence_at_the_ends_and_long_pauses_are_not_heard() -> None:
+    waveform = np.concatenate([np.zeros(RATE // 2), tone(0.4), np.zeros(RATE // 2), tone(0.2), np.zeros(RATE)])
+    assert heard(waveform.astype(np.float32), RATE) == [
+        pytest.approx((0.5, 0.9), abs=0.02),
+        pytest.approx((1.4, 1.6), abs=0.02),
+    ]
+
+
+def test_a_short_pause_does_not_split_a_sound_and_a_tail_below_the_floor_is_cut_off() -> None:
+    beeps = np.concatenate([tone(0.3), np.zeros(RATE // 10, np.float32), tone(0.3)])
+    assert heard(beeps, RATE) == [pytest.approx((0.0, 0.7), abs=0.02)]
+    tail = np.concatenate([tone(0.3), tone(0.3, amplitude=0.02)])
+    assert heard(tail, RATE) == [pytest.approx((0.0, 0.6), abs=0.02)]
+    assert heard(tail, RATE, floor=-30.0) == [pytest.approx((0.0, 0.3), abs=0.02)]
+    assert heard(np.zeros(RATE, np.float32), RATE) == heard(np.zeros(0, np.float32), RATE) == []
+
+
+def test_events_are_where_the_sound_is(rows: list[Row], ground: list[Row]) -> None:
+    """Each event alone in its soundscape rises over the background within it and nowhere else."""
+    how = Mixing(duration=4.0, events=(1, 1), snr=(20.0, 20.0), repeat=0.0, cut=0.0)
+    mixer = Mixer(sounds_of(rows), sounds_of(ground), how)
+    seen = set()
+    for seed in range(12):
+        scape = mixer(np.random.default_rng(seed))
+        labels = [event.label for event, _ in scape.events]
+        seen.add(tuple(labels))
+        inside = np.zeros(len(scape.waveform), bool)
+        for event, _ in scape.events:
+            inside[round(event.onset * RATE) : round(event.offset * RATE)] = True
+        near = np.convolve(inside, np.ones(RATE // 25), "same") > 0.5  # 20 ms around the edges belong to neither
+        assert level(scape.waveform[inside]) - level(scape.waveform[~near]) == pytest.approx(20, abs=1)
+    assert seen == {("beep",), ("two beeps", "two beeps"), ("hiss",)}
+
+
+def test_no_more_labels_sound_at_once_than_allowed(rows: list[Row]) -> None:
+    for overlap in (1, 2):
+        mixer = Mixer(sounds_of(rows), how=Mixing(duration=3.0, events=(6, 9), overlap=overlap, repeat=0.5))
+        most = 0
+        for seed in range(10):
+            events = [event for event, _ in mixer(np.random.default_rng(seed)).events]
+            for at in np.arange(0, 3, 0.005):
+                active = [event.label for event in events if event.onset <= at < event.offset]
+                assert len(active) == len(set(active))
+                most = max(most, len(active))
+        assert most == overlap
+
+
+def test_the_same_seed_writes_the_same_samples_however_many_processes(rows: list[Row], tmp_path: Path) -> None:
+    mixer = Mixer(sounds_of(rows), how=Mixing(duration=1.0))
+    one = write_mixes(tmp_path / "one", mixer, 20, 3)
+    two = write_mixes(tmp_path / "two", mixer, 20, 3, jobs=2)
+    assert one.read_bytes() == two.read_bytes()
+    for path in sorted((tmp_path / "one" / "media").iterdir()):
+        assert path.read_bytes() == (tmp_path / "two" / "media" / path.name).read_bytes()
+    assert one.read_bytes() != write_mixes(tmp_path / "other", mixer, 20, 4).read_bytes()
+
+
+def test_a_written_soundscape_reads_back_with_its_events(rows: list[Row], ground: list[Row], tmp_path: Path) -> None:
+    mixer = Mixer(sounds_of(rows), sounds_of(ground), Mixing(duration=2.0, events=(2, 2)))
+    manifest = write_mixes(tmp_path / "out", mixer, 3, 0, licences={rows[0].id: "CC0"}, split="train")
+    for index, row in enumerate(read_manifest(manifest, "train")):
+        scape = mixer(np.random.default_rng((0, index)))
+        assert row.events == tuple(event for event, _ in scape.events)
+        assert np.abs(load_audio(row.audio_path) - scape.waveform).max() < 1e-4
+        assert row.extra["background"] == "rain"
+
+
+def test_timed_events_of_a_manifest_are_cut_out_of_their_clips(rows: list[Row]) -> None:
+    clip = Row("x", audio_path=rows[0].audio_path, start=1.0, events=(Event(0.1, 0.4, "door_knock"),))
+    (sound,) = sounds_of([clip, Row("unlabelled", audio_path=rows[0].audio_path), Row("mute")])
+    assert (sound.label, sound.start, sound.end) == ("door knock", 1.1, 1.4)
+
+
+def test_what_mixtures_were_made_of_is_left_out_with_its_siblings(rows: list[Row], tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    used = [{"source": "set/audio/4-1-B-20.ogg"}, {"source": "other/audio/1-2-A.ogg"}]
+    manifest.write_text(json.dumps({"background_source": "set/1-0-A", "events": used}) + "\n")
+    assert [row.id for row in without_sources(rows, tmp_path)] == ["set/1-2-A"]
+
+
+def test_nothing_to_mix_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MixingError, match="no labelled sounds"):
+        Mixer([])
+    with pytest.raises(MixingError, match="lowest and the highest"):
+        Mixing(snr=(10.0, 0.0))
+
+
+def test_the_command_mixes_a_manifest(rows: list[Row], tmp_path: Path) -> None:
+    lines = [{"id": row.id, "path": row.audio_path.name, "label": row.extra["label"]} for row in rows]
+    (tmp_path / "sounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ["mix", str(tmp_path / "out"), "--sounds", str(tmp_path / "sounds.jsonl"), "--backgrounds", "hiss"]
+    result = CliRunner().invoke(app, [*arguments, "--clips", "2", "--duration", "2", "--jobs", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    made = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    assert len(made) == 2
+    assert {row.extra["background"] for row in made} == {"hiss"}
+    assert "hiss" not in {event.label for row in made for event in row.events}
