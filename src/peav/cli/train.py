@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -30,6 +31,10 @@ STAGES = {
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe, see recipes/.")],
+    init: Annotated[
+        str | None, typer.Option(help="Fine-tune this checkpoint: tiny, a folder or a hub name (recipes with `tune:`).")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Train on this manifest in place of the recipe's sources.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the recipe's output folder.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key: --set optim.steps=100 (repeatable).")
@@ -48,7 +53,12 @@ def train(
     from peav.train import TrainingError, plan, read_recipe
     from peav.train import train as run
 
-    pairs = dict(_split(override) for override in overrides or ())
+    # JSON is YAML, whatever a path contains.
+    pairs = {} if init is None else {"model": json.dumps(init)}
+    pairs |= {} if data is None else {"data.sources": json.dumps([{"manifest": str(data)}])}
+    pairs |= dict(_split(override) for override in overrides or ())
+    if init is not None and read_recipe(recipe, pairs).tune is None:
+        fail(f"--init goes with a recipe that has `tune:`, such as recipes/finetune.yaml; {recipe} has not")
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one reports
     if dry_run:
         cost = plan(read_recipe(recipe, pairs), devices, teraflops)

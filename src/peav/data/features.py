@@ -73,6 +73,13 @@ class FeatureCache:
         with np.load(self.path(row)) as arrays:
             return ClipFeatures(**{name: arrays[name] for name in arrays.files})
 
+    def streams(self, row: Row) -> tuple[bool, bool]:
+        """Whether a clip that `prepare` has been through has audio and video, told without reading its features."""
+        if row.audio_path != row.video_path:
+            return row.audio_path is not None, row.video_path is not None
+        with np.load(self.path(row)) as arrays:
+            return not {"latents", "waveform"}.isdisjoint(arrays.files), "frames" in arrays.files
+
     def prepare(
         self, rows: Sequence[Row], progress: Callable[[int], None] = lambda done: None, workers: int = 2
     ) -> tuple[list[Row], list[tuple[Row, str]]]:

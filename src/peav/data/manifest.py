@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Event:
-    """A labelled sound between two times, in seconds from the clip's start."""
+    """A labelled sound between two times, in seconds from the clip's start; `texts` are other words for it."""
 
     onset: float
     offset: float
     label: str
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Row:
     """One clip: where its media lie, what is said of it, and every extra column as it was read.
 
     `audio_path` and `video_path` are absolute; both point to the same file where a manifest gives `path`.
-    `start` and `end` are seconds within the file, None for the whole of it.
+    `start` and `end` are seconds within the file, None for the whole of it. `plain` are texts that the manifest gives
+    without a kind; `captions` then has them under every kind that the paths allow, see `with_streams`.
     """
 
     id: str
@@ -60,14 +62,19 @@ class Row:
     source: str | None = None
     license: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    plain: tuple[str, ...] = ()
+
+    def with_streams(self, audio: bool, video: bool) -> Row:
+        """The row with its plain texts under the kinds of the streams that its files turned out to have."""
+        return replace(self, captions=_everywhere(self.plain, audio, video)) if self.plain else self
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
     """Read a `.jsonl` or `.parquet` manifest, all rows or one split of it.
 
     Raises:
-        ManifestError: the file is missing, a line is not JSON, a row lacks `id` or a path or holds something of another
-            type, or ids repeat.
+        ManifestError: the file is missing, a line is not JSON, a row lacks a path or holds something of another type,
+            or ids (the paths of rows without) repeat.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,7 +84,10 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
     for number, record in enumerate(records, start=1):
         row = _parse(record, path, number)
         if row.id in seen:
-            raise ManifestError(f"{path}:{number}: id {row.id!r} stands twice; give each clip its own id")
+            raise ManifestError(
+                f"{path}:{number}: id {row.id!r} stands twice; give each clip its own id (several texts of one clip "
+                "are one row with a list of them)"
+            )
         seen.add(row.id)
         if split is None or row.split == split:
             rows.append(row)
@@ -116,20 +126,25 @@ def _parse(record: dict[str, Any], manifest: Path, number: int) -> Row:
     values = dict(record)
     shared = values.pop("path", None)
     audio, video = values.pop("audio_path", None) or shared, values.pop("video_path", None) or shared
-    if not isinstance(values.get("id"), str) or not values["id"]:
-        raise ManifestError(f"{where}: a row needs an `id` (a string of its own)")
     if audio is None and video is None:
         raise ManifestError(f"{where}: a row needs `path`, `audio_path` or `video_path`")
+    if values.get("id") is None:
+        values["id"] = str(audio or video)
+    if not isinstance(values["id"], str) or not values["id"]:
+        raise ManifestError(f"{where}: an `id` is a string of the row's own, not {values['id']!r}")
     known = {name: values.pop(name, None) for name in FIELDS}
     for name, value in known.items():
         kind = (int, float) if name in ("start", "end") else str
         if value is not None and not isinstance(value, kind):
             wanted = "a number of seconds" if name in ("start", "end") else "a string"
             raise ManifestError(f"{where}: {name} must be {wanted}, not {value!r}")
+    captions = _captions(values.pop("captions", None), where)
+    plain = () if captions else _plain(values, where)
     return Row(
         audio_path=manifest.parent.absolute() / audio if audio else None,
         video_path=manifest.parent.absolute() / video if video else None,
-        captions=_captions(values.pop("captions", None), where),
+        captions=captions or _everywhere(plain, audio is not None, video is not None),
+        plain=plain,
         words=parse_words(values.pop("words", None), where),
         events=_events(values.pop("events", None), where),
         extra=values,
@@ -151,6 +166,21 @@ def _captions(value: Any, where: str) -> dict[str, list[str]]:
     return {kind: texts for kind, texts in captions.items() if texts}
 
 
+def _plain(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """A row's `text` or else `caption`, one or a list."""
+    value = values.get("text") or values.get("caption") or ()
+    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else (value,)
+    if value and not all(isinstance(text, str) for text in texts):
+        raise ManifestError(f"{where}: text must be a string or a list of strings, not {value!r}")
+    return texts if value else ()
+
+
+def _everywhere(texts: Iterable[str], audio: bool, video: bool) -> dict[str, list[str]]:
+    """The same texts under every kind of caption that fits the streams."""
+    fits = {"audio": audio, "video": video, "audio_video": audio and video}
+    return {kind: list(texts) for kind in CAPTION_KINDS if fits[kind] and texts}
+
+
 def parse_words(value: Any, where: str) -> tuple[Word, ...]:
     """A row's `words`, [{word, start, end}, ...], where it has any. Raises ManifestError."""
     try:
@@ -161,6 +191,9 @@ def parse_words(value: Any, where: str) -> tuple[Word, ...]:
 
 def _events(value: Any, where: str) -> tuple[Event, ...]:
     try:
-        return tuple(Event(float(e["onset"]), float(e["offset"]), str(e["label"])) for e in value or ())
-    except (KeyError, TypeError) as error:
+        return tuple(
+            Event(float(e["onset"]), float(e["offset"]), str(e["label"]), tuple(map(str, e.get("texts", ()))))
+            for e in value or ()
+        )
+    except (KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{where}: an event needs onset, offset (seconds) and label") from error

@@ -11,7 +11,7 @@ import torch
 from peav.data.collate import Batch, Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row
-from peav.eval.metrics import recall_at_k
+from peav.eval.metrics import chance_at_k, recall_at_k
 from peav.objectives.pairs import Embedding, media, text
 from peav.train.step import Forward
 
@@ -33,10 +33,13 @@ def evaluate(
 ) -> dict[str, float]:
     """R@1 of each direction among the first `candidates` rows that have audio, video and captions.
 
+    Where there is none of all kinds, as in plain pairs of sound and text, each direction has rows of its own, see
+    `_partial`.
     Speech to transcript is taken among the first `candidates` rows with a transcript of its own. The figures are
     fractions; a direction without rows is left out; `chance` is one over the number of candidates.
     """
-    whole = [row for row in rows if row.audio_path and row.video_path and len(row.captions) == 3][:candidates]
+    whole = [row for row in rows if row.audio_path and row.video_path and len(row.captions) == 3 and not row.plain]
+    whole = whole[:candidates]
     results: dict[str, float] = {}
     if whole:
         needed = tuple(dict.fromkeys(side for pair in DIRECTIONS.values() for side in pair))
@@ -45,6 +48,8 @@ def evaluate(
         for name, (query, target) in DIRECTIONS.items():
             results[name] = recall_at_k(embedded[query] @ embedded[target].T, 1)
         results["chance"] = 1 / len(whole)
+    else:
+        results |= _partial(embed, rows, cache, collator, candidates, batch_size)
     said = list({row.transcript: row for row in reversed(rows) if row.audio_path and row.transcript}.values())
     said = [replace(row, captions={}) for row in reversed(said)][:candidates]
     if said:
@@ -52,6 +57,36 @@ def evaluate(
         embedded = _embed(embed, said, cache, collator, (query, target), batch_size)
         results[SPEECH] = recall_at_k(embedded[query] @ embedded[target].T, 1)
         results[f"{SPEECH}_chance"] = 1 / len(said)
+    return results
+
+
+def has(row: Row, side: Embedding, cache: FeatureCache) -> bool:
+    """Whether a row has what one side of a pair is made of."""
+    audio, video = cache.streams(row)
+    streams = {None: True, "audio": audio, "video": video, "audio_video": audio and video}
+    says = side.caption is None or side.caption in row.captions or (side.caption == "audio" and bool(row.transcript))
+    return streams[side.medium] and says
+
+
+def _partial(
+    embed: Embed, rows: Sequence[Row], cache: FeatureCache, collator: Collator, candidates: int, batch_size: int
+) -> dict[str, float]:
+    """Each direction, and its chance, among the first `candidates` rows that have both its sides.
+
+    A text may be a label that many rows share: then any of these is right.
+    """
+    results: dict[str, float] = {}
+    silent = [replace(row, transcript=None) for row in rows]
+    for name, sides in DIRECTIONS.items():
+        chosen = [row for row in silent if all(has(row, side, cache) for side in sides)][:candidates]
+        if len(chosen) < 2:
+            continue
+        query, target = sides
+        embedded = _embed(embed, chosen, cache, collator, sides, batch_size)
+        says = [row.id if query.caption is None else tuple(row.captions[query.caption]) for row in chosen]
+        right = np.array([[one == other for other in says] for one in says])
+        results[name] = recall_at_k(embedded[query] @ embedded[target].T, 1, right)
+        results[f"{name}_chance"] = chance_at_k(right, 1)
     return results
 
 

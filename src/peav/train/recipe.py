@@ -16,6 +16,8 @@ import yaml
 from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 
+PARTS = ("audio", "video", "fusion", "text", "heads")
+
 
 class RecipeError(ValueError):
     """A recipe asks for something that does not exist; the message names the key and what it may be."""
@@ -174,6 +176,28 @@ class Optim:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Fine-tuning of the checkpoint that `model` names (see `train.finetune`): which of `PARTS` train, and how.
+
+    `rank` above 0: by LoRA of that rank, merged when the model is saved; 0: the parts' own weights. `ema` above 0:
+    the decay of an average of the weights, which is what is evaluated and saved.
+    """
+
+    parts: tuple[str, ...] = PARTS
+    rank: int = 0
+    ema: float = 0.0
+
+    def __post_init__(self) -> None:
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown or not self.parts:
+            raise RecipeError(f"tune.parts: {unknown} is none of {', '.join(PARTS)}; name one part or more")
+        if self.rank < 0:
+            raise RecipeError(f"tune.rank must be 0 (train the weights themselves) or a rank above, not {self.rank}")
+        if not 0 <= self.ema < 1:
+            raise RecipeError(f"tune.ema must be 0 (no average) or a decay below 1, such as 0.99, not {self.ema}")
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Retrieval among `candidates` held-out clips every `every` steps, and at the end."""
 
@@ -190,7 +214,8 @@ class Evaluation:
 class Recipe:
     """One training run. `model` is a preset or a checkpoint; paths are relative to the working directory.
 
-    `parallel` says how several processes (torchrun) hold the model: each whole, or in shards.
+    With `tune` the model is always a checkpoint, `tiny` the shipped one. `parallel` says how several processes
+    (torchrun) hold the model: each whole, or in shards.
     """
 
     name: str
@@ -205,15 +230,20 @@ class Recipe:
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint_every: int = 100
     parallel: Literal["ddp", "fsdp"] = "ddp"
+    tune: Tune | None = None
 
     def __post_init__(self) -> None:
+        if self.tune is not None and (self.tune.rank or self.tune.ema) and self.parallel == "fsdp":
+            raise RecipeError("tune.rank and tune.ema need the model whole in each process; set parallel: ddp")
+        if self.tune is not None and self.tune.rank and self.codec.trainable:
+            raise RecipeError("tune.rank: LoRA has no layers in the codec; leave out codec.trainable, or set rank: 0")
         if self.checkpoint_every < 1:
             raise RecipeError(f"checkpoint_every must be at least 1, not {self.checkpoint_every}")
 
     @property
     def fresh(self) -> bool:
         """Whether the model starts from a preset, with random weights."""
-        return self.model in PRESETS
+        return self.model in PRESETS and self.tune is None
 
 
 def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:

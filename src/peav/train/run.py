@@ -26,6 +26,7 @@ from peav.data.world import generate
 from peav.model import PEAV, PEAVConfig, preset
 from peav.objectives.ranks import Ranks
 from peav.train.codec import distil_codec
+from peav.train.finetune import served
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
 from peav.train.recipe import Codec, Frames, Recipe, RecipeError, Source, World
@@ -82,6 +83,8 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     earlier_states(output, resume)  # before hours of preparation
     with ranks.one_by_one():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
+    if recipe.tune is not None:
+        recipe = served(recipe, [row for rows in clips.sources for row in rows], cache)
     length, share = model.config.text.max_length, recipe.data.transcript_share
     collator = Collator(tokenizer, length, share, _vocabulary(recipe, clips))
     trainer = Trainer(
@@ -284,7 +287,10 @@ def _cached(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporte
             Path(temporary).write_text("".join(lines), encoding="utf-8")
         reporter.advance(len(everything), f"{len(failed)} left out, see {failures}")
     kept = {cache.path(row) for row in good}  # not by id: two sources may use the same ids
-    *sources, validation, test = [[row for row in rows if cache.path(row) in kept] for rows in clips.groups()]
+    *sources, validation, test = [
+        [row.with_streams(*cache.streams(row)) if row.plain else row for row in rows if cache.path(row) in kept]
+        for rows in clips.groups()
+    ]
     if not all(sources):
         raise TrainingError(f"a source has no clip that can be decoded, see {failures}")
     return replace(clips, sources=sources, validation=validation, test=test)

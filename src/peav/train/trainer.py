@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +31,8 @@ from peav.objectives.pairs import Embedding
 from peav.objectives.ranks import ALONE, Ranks
 from peav.objectives.words import WordFrames
 from peav.train.evaluate import evaluate
+from peav.train.finetune import Average, restrict
+from peav.train.lora import merge_low_rank
 from peav.train.parallel import wrap
 from peav.train.recipe import Objective, Recipe
 from peav.train.state import StateError, load_state, save_state, states
@@ -85,6 +88,12 @@ class Trainer:
         model.audio.codec.requires_grad_(recipe.codec.trainable)
         model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
         model.recompute_layers(optim.recompute)
+        if recipe.tune is not None:
+            restrict(model, recipe.tune, recipe.objective.table(), recipe.seed)
+        self.average: Average | None = None
+        if recipe.tune is not None and recipe.tune.ema:
+            self.average = Average(model, recipe.tune.ema)
+            self.module.add_module("average", self.average)
         self.wrapped = wrap(self.module, recipe.parallel, ranks)
         self._weights = loss_weights(recipe.objective)
         self.optimiser = torch.optim.AdamW(_groups(self.module, optim.weight_decay), lr=optim.lr, betas=optim.betas)
@@ -120,9 +129,10 @@ class Trainer:
         return self.evaluate(evaluation.final_candidates)
 
     def evaluate(self, candidates: int, rows: Sequence[Row] | None = None) -> dict[str, float]:
-        """R@1 on the held-out rows, or on others, rounded to four places."""
+        """R@1 on the held-out rows, or on others, rounded to four places; with the averaged weights, if any."""
         rows = self.held_out if rows is None else rows
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.optim.bf16):
+        averaged = nullcontext() if self.average is None else self.average.in_place()
+        with averaged, torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.optim.bf16):
             results = evaluate(self._embed, rows, self.cache, self.collator, candidates)
         return {name: round(value, 4) for name, value in results.items()}
 
@@ -131,7 +141,11 @@ class Trainer:
         return self.module.embed(batch.to(self.device), wanted)
 
     def whole_model(self) -> PEAV:
-        """The model as one process would hold it, on the CPU; every process must call this."""
+        """The model as one process would hold it, on the CPU, averaged and merged; every process must call this, once,
+        when all is done."""
+        if self.average is not None:
+            self.average.swap()
+        merge_low_rank(self.module.model)
         if self.ranks.size == 1 or self.recipe.parallel == "ddp":
             return self.module.model.cpu()
         state = {name: full(value).cpu() for name, value in self.module.model.state_dict().items()}
@@ -220,6 +234,8 @@ class Trainer:
         if not torch.isfinite(norm):  # stepping would spoil the weights, and the next checkpoint with them
             raise TrainingError(f"the gradient of step {self.step} is not finite; lower optim.lr")
         self.optimiser.step()
+        if self.average is not None:
+            self.average.update(self.step)
         means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
         return {
             "step": self.step + 1,

@@ -1,0 +1,120 @@
+"""Fine-tuning a checkpoint: what of it trains, on which pairs, and the average of its weights (`tune:` in a recipe)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from peav.data.features import FeatureCache
+from peav.data.manifest import Row
+from peav.model import PEAV
+from peav.objectives.pairs import Pair, needed
+from peav.train.evaluate import has
+from peav.train.lora import add_low_rank
+from peav.train.recipe import Recipe, RecipeError, Tune
+
+
+def restrict(model: PEAV, tune: Tune, pairs: Iterable[Pair], seed: int = 0) -> None:
+    """Let nothing train but what `tune` names and the pairs use, in full or by LoRA, and the pairs' scales and biases.
+
+    What is frozen already (the codec, cached frames) stays so.
+    """
+    pairs = tuple(pairs)
+    chosen = [module for part, modules in _parts(model, pairs).items() if part in tune.parts for module in modules]
+    trained = [parameter for module in chosen for parameter in module.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    _set_trainable(trained)
+    if tune.rank:
+        generator = torch.Generator().manual_seed(seed)
+        for module in chosen:
+            add_low_rank(module, tune.rank, generator)
+        _set_trainable(trained, False)
+    for pair in pairs:
+        _set_trainable([model.logit_scale[pair.name], model.logit_bias[pair.name]])
+
+
+def _set_trainable(parameters: Iterable[Tensor], on: bool = True) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(on)
+
+
+def _parts(model: PEAV, pairs: Iterable[Pair]) -> dict[str, list[nn.Module]]:
+    """The modules of each part that the pairs run through."""
+    sides = needed(pairs)
+    media = {side.medium for side in sides}
+    return {
+        "audio": [model.audio] if media & {"audio", "audio_video"} else [],
+        "video": [model.video] if media & {"video", "audio_video"} else [],
+        "fusion": [model.fusion] if "audio_video" in media else [],
+        "text": [model.text] if any(side.caption for side in sides) else [],
+        "heads": [model.heads[head] for head in dict.fromkeys(side.head for side in sides)],
+    }
+
+
+def served(recipe: Recipe, rows: Sequence[Row], cache: FeatureCache) -> Recipe:
+    """The recipe with those of its pairs alone of which some row has both sides.
+
+    The others would teach nothing, while their towers run and decay.
+
+    Args:
+        rows: the training rows, in `cache`.
+
+    Raises:
+        RecipeError: there is no such pair.
+    """
+    kinds = {(*cache.streams(row), bool(row.transcript), *row.captions): row for row in rows}
+    pairs = [
+        pair
+        for pair in recipe.objective.table()
+        if any(has(row, pair.query, cache) and has(row, pair.target, cache) for row in kinds.values())
+    ]
+    if not pairs:
+        names = ", ".join(pair.name for pair in recipe.objective.table())
+        raise RecipeError(
+            f"no training row has both sides of any pair among {names}: rows need `text`, `captions` or a transcript "
+            "beside their audio or video (or both streams), and objective.pairs must fit them"
+        )
+    served = tuple(pair.name for pair in pairs)
+    weights = {name: weight for name, weight in recipe.objective.weights.items() if name in served}
+    return replace(recipe, objective=replace(recipe.objective, pairs=served, weights=weights))
+
+
+class Average(nn.Module):
+    """The exponential moving average of what trains in a module; a module itself, so that it is saved with the rest.
+
+    Its decay rises to `decay` as (1 + step) / (10 + step), so that the start is soon forgotten.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self._live = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.values = nn.ParameterList(nn.Parameter(p.detach().clone(), requires_grad=False) for p in self._live)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after the step counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for value, live in zip(self.values, self._live, strict=True):
+            value.lerp_(live, 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange weights and averages, to the bit."""
+        for value, live in zip(self.values, self._live, strict=True):
+            kept = live.clone()
+            live.copy_(value)
+            value.copy_(kept)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averages stand for the weights within the block."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
