@@ -101,7 +101,7 @@ class Collator:
             audio_lengths=audio_lengths,
             frames=frames,
             frame_lengths=frame_lengths,
-            texts={kind: self._texts(texts) for kind, texts in captions.items()},
+            texts={kind: self.tokenised(texts) for kind, texts in captions.items()},
             words=self._labels(rows, clips, audio.shape[1]) if self.words else None,
         )
 
@@ -121,7 +121,8 @@ class Collator:
             return row.transcript
         return captions[rng.integers(len(captions))] if captions else None
 
-    def _texts(self, texts: Sequence[str | None]) -> Texts:
+    def tokenised(self, texts: Sequence[str | None]) -> Texts:
+        """Texts as the model reads them; None is marked as missing."""
         encoded = self.tokenizer.encode_batch([text or "" for text in texts])
         return Texts(
             ids=torch.tensor([e.ids for e in encoded]),

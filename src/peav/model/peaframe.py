@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .config import PEAFrameConfig
 from .heads import ProjectionHead
-from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, AudioTower, initialise
+from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, AudioTower, initialise
 from .text import TextEncoder
 from .transformer import TowerOutput
 
@@ -41,6 +41,23 @@ class PEAFrame(nn.Module):
         self.logit_scale = nn.Parameter(torch.full((1,), LOGIT_SCALE_INIT))
         self.logit_bias = nn.Parameter(torch.full((1,), LOGIT_BIAS_INIT))
         initialise(self)
+
+    @classmethod
+    def from_peav(cls, model: PEAV) -> PEAFrame:
+        """A model to train on frames: a PE-AV model's audio and text towers with the heads that hold them together.
+
+        Its scores start as the clip-level model read frame by frame, with the scale and bias of audio and its caption.
+        """
+        config = model.config
+        frame = cls(PEAFrameConfig(config.audio, config.text, config.output_dim))
+        frame.audio.load_state_dict(model.audio.state_dict())
+        frame.text.load_state_dict(model.text.state_dict())
+        frame.heads["audio"].load_state_dict(model.heads["audio"].state_dict())
+        frame.heads["text"].load_state_dict(model.heads["text_audio"].state_dict())
+        with torch.no_grad():
+            frame.logit_scale.copy_(model.logit_scale["a_ac"])
+            frame.logit_bias.copy_(model.logit_bias["a_ac"])
+        return frame
 
     def encode_codec(
         self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None

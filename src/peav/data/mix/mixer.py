@@ -60,13 +60,15 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Sound:
-    """A stretch of a recording (all of it where the times are None) with one label; `id` is its row's."""
+    """A stretch of a recording (all of it where the times are None) with one label, and other words for it in `texts`;
+    `id` is its row's."""
 
     id: str
     label: str
     path: Path
     start: float | None = None
     end: float | None = None
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,7 @@ class Mixer:
         for _ in range(TRIES if spans else 0):
             start = int(rng.integers(0, len(mixed) - len(waveform) + 1))
             offset = start / RATE
-            events = [Event(round(offset + a, 3), round(offset + b, 3), sound.label) for a, b in spans]
+            events = [Event(round(offset + a, 3), round(offset + b, 3), sound.label, sound.texts) for a, b in spans]
             if all(self._fits(event, [other for other, _ in placed]) for event in events):
                 mixed[start : start + len(waveform)] += waveform
                 placed += [(event, sound) for event in events]
@@ -172,19 +174,20 @@ class Mixer:
 
 
 def sounds_of(rows: Sequence[Row]) -> list[Sound]:
-    """The labelled sounds of manifest rows: their timed events, or the whole of a row with a `label` column."""
+    """The labelled sounds of manifest rows: their timed events, or the whole of a row with a `label` column, whose
+    audio captions are other words for it."""
     found = []
     for row in rows:
         if row.audio_path is None:
             continue
         start = row.start or 0.0
         if row.events:
-            found += [
-                Sound(row.id, readable(event.label), row.audio_path, start + event.onset, start + event.offset)
-                for event in row.events
-            ]
+            for event in row.events:
+                times = (start + event.onset, start + event.offset)
+                found.append(Sound(row.id, readable(event.label), row.audio_path, *times, event.texts))
         elif isinstance(row.extra.get("label"), str):
-            found.append(Sound(row.id, readable(row.extra["label"]), row.audio_path, row.start, row.end))
+            texts = tuple(row.captions.get("audio", ()))
+            found.append(Sound(row.id, readable(row.extra["label"]), row.audio_path, row.start, row.end, texts))
     return found
 
 

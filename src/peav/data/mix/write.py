@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
@@ -104,10 +105,7 @@ def _described(scape: Soundscape, licences: dict[str, str], split: str | None) -
         "duration": len(scape.waveform) / RATE,
         "background": None if background is None else background.label,
         "background_source": None if background is None else background.id,
-        "events": [
-            {"onset": event.onset, "offset": event.offset, "label": event.label} | told(sound)
-            for event, sound in scape.events
-        ],
+        "events": [asdict(event) | told(sound) for event, sound in scape.events],
         "split": split,
     }
 

@@ -1,0 +1,110 @@
+"""Which texts describe which frames of a batch: targets for frame-level training, and what is not known."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from peav.data.manifest import Row
+
+STEM = 4  # letters: "bark", "barks" and "barking" are one word
+
+
+@dataclass(frozen=True)
+class FrameTargets:
+    """For B clips, N texts and T frames: `heard` (B, N, T) bool, `known` (B, N, T) bool, `offsets` (N,) float32.
+
+    `offsets` is how much more frequent than the mean text each is, in log-odds; see `label_log_odds`.
+    """
+
+    texts: list[str]
+    heard: Tensor
+    known: Tensor
+    offsets: Tensor
+
+
+class FrameTargetMaker:
+    """Makes `FrameTargets` of the timed events of rows.
+
+    Every label in a batch is a text for all its clips. A clip's manifest is complete for the labels that its source
+    marks anywhere, so these are negatives where they do not sound. A label of other sources is a negative too, unless
+    it shares a word with one of the clip's own labels ("dog" and "a dog barking"): then nothing is known. Nothing is
+    known either of labels that share a word with the clip's background, nor of frames past its end.
+
+    Args:
+        sources: the training rows of each source.
+        rate: frames a second.
+    """
+
+    def __init__(self, sources: Sequence[Sequence[Row]], rate: float) -> None:
+        self.rate = rate
+        self._labels = {row.id: frozenset(labels) for rows, labels in _vocabularies(sources) for row in rows}
+        self._priors = label_log_odds([row for rows in sources for row in rows])
+
+    def __call__(
+        self, rows: Sequence[Row], part: slice, lengths: Sequence[int], rng: np.random.Generator
+    ) -> FrameTargets:
+        """Targets of `rows[part]`, whose clips have `lengths` frames, for the texts of all `rows`; of the ways to name a
+        label one is drawn."""
+        names: dict[str, list[str]] = {}
+        for event in sorted((event for row in rows for event in row.events), key=lambda event: event.label):
+            names.setdefault(event.label, [event.label]).extend(event.texts)
+        labels = list(names)
+        texts = [options[rng.integers(len(options))] for options in names.values()]
+        rows = rows[part]
+        heard = torch.zeros(len(rows), len(labels), max(lengths, default=0), dtype=torch.bool)
+        known = torch.zeros_like(heard)
+        middles = (np.arange(heard.shape[2]) + 0.5) / self.rate
+        for row, length, target, mask in zip(rows, lengths, heard, known, strict=True):
+            for event in row.events:
+                sounds = (middles >= event.onset) & (middles < event.offset)
+                target[labels.index(event.label)] |= torch.from_numpy(sounds)
+            sure = [self._sure(row, label) for label in labels]
+            mask[:, :length] = torch.tensor(sure, dtype=torch.bool)[:, None]
+        offsets = torch.tensor([self._priors.get(label, 0.0) for label in labels])
+        return FrameTargets(texts, heard & known, known, offsets)
+
+    def _sure(self, row: Row, label: str) -> bool:
+        """Whether it is known where the label sounds in a clip, and where not."""
+        background = row.extra.get("background")
+        if isinstance(background, str) and _alike(label, background):
+            return False
+        own = {event.label for event in row.events}
+        if label in own or label in self._labels.get(row.id, frozenset()):
+            return True
+        return not any(_alike(label, other) for other in own)
+
+
+def label_log_odds(rows: Sequence[Row]) -> dict[str, float]:
+    """How much more often than the mean label each sounds, in log-odds of its seconds; the mean label has 0.
+
+    Added to the logits in training alone (logit adjustment, Menon et al. 2021; FLAM, Wu et al. 2025, learns it), it
+    keeps rare labels from being taught that they are rare.
+    """
+    seconds: dict[str, float] = defaultdict(float)
+    for row in rows:
+        for event in row.events:
+            seconds[event.label] += max(event.offset - event.onset, 0.0)
+    logs = {label: math.log(total) for label, total in seconds.items() if total > 0}
+    mean = sum(logs.values()) / max(1, len(logs))
+    return {label: value - mean for label, value in logs.items()}
+
+
+def _vocabularies(sources: Sequence[Sequence[Row]]) -> list[tuple[Sequence[Row], set[str]]]:
+    return [(rows, {event.label for row in rows for event in row.events}) for rows in sources]
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two labels share a word of more than three letters, whatever its ending."""
+    return bool(_stems(one) & _stems(other))
+
+
+def _stems(label: str) -> set[str]:
+    words = {word for word in label.lower().split() if len(word) > 2}
+    return {word[:STEM] for word in words}

@@ -1,0 +1,126 @@
+"""Frame-level training: which frames of a clip a text describes (PE-A-Frame), learnt from timed events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from peav.data.collate import Batch, Collator
+from peav.data.features import ClipFeatures, FeatureCache
+from peav.data.manifest import Row
+from peav.data.timed import FrameTargetMaker
+from peav.eval.detection import frame_auroc, macro
+from peav.eval.metrics import recall_at_k
+from peav.events import Event, FrameScores
+from peav.model import LOGIT_SCALE_INIT, PEAFrame
+from peav.objectives.contrastive import infonce_loss
+from peav.objectives.frame_sigmoid import frame_sigmoid_loss
+from peav.objectives.ranks import ALONE, Ranks
+
+
+@dataclass(frozen=True)
+class TimedBatch:
+    """B clips with N texts for all of them: `clips`, the texts' `ids` (N, L) and `mask` (N, L), and as in
+    `data.timed.FrameTargets` `heard` and `known` (B, N, T) bool and `offsets` (N,)."""
+
+    clips: Batch
+    ids: Tensor
+    mask: Tensor
+    heard: Tensor
+    known: Tensor
+    offsets: Tensor
+
+    def to(self, device: torch.device) -> TimedBatch:
+        """The same batch on a device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if name != "clips"}
+        return replace(self, clips=self.clips.to(device), **moved)
+
+
+class TimedCollator:
+    """Makes `TimedBatch`es; every random draw comes from the generator that a call is given."""
+
+    def __init__(self, collator: Collator, targets: FrameTargetMaker, prior: bool) -> None:
+        self.collator, self.targets, self.prior = collator, targets, prior
+
+    def __call__(
+        self, rows: Sequence[Row], clips: Sequence[ClipFeatures], rng: np.random.Generator, part: slice = slice(None)
+    ) -> TimedBatch:
+        """The batch of `rows[part]`, whose features `clips` are; texts are those of all rows."""
+        batch = self.collator(rows, clips, rng, part)
+        targets = self.targets(rows, part, batch.audio_lengths.tolist(), rng)
+        texts = self.collator.tokenised(targets.texts)
+        offsets = targets.offsets if self.prior else torch.zeros_like(targets.offsets)
+        return TimedBatch(batch, texts.ids, texts.mask, targets.heard, targets.known, offsets)
+
+
+class Aligned(nn.Module):
+    """The model and what only training needs, as `train.step.Trainable` is for PE-AV.
+
+    `clip`: whole clips against their captions too, so that the model still retrieves.
+    """
+
+    def __init__(self, model: PEAFrame, clip: bool, ranks: Ranks = ALONE) -> None:
+        super().__init__()
+        self.model, self.ranks = model, ranks
+        scale = model.logit_scale.detach().clone().squeeze(0) if clip else torch.tensor(LOGIT_SCALE_INIT)
+        self.clip_scale = nn.Parameter(scale) if clip else None
+
+    def forward(self, batch: TimedBatch) -> dict[str, Tensor]:
+        """This process's share of the losses, unweighted, by name: fp32 scalars."""
+        model, clips = self.model, batch.clips
+        audio = model.audio_hidden(clips.audio, clips.audio_lengths)
+        texts = model.text_embedding(batch.ids, batch.mask)
+        logits = model.score(model.heads["audio"](audio.sequence), texts) + batch.offsets[None, :, None]
+        losses = {"frames": frame_sigmoid_loss(logits, batch.heard, batch.known, self.ranks)}
+        if self.clip_scale is not None:
+            captions = clips.texts["audio"]
+            losses["clip"] = infonce_loss(
+                model.heads["audio"](audio.pooled),
+                model.text_embedding(captions.ids, captions.mask),
+                self.clip_scale,
+                captions.present & (clips.audio_lengths > 0),
+                captions.groups,
+                self.ranks,
+            )
+        return losses
+
+
+@torch.inference_mode()
+def evaluate_frames(
+    model: PEAFrame, rows: Sequence[Row], cache: FeatureCache, collator: Collator, batch_size: int = 32
+) -> dict[str, float]:
+    """Macro AUROC of frames over the labels of `rows`, each scored on every clip, and R@1 of captions to clips.
+
+    Fractions; `t2a` is among the rows with an audio caption, `chance` is one over their number.
+    """
+    rows = [row for row in rows if row.audio_path is not None]
+    labels = sorted({event.label for row in rows for event in row.events})
+    tokens = collator.tokenised(labels)
+    texts = model.text_embedding(tokens.ids, tokens.mask)
+    scores: dict[str, FrameScores] = {}
+    pooled: list[np.ndarray] = []
+    rate = model.config.audio.codec.sampling_rate / model.config.audio.codec.hop_length
+    for start in range(0, len(rows), batch_size):
+        some = rows[start : start + batch_size]
+        batch = collator(some, [cache.load(row) for row in some], np.random.default_rng(0))
+        audio = model.audio_hidden(batch.audio, batch.audio_lengths)
+        logits = model.score(model.heads["audio"](audio.sequence), texts).float().sigmoid().cpu().numpy()
+        pooled.append(model.heads["audio"](audio.pooled).float().cpu().numpy())
+        for row, length, one in zip(some, batch.audio_lengths.tolist(), logits, strict=True):
+            scores[row.id] = FrameScores(tuple(labels), one[:, :length], length / rate, 1 / rate)
+    truth = {row.id: [Event(e.label, e.onset, e.offset) for e in row.events] for row in rows}
+    found = {"auroc": macro(frame_auroc(scores, truth))}
+    return found | _retrieval(model, rows, np.concatenate(pooled), collator)
+
+
+def _retrieval(model: PEAFrame, rows: Sequence[Row], pooled: np.ndarray, collator: Collator) -> dict[str, float]:
+    told = [number for number, row in enumerate(rows) if row.captions.get("audio")]
+    if not told:
+        return {}
+    tokens = collator.tokenised([rows[number].captions["audio"][0] for number in told])
+    texts = model.text_embedding(tokens.ids, tokens.mask).float().cpu().numpy()
+    return {"t2a": recall_at_k(texts @ pooled[told].T, 1), "chance": 1 / len(told)}
