@@ -51,13 +51,20 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) 
     """Restore what `save_state` wrote, in place; returns the number of steps done.
 
     Raises:
-        StateError: the file is torn, or a bit of it has changed.
+        StateError: the file is torn, or a bit of it has changed, or it is of another model.
     """
     state = read_state(path)
-    options = StateDictOptions(full_state_dict=True)
+    differing = sorted(state["module"].keys() ^ module.state_dict().keys())
+    if differing:
+        raise StateError(f"{path}: of another model, which differs in {differing[0]} and {len(differing) - 1} more")
+    # Not strict: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimiser state.
+    options = StateDictOptions(full_state_dict=True, strict=False)
     set_state_dict(
         module, optimiser, model_state_dict=state["module"], optim_state_dict=state["optimiser"], options=options
     )
+    for name, parameter in module.named_parameters():
+        if name not in state["optimiser"]["state"]:
+            optimiser.state.pop(parameter, None)  # or torch would leave it a step behind the others
     return int(state["step"])
 
 

@@ -1,0 +1,54 @@
+"""A checkpoint restores weights and optimiser to the bit, whatever has not trained yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from peav.train.state import StateError, load_state, save_state
+
+
+class Branches(nn.Module):
+    """The `late` branch has no gradient before step three, the `never` branch none at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.late, self.never = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.optimiser = torch.optim.AdamW(self.parameters(), lr=0.1, weight_decay=0.1)
+
+    def step(self, number: int) -> float:
+        x = torch.randn(3, 4, generator=torch.Generator().manual_seed(number))
+        loss = self.first(x).square().mean()
+        if number >= 3:
+            loss = loss + self.late(x).square().mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return loss.item()
+
+
+@pytest.mark.parametrize("saved", [1, 2, 3, 4])
+def test_a_restored_run_has_the_losses_and_weights_of_one_that_never_stopped(saved: int, tmp_path: Path) -> None:
+    whole, stopped = Branches(), Branches()
+    expected = [whole.step(number) for number in range(7)]
+    for number in range(saved):
+        stopped.step(number)
+    save_state(tmp_path, saved, stopped, stopped.optimiser)
+    resumed = Branches()
+    assert load_state(tmp_path / f"step-{saved:07d}.pt", resumed, resumed.optimiser) == saved
+    assert [resumed.step(number) for number in range(saved, 7)] == expected[saved:]
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    one, other = Branches(), Branches()
+    one.step(0)
+    save_state(tmp_path, 1, one, one.optimiser)
+    other.more = nn.Linear(4, 4)
+    other.optimiser.add_param_group({"params": list(other.more.parameters())})
+    with pytest.raises(StateError, match=r"differs in more.bias and 1 more"):
+        load_state(tmp_path / "step-0000001.pt", other, other.optimiser)
