@@ -52,12 +52,39 @@ def test_a_split_is_read_alone_and_in_order(tmp_path: Path) -> None:
     assert [row.id for row in read_manifest(tmp_path / "m.jsonl", "test")] == ["1", "3", "5"]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_plain_pairs_need_no_id_and_their_text_stands_under_every_kind_that_the_paths_allow(
+    tmp_path: Path, suffix: str
+) -> None:
+    write_manifest(
+        tmp_path / f"m{suffix}",
+        [
+            {"audio_path": "a.wav", "text": "rain", "caption": None},
+            {"video_path": "b.mp4", "text": None, "caption": "rain"},
+            {"path": "c.mp4", "text": "rain", "caption": "ignored beside text"},
+        ],
+    )
+    rows = read_manifest(tmp_path / f"m{suffix}")
+    assert [row.id for row in rows] == ["a.wav", "b.mp4", "c.mp4"]
+    kinds = [("audio",), ("video",), ("audio", "video", "audio_video")]
+    assert [row.captions for row in rows] == [{kind: ["rain"] for kind in row} for row in kinds]
+    assert rows[2].with_streams(audio=False, video=True).captions == {"video": ["rain"]}
+
+
+def test_captions_by_kind_are_kept_whatever_else_a_row_says(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.jsonl", [{"path": "c.mp4", "text": "x", "captions": {"video": ["a bell"]}}])
+    (row,) = read_manifest(tmp_path / "m.jsonl")
+    assert row.captions == row.with_streams(True, True).captions == {"video": ["a bell"]}
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         (["{"], r"m.jsonl:1: not JSON"),
         (["[1]"], r"m.jsonl:1: a row must be a JSON object"),
-        (['{"path": "x"}'], r"m.jsonl:1: a row needs an `id`"),
+        (['{"id": 3, "path": "x"}'], r"m.jsonl:1: an `id` is a string of the row's own, not 3"),
+        (['{"path": "x"}', '{"path": "x"}'], r"m.jsonl:2: id 'x' stands twice"),
+        (['{"path": "x", "text": 3}'], r"m.jsonl:1: text must be a string or a list of strings, not 3"),
         (['{"id": "a"}'], r"m.jsonl:1: a row needs `path`"),
         (['{"id": "a", "path": "x"}', '{"id": "a", "path": "y"}'], r"m.jsonl:2: id 'a' stands twice"),
         ([json.dumps({"id": "a", "path": "x", "captions": {"sound": ["x"]}})], r"m.jsonl:1: caption kinds are"),
