@@ -59,9 +59,9 @@ def test_plain_pairs_need_no_id_and_their_text_stands_under_every_kind_that_the_
     write_manifest(
         tmp_path / f"m{suffix}",
         [
-            {"audio_path": "a.wav", "text": "rain", "caption": None},
-            {"video_path": "b.mp4", "text": None, "caption": "rain"},
-            {"path": "c.mp4", "text": "rain", "caption": "ignored beside text"},
+            {"path": None, "audio_path": "a.wav", "video_path": None, "text": "rain", "caption": None},
+            {"path": None, "audio_path": None, "video_path": "b.mp4", "text": None, "caption": "rain"},
+            {"path": "c.mp4", "audio_path": None, "video_path": None, "text": "rain", "caption": "ignored beside text"},
         ],
     )
     rows = read_manifest(tmp_path / f"m{suffix}")
