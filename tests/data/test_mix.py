@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ from typer.testing import CliRunner
 
 from peav.cli.main import app
 from peav.data.manifest import Event, Row, read_manifest
-from peav.data.mix import Mixer, Mixing, MixingError, sounds_of, without_sources, write_mixes
+from peav.data.mix import (
+    Mixer,
+    Mixing,
+    MixingError,
+    Mixtures,
+    make_mixtures,
+    sounds_of,
+    without_sources,
+    write_mixes,
+)
 from peav.data.mix.loudness import heard, level
 from peav.media import load_audio
 
@@ -140,6 +150,27 @@ def test_nothing_to_mix_is_said(tmp_path: Path) -> None:
         Mixer([])
     with pytest.raises(MixingError, match="lowest and the highest"):
         Mixing(snr=(10.0, 0.0))
+
+
+def test_mixtures_of_a_recipe_are_made_once_from_either_side_of_the_split(rows: list[Row], tmp_path: Path) -> None:
+    lines = [
+        {"id": row.id, "path": row.audio_path.name, "label": row.extra["label"], "split": split}
+        for row, split in zip(rows, ("train", "train", "test"), strict=True)
+    ]
+    sounds = tmp_path / "sounds.jsonl"
+    sounds.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    wanted = Mixtures(str(tmp_path / "out"), 3, 2, (str(sounds),))
+    made = make_mixtures(wanted)
+    assert [row.split for row in made] == ["train"] * 3 + ["validation"] * 2
+    heard = {
+        split: {e.label for row in made if row.split == split for e in row.events} for split in ("train", "validation")
+    }
+    assert heard == {"train": {"beep", "two beeps"}, "validation": {"hiss"}}
+    sounds.unlink()
+    sounds.write_text("")
+    assert make_mixtures(wanted) == made
+    with pytest.raises(MixingError, match="holds other mixtures"):
+        make_mixtures(replace(wanted, seed=1))
 
 
 def test_the_command_mixes_a_manifest(rows: list[Row], tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from peav.model.config import (
 from peav.objectives.best_rq import BestRQ
 from peav.objectives.ranks import ALONE, Ranks
 from peav.objectives.words import WordFrames
+from peav.train.contrast import loss_weights
 from peav.train.parallel import process_group, wrap
 from peav.train.recipe import Objective
 from peav.train.step import Masking, Trainable
-from peav.train.trainer import full, loss_weights
+from peav.train.trainer import full
 
 SIZE, FRAMES, STEPS, TOKENS = 8, 3, 6, 5
 KINDS = ("audio", "video", "audio_video")

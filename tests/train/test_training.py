@@ -23,9 +23,10 @@ from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest, write_manifest
 from peav.model import PEAV, preset
 from peav.train import TrainingError, read_recipe, train
+from peav.train.contrast import loss_weights
 from peav.train.recipe import Objective
 from peav.train.run import Clips, _cached, _ready_codec, gather
-from peav.train.trainer import learning_rate, loss_weights
+from peav.train.trainer import learning_rate
 
 
 class Silent:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from peav.cli.console import Json, err, out, print_json, shown
-
-if TYPE_CHECKING:
-    from peav.data.manifest import Row
 
 
 def mix(
@@ -40,7 +37,7 @@ def mix(
     as_json: Json = False,
 ) -> None:
     """Mix labelled sounds into soundscapes; the manifest has the times at which each is heard."""
-    from peav.data.mix import Mixer, Mixing, sounds_of, without_sources, write_mixes
+    from peav.data.mix import Mixer, Mixing, read_rows, sounds_of, without_sources, write_mixes
 
     rows = [row for path in sounds for row in read_rows(path) if split is None or row.split == split]
     if without is not None:
@@ -71,11 +68,3 @@ def mix(
         print_json({"manifest": str(manifest), "clips": clips, "sounds": len(found)})
     else:
         out.print(f"{clips} soundscapes of {len(found)} sounds: {shown(manifest)}")
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a manifest, or of a folder of recordings."""
-    from peav.data.manifest import read_manifest
-    from peav.data.recordings import read_recordings
-
-    return read_recordings(path) if path.is_dir() else read_manifest(path)

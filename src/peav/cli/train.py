@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 STAGES = {
     "world": "making clips",
+    "mixtures": "mixing sounds",
     "codec": "distilling the codec",
     "features": "caching features",
     "frames": "teaching frames words",
@@ -136,9 +137,9 @@ def cost_table(cost: Plan) -> Table:
 
 
 def result_table(result: Mapping[str, Mapping[str, float]]) -> Table:
-    """R@1 by direction, a column for each split, chance last."""
-    table = Table(title="R@1 on held-out clips")
-    table.add_column("direction")
+    """R@1 by direction (and AUROC of frames, where they trained), a column for each split."""
+    table = Table(title="R@1 on held-out clips" if "t2av" in result["validation"] else "held-out clips")
+    table.add_column("figure")
     for split in result:
         table.add_column(split, justify="right")
         table.add_column("x chance", justify="right")

@@ -50,8 +50,10 @@ class FrameTargetMaker:
     def __call__(
         self, rows: Sequence[Row], part: slice, lengths: Sequence[int], rng: np.random.Generator
     ) -> FrameTargets:
-        """Targets of `rows[part]`, whose clips have `lengths` frames, for the texts of all `rows`; of the ways to name a
-        label one is drawn."""
+        """Targets of `rows[part]`, whose clips have `lengths` frames, for the texts of all `rows`.
+
+        Of the ways to name a label one is drawn.
+        """
         names: dict[str, list[str]] = {}
         for event in sorted((event for row in rows for event in row.events), key=lambda event: event.label):
             names.setdefault(event.label, [event.label]).extend(event.texts)

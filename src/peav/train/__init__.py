@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from peav.train.errors import TrainingError
 from peav.train.plan import Plan, plan
 from peav.train.recipe import Recipe, RecipeError, read_recipe
 from peav.train.run import train
-from peav.train.trainer import Trainer, TrainingError
+from peav.train.trainer import Trainer
 
 __all__ = ["Plan", "Recipe", "RecipeError", "Trainer", "TrainingError", "plan", "read_recipe", "train"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,8 @@ from peav.model import LOGIT_SCALE_INIT, PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss
 from peav.objectives.ranks import ALONE, Ranks
+from peav.train.feed import Feed
+from peav.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -89,38 +91,67 @@ class Aligned(nn.Module):
         return losses
 
 
+class Alignment:
+    """Trains `model` in place; see `train.trainer.Task`."""
+
+    def __init__(self, recipe: Recipe, model: PEAFrame, feed: Feed, collator: Collator, ranks: Ranks = ALONE) -> None:
+        assert recipe.align is not None
+        self.feed, self.collator = feed, collator
+        self.weights: Mapping[str, float] = {"frames": 1.0, "clip": recipe.align.clip_weight}
+        self.module = Aligned(model, recipe.align.clip_weight > 0, ranks)
+        model.audio.codec.requires_grad_(False)
+
+    def losses(self, wrapped: nn.Module, batch: TimedBatch, number: int) -> dict[str, Tensor]:
+        """This process's share of each loss on its part of batch `number`."""
+        losses: dict[str, Tensor] = wrapped(batch)
+        return losses
+
+    def evaluate(self, rows: Sequence[Row], candidates: int) -> dict[str, float]:
+        """See `evaluate_frames`; all rows are scored, captions are held against `candidates` of them."""
+        return evaluate_frames(self.module.model, rows, self.feed.cache, self.collator, candidates)
+
+
 @torch.inference_mode()
 def evaluate_frames(
-    model: PEAFrame, rows: Sequence[Row], cache: FeatureCache, collator: Collator, batch_size: int = 32
+    model: PEAFrame,
+    rows: Sequence[Row],
+    cache: FeatureCache,
+    collator: Collator,
+    candidates: int,
+    batch_size: int = 32,
 ) -> dict[str, float]:
     """Macro AUROC of frames over the labels of `rows`, each scored on every clip, and R@1 of captions to clips.
 
-    Fractions; `t2a` is among the rows with an audio caption, `chance` is one over their number.
+    Fractions; `t2a` is among the first `candidates` rows with an audio caption, `chance` is one over their number.
     """
+    device = next(model.parameters()).device
     rows = [row for row in rows if row.audio_path is not None]
     labels = sorted({event.label for row in rows for event in row.events})
     tokens = collator.tokenised(labels)
-    texts = model.text_embedding(tokens.ids, tokens.mask)
+    texts = model.text_embedding(tokens.ids.to(device), tokens.mask.to(device))
     scores: dict[str, FrameScores] = {}
     pooled: list[np.ndarray] = []
     rate = model.config.audio.codec.sampling_rate / model.config.audio.codec.hop_length
     for start in range(0, len(rows), batch_size):
         some = rows[start : start + batch_size]
-        batch = collator(some, [cache.load(row) for row in some], np.random.default_rng(0))
+        batch = collator(some, [cache.load(row) for row in some], np.random.default_rng(0)).to(device)
         audio = model.audio_hidden(batch.audio, batch.audio_lengths)
         logits = model.score(model.heads["audio"](audio.sequence), texts).float().sigmoid().cpu().numpy()
         pooled.append(model.heads["audio"](audio.pooled).float().cpu().numpy())
         for row, length, one in zip(some, batch.audio_lengths.tolist(), logits, strict=True):
             scores[row.id] = FrameScores(tuple(labels), one[:, :length], length / rate, 1 / rate)
     truth = {row.id: [Event(e.label, e.onset, e.offset) for e in row.events] for row in rows}
-    found = {"auroc": macro(frame_auroc(scores, truth))}
-    return found | _retrieval(model, rows, np.concatenate(pooled), collator)
+    found = {"auroc": macro(frame_auroc(scores, truth)), "auroc_chance": 0.5}
+    return found | _retrieval(model, rows, np.concatenate(pooled), collator, candidates)
 
 
-def _retrieval(model: PEAFrame, rows: Sequence[Row], pooled: np.ndarray, collator: Collator) -> dict[str, float]:
-    told = [number for number, row in enumerate(rows) if row.captions.get("audio")]
+def _retrieval(
+    model: PEAFrame, rows: Sequence[Row], pooled: np.ndarray, collator: Collator, candidates: int
+) -> dict[str, float]:
+    told = [number for number, row in enumerate(rows) if row.captions.get("audio")][:candidates]
     if not told:
         return {}
     tokens = collator.tokenised([rows[number].captions["audio"][0] for number in told])
-    texts = model.text_embedding(tokens.ids, tokens.mask).float().cpu().numpy()
+    device = next(model.parameters()).device
+    texts = model.text_embedding(tokens.ids.to(device), tokens.mask.to(device)).float().cpu().numpy()
     return {"t2a": recall_at_k(texts @ pooled[told].T, 1), "chance": 1 / len(told)}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -14,8 +14,8 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
+from peav.model import PEAV
 from peav.objectives.ranks import ALONE, Ranks
-from peav.train.step import Trainable
 
 Parallel = Literal["ddp", "fsdp"]
 
@@ -46,16 +46,22 @@ def local_device(name: str | None = None) -> torch.device:
     return torch.device("cpu")
 
 
-def wrap(module: Trainable, how: Parallel, ranks: Ranks) -> nn.Module:
+def wrap(module: Any, how: Parallel, ranks: Ranks) -> nn.Module:
     """The module whose gradients are averaged over all processes; alone, the module itself."""
     if ranks.size == 1:
-        return module
+        alone: nn.Module = module
+        return alone
     if how == "ddp":
         # Which streams a process's part of a batch has, and so which towers run, differs from step to step.
         return DistributedDataParallel(module, find_unused_parameters=True)
     model = module.model
-    for part in (model.text, model.audio.tower, model.video.tower, model.fusion):
-        fully_shard(part)
+    towers = [model.text, model.audio.tower]
+    if isinstance(model, PEAV):
+        towers += [model.video.tower, model.fusion]
+    for tower in towers:
+        fully_shard(tower)
     fully_shard(module)
-    register_fsdp_forward_method(module, "embed")
-    return module
+    if hasattr(module, "embed"):
+        register_fsdp_forward_method(module, "embed")
+    sharded: nn.Module = module
+    return sharded

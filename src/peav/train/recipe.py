@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
+from peav.data.mix import Mixtures
 from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 
@@ -36,7 +37,8 @@ class World:
 
 @dataclass(frozen=True)
 class Source:
-    """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings.
+    """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings, `mixtures`
+    soundscapes to be made (see `data.mix`).
 
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
@@ -45,6 +47,7 @@ class Source:
 
     manifest: str | None = None
     recordings: str | None = None
+    mixtures: Mixtures | None = None
     weight: float = 1.0
     only: Literal["transcript"] | None = None
     splice: float = 0.0
@@ -52,8 +55,8 @@ class Source:
     def __post_init__(self) -> None:
         if not 0 <= self.splice <= 1:
             raise RecipeError(f"a source's splice is a share of words, from 0 to 1, not {self.splice}")
-        if (self.manifest is None) == (self.recordings is None):
-            raise RecipeError("a source needs either `manifest` or `recordings`")
+        if sum(given is not None for given in (self.manifest, self.recordings, self.mixtures)) != 1:
+            raise RecipeError("a source needs either `manifest`, `recordings` or `mixtures`")
         if self.weight <= 0:
             raise RecipeError(f"a source's weight must be above 0, not {self.weight}")
 
@@ -198,6 +201,22 @@ class Tune:
 
 
 @dataclass(frozen=True)
+class Align:
+    """Frame-level training on timed events (see `train.align`) in place of `objective`.
+
+    `clip_weight` above 0: whole clips against their captions too, so that retrieval is kept. `prior`: how often a label
+    sounds is taken off what its frames teach (see `data.timed.label_log_odds`).
+    """
+
+    clip_weight: float = 0.0
+    prior: bool = True
+
+    def __post_init__(self) -> None:
+        if self.clip_weight < 0:
+            raise RecipeError(f"align.clip_weight must be 0 (no clip loss) or above, not {self.clip_weight}")
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Retrieval among `candidates` held-out clips every `every` steps, and at the end."""
 
@@ -214,7 +233,8 @@ class Evaluation:
 class Recipe:
     """One training run. `model` is a preset or a checkpoint; paths are relative to the working directory.
 
-    With `tune` the model is always a checkpoint, `tiny` the shipped one. `parallel` says how several processes
+    With `tune` or `align` the model is always a checkpoint, `tiny` the shipped one; `align` makes a PE-A-Frame model of
+    a PE-AV one. `parallel` says how several processes
     (torchrun) hold the model: each whole, or in shards.
     """
 
@@ -231,19 +251,22 @@ class Recipe:
     checkpoint_every: int = 100
     parallel: Literal["ddp", "fsdp"] = "ddp"
     tune: Tune | None = None
+    align: Align | None = None
 
     def __post_init__(self) -> None:
         if self.tune is not None and (self.tune.rank or self.tune.ema) and self.parallel == "fsdp":
             raise RecipeError("tune.rank and tune.ema need the model whole in each process; set parallel: ddp")
         if self.tune is not None and self.tune.rank and self.codec.trainable:
             raise RecipeError("tune.rank: LoRA has no layers in the codec; leave out codec.trainable, or set rank: 0")
+        if self.align is not None and self.tune is not None:
+            raise RecipeError("tune and align are two kinds of training; leave one of them out")
         if self.checkpoint_every < 1:
             raise RecipeError(f"checkpoint_every must be at least 1, not {self.checkpoint_every}")
 
     @property
     def fresh(self) -> bool:
         """Whether the model starts from a preset, with random weights."""
-        return self.model in PRESETS and self.tune is None
+        return self.model in PRESETS and self.tune is None and self.align is None
 
 
 def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:

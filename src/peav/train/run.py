@@ -18,19 +18,25 @@ from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest
+from peav.data.mix import make_mixtures
 from peav.data.recordings import read_recordings
 from peav.data.splice import Splicer, timed
+from peav.data.timed import FrameTargetMaker
 from peav.data.tokenizer import train_tokenizer
 from peav.data.words import spoken_vocabulary
 from peav.data.world import generate
-from peav.model import PEAV, PEAVConfig, preset
+from peav.model import PEAV, PEAFrame, PEAVConfig, preset
 from peav.objectives.ranks import Ranks
+from peav.train.align import Alignment, TimedCollator
 from peav.train.codec import distil_codec
+from peav.train.contrast import Contrast
+from peav.train.errors import TrainingError
+from peav.train.feed import Feed
 from peav.train.finetune import served
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
 from peav.train.recipe import Codec, Frames, Recipe, RecipeError, Source, World
-from peav.train.trainer import Trainer, TrainingError, earlier_states
+from peav.train.trainer import Task, Trainer, earlier_states
 
 
 class Reporter(Protocol):
@@ -60,6 +66,13 @@ class Clips:
         """The rows of each source, then those held out."""
         return [*self.sources, self.validation, self.test]
 
+    def sound_alone(self) -> Clips:
+        """The clips that have sound, without their pictures."""
+        *sources, validation, test = [
+            [replace(row, video_path=None) for row in rows if row.audio_path is not None] for rows in self.groups()
+        ]
+        return replace(self, sources=sources, validation=validation, test=test)
+
     def all(self) -> list[Row]:
         """Every row."""
         return [row for rows in self.groups() for row in rows]
@@ -83,22 +96,8 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     earlier_states(output, resume)  # before hours of preparation
     with ranks.one_by_one():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
-    if recipe.tune is not None:
-        recipe = served(recipe, [row for rows in clips.sources for row in rows], cache)
-    length, share = model.config.text.max_length, recipe.data.transcript_share
-    collator = Collator(tokenizer, length, share, _vocabulary(recipe, clips))
-    trainer = Trainer(
-        recipe,
-        model.to(device),
-        cache,
-        collator,
-        clips.sources,
-        clips.weights,
-        clips.validation,
-        on_step=reporter.step,
-        splicers=_splicers(clips, model, cache),
-        ranks=ranks,
-    )
+    task = _task(recipe, model.to(device), tokenizer, cache, clips, ranks)
+    trainer = Trainer(recipe, task, clips.validation, on_step=reporter.step, ranks=ranks)
     reporter.stage("train", recipe.optim.steps)
     result: dict[str, Any] = {"validation": trainer.run(resume)}
     result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)
@@ -111,9 +110,31 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     return result
 
 
+def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache, clips: Clips, ranks: Ranks) -> Task:
+    """What the recipe trains: frames where it has `align`, else pairs."""
+    optim, codec, length = recipe.optim, model.config.audio.codec, model.config.text.max_length
+    rate = codec.sampling_rate / codec.hop_length
+    words = _vocabulary(recipe, clips)
+    collator = Collator(tokenizer, length, recipe.data.transcript_share, words, rate)
+    batches = (clips.sources, clips.weights, optim.batch_size, recipe.seed, cache)
+    if recipe.align is not None:
+        timed_collator = TimedCollator(collator, FrameTargetMaker(clips.sources, rate), recipe.align.prior)
+        feed = Feed(*batches, timed_collator, ranks=ranks)
+        return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, ranks)
+    if recipe.tune is not None:
+        recipe = served(recipe, [row for rows in clips.sources for row in rows], cache)
+    splicers = {
+        source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length)
+        for source, share in clips.splices.items()
+    }
+    return Contrast(recipe, model, Feed(*batches, collator, splicers, ranks), collator, ranks)
+
+
 def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, FeatureCache, Clips]:
     """Everything before the first step, made or found again."""
     clips = gather(recipe, reporter)
+    if recipe.align is not None:
+        clips = clips.sound_alone()
     model, tokenizer = build(recipe, clips)
     _ready_codec(recipe, model, clips, reporter)
     data = recipe.data
@@ -145,26 +166,29 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     splices: dict[int, float] = {}
     for source in data.sources:
         if source.only is not None:
-            rows = [row for row in _rows(source) if row.transcript]
-        elif source.manifest is not None:
-            rows = _rows(source)
+            rows = [row for row in _rows(source, data.workers, reporter) if row.transcript]
+        elif source.recordings is None:
+            rows = _rows(source, data.workers, reporter)
             validation += [row for row in rows if row.split == "validation"]
             test += [row for row in rows if row.split == "test"]
         else:
-            rows = _rows(source)
+            rows = _rows(source, data.workers, reporter)
         chosen = [row for row in rows if row.split in (None, "train")]
         if source.splice:
             splices[len(sources)] = source.splice
             chosen = [row for row in chosen if timed(row)]
         if not chosen:
             wanted = "no row of split train" + (" with the times of its transcript's words" if source.splice else "")
-            raise RecipeError(f"{source.manifest or source.recordings}: {wanted}")
+            raise RecipeError(f"{source.manifest or source.recordings or source.mixtures}: {wanted}")
         sources.append(chosen)
         weights.append(source.weight)
     return Clips(sources, weights, validation, test, splices)
 
 
-def _rows(source: Source) -> list[Row]:
+def _rows(source: Source, workers: int, reporter: Reporter) -> list[Row]:
+    if source.mixtures is not None:
+        reporter.stage("mixtures", source.mixtures.train + source.mixtures.validation)
+        return make_mixtures(source.mixtures, workers, reporter.advance)
     if source.manifest is not None:
         return read_manifest(source.manifest)
     assert source.recordings is not None
@@ -257,15 +281,6 @@ def _made(recipe: Recipe, part: str, config: Codec | Frames, clips: Clips) -> Pa
     names = [f"{row.id}|{row.audio_path}|{row.video_path}" for rows in clips.sources for row in rows]
     digest = hashlib.sha256(json.dumps([asdict(config), names]).encode()).hexdigest()[:12]
     return Path(recipe.data.cache) / f"{part}-{recipe.model}-{recipe.seed}-{digest}.safetensors"
-
-
-def _splicers(clips: Clips, model: PEAV, cache: FeatureCache) -> dict[int, Splicer]:
-    codec = model.config.audio.codec
-    rate = codec.sampling_rate / codec.hop_length
-    return {
-        source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length)
-        for source, share in clips.splices.items()
-    }
 
 
 def _vocabulary(recipe: Recipe, clips: Clips) -> dict[str, int] | None:

@@ -11,8 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,82 +19,66 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from peav.checkpoint.atomic import atomic_write
-from peav.data.collate import Batch, Collator
-from peav.data.features import FeatureCache
 from peav.data.manifest import Row
-from peav.data.sampler import MixtureSampler
-from peav.data.splice import Splicer, bare
-from peav.model import PEAV
-from peav.objectives.best_rq import BestRQ
-from peav.objectives.pairs import Embedding
+from peav.model import PEAV, PEAFrame
 from peav.objectives.ranks import ALONE, Ranks
-from peav.objectives.words import WordFrames
-from peav.train.evaluate import evaluate
-from peav.train.finetune import Average, restrict
+from peav.train.errors import TrainingError
+from peav.train.feed import Feed
+from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank
 from peav.train.parallel import wrap
-from peav.train.recipe import Objective, Recipe
+from peav.train.recipe import Recipe
 from peav.train.state import StateError, load_state, save_state, states
-from peav.train.step import Forward, Masking, Trainable
+
+Model = PEAV | PEAFrame
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says what happened and what to change."""
+class Task(Protocol):
+    """What is trained, on what, and how it is measured.
+
+    Attributes:
+        module: the model, as its `model`, and the parts that only training needs; all of it is saved.
+        feed: the batches.
+        weights: how much each loss counts.
+    """
+
+    module: Any
+    feed: Feed
+    weights: Mapping[str, float]
+
+    def losses(self, wrapped: nn.Module, batch: Any, number: int) -> dict[str, Tensor]:
+        """This process's share of each loss on its part of batch `number`: fp32 scalars."""
+
+    def evaluate(self, rows: Sequence[Row], candidates: int) -> dict[str, float]:
+        """Figures on held-out rows; retrieval among `candidates` of them."""
 
 
 class Trainer:
-    """Trains `model` in place on clips whose features are cached.
+    """Carries a task out.
 
     Args:
-        sources: the training rows of each source, with `weights` their shares of a batch.
-        splicers: makes a near miss for every clip of the sources at these places.
         ranks: the processes that share each batch.
-        held_out: rows for the periodic retrieval evaluation.
+        held_out: rows for the periodic evaluation.
         on_step: called after each step with its log record.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        model: PEAV,
-        cache: FeatureCache,
-        collator: Collator,
-        sources: Sequence[Sequence[Row]],
-        weights: Sequence[float],
+        task: Task,
         held_out: Sequence[Row],
         on_step: Callable[[Mapping[str, Any]], None] = lambda record: None,
-        splicers: Mapping[int, Splicer] = MappingProxyType({}),
         ranks: Ranks = ALONE,
     ) -> None:
-        self.recipe, self.cache, self.collator, self.on_step = recipe, cache, collator, on_step
-        self.sources, self.held_out, self.ranks, self.splicers = sources, held_out, ranks, splicers
-        self.device = next(model.parameters()).device
+        self.recipe, self.task, self.held_out, self.on_step, self.ranks = recipe, task, held_out, on_step, ranks
+        self.module = task.module
+        self.device = next(self.module.parameters()).device
         optim = recipe.optim
-        self.sampler = MixtureSampler([len(rows) for rows in sources], weights, optim.batch_size, recipe.seed)
-        self.size = optim.batch_size + sum(self.sampler.counts[source] for source in splicers)
-        if self.size % ranks.size:
-            raise TrainingError(
-                f"{self.size} clips a batch do not divide among {ranks.size} processes; change optim.batch_size"
-                f"{' (near misses come on top of it)' if splicers else ''}"
-            )
-        if 0 in self.sampler.counts:
-            raise TrainingError(
-                f"a batch of {optim.batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
-                "never be seen; raise optim.batch_size or its weight"
-            )
-        self.module = Trainable(model, recipe.objective, self._best_rq(model), self._words(model), ranks)
-        self.module.to(self.device)
-        model.audio.codec.requires_grad_(recipe.codec.trainable)
-        model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
-        model.recompute_layers(optim.recompute)
-        if recipe.tune is not None:
-            restrict(model, recipe.tune, recipe.objective.table(), recipe.seed)
         self.average: Average | None = None
         if recipe.tune is not None and recipe.tune.ema:
-            self.average = Average(model, recipe.tune.ema)
+            self.average = Average(self.module.model, recipe.tune.ema)
             self.module.add_module("average", self.average)
         self.wrapped = wrap(self.module, recipe.parallel, ranks)
-        self._weights = loss_weights(recipe.objective)
         self.optimiser = torch.optim.AdamW(_groups(self.module, optim.weight_decay), lr=optim.lr, betas=optim.betas)
         self.output = Path(recipe.output)
         self.step = 0
@@ -129,27 +112,24 @@ class Trainer:
         return self.evaluate(evaluation.final_candidates)
 
     def evaluate(self, candidates: int, rows: Sequence[Row] | None = None) -> dict[str, float]:
-        """R@1 on the held-out rows, or on others, rounded to four places; with the averaged weights, if any."""
-        rows = self.held_out if rows is None else rows
+        """The task's figures on the held-out rows, or on others, to four places; with the averaged weights, if any."""
+        self.module.eval()
         averaged = nullcontext() if self.average is None else self.average.in_place()
         with averaged, torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.optim.bf16):
-            results = evaluate(self._embed, rows, self.cache, self.collator, candidates)
+            results = self.task.evaluate(self.held_out if rows is None else rows, candidates)
         return {name: round(value, 4) for name, value in results.items()}
 
-    def _embed(self, batch: Batch, wanted: Sequence[Embedding]) -> Forward:
-        self.module.eval()
-        return self.module.embed(batch.to(self.device), wanted)
-
-    def whole_model(self) -> PEAV:
+    def whole_model(self) -> Model:
         """The model as one process would hold it, on the CPU, averaged and merged; every process must call this, once,
         when all is done."""
         if self.average is not None:
             self.average.swap()
         merge_low_rank(self.module.model)
         if self.ranks.size == 1 or self.recipe.parallel == "ddp":
-            return self.module.model.cpu()
+            alone: Model = self.module.model.cpu()
+            return alone
         state = {name: full(value).cpu() for name, value in self.module.model.state_dict().items()}
-        model = PEAV(self.module.model.config)
+        model: Model = type(self.module.model)(self.module.model.config)
         model.load_state_dict(state)
         return model
 
@@ -189,40 +169,14 @@ class Trainer:
             with atomic_write(path) as temporary:
                 Path(temporary).write_text(json.dumps(recipe, indent=1), encoding="utf-8")
 
-    def _ahead(self, loader: ThreadPoolExecutor, step: int) -> Future[list[Batch]]:
+    def _ahead(self, loader: ThreadPoolExecutor, step: int) -> Future[list[Any]]:
         return loader.submit(self._load, step)
 
-    def _load(self, step: int) -> list[Batch]:
+    def _load(self, step: int) -> list[Any]:
         accumulate = self.recipe.optim.accumulate
-        return [self._batch(step * accumulate + part) for part in range(accumulate)]
+        return [self.task.feed.batch(step * accumulate + part).to(self.device) for part in range(accumulate)]
 
-    def _batch(self, number: int) -> Batch:
-        places, part = self._places(number), self.ranks.deal(self.size)
-        # Bare even where another process splices them: captions are drawn for all rows by one generator.
-        rows = [row if splicer is None else bare(row) for row, splicer in places]
-        clips = []
-        for place in range(self.size)[part]:
-            row, splicer = places[place]
-            if splicer is None:
-                clips.append(self.cache.load(row))
-            else:
-                rows[place], clip = splicer(row, np.random.default_rng((self.recipe.seed, 2, number, place)))
-                clips.append(clip)
-        rng = np.random.default_rng((self.recipe.seed, 1, number))
-        return self.collator(rows, clips, rng, part).to(self.device)
-
-    def _places(self, number: int) -> list[tuple[Row, Splicer | None]]:
-        """The clips of a batch, and after each of a spliced source the same clip with what makes its near miss."""
-        places: list[tuple[Row, Splicer | None]] = []
-        for source, index in self.sampler.batch(number):
-            row, splicer = self.sources[source][index], self.splicers.get(source)
-            places += [(row, None)] if splicer is None else [(row, None), (row, splicer)]
-        return places
-
-    def _ids(self, number: int) -> list[str]:
-        return [row.id for row, _ in self._places(number)]
-
-    def _step(self, batches: Sequence[Batch]) -> dict[str, Any]:
+    def _step(self, batches: Sequence[Any]) -> dict[str, Any]:
         self.module.train()
         optim = self.recipe.optim
         rate = learning_rate(self.step, optim.steps, optim.warmup, optim.final_lr) * optim.lr
@@ -239,49 +193,28 @@ class Trainer:
         means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
         return {
             "step": self.step + 1,
-            "loss": sum(self._weights[name] * mean for name, mean in means.items()),
+            "loss": sum(self.task.weights[name] * mean for name, mean in means.items()),
             "lr": rate,
             "norm": norm.item(),
             "losses": means,
         }
 
-    def _backward(self, batch: Batch, number: int) -> dict[str, float]:
+    def _backward(self, batch: Any, number: int) -> dict[str, float]:
         """Add one batch's gradients; the losses of the whole batch."""
         optim = self.recipe.optim
         with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.bf16):
-            losses = self.wrapped(batch, self._masking(number), first=number == 0)
+            losses = self.task.losses(self.wrapped, batch, number)
         shares = torch.stack(list(losses.values()))
-        weights = torch.tensor([self._weights[name] for name in losses], device=self.device)
+        weights = torch.tensor([self.task.weights[name] for name in losses], device=self.device)
         values = self.ranks.total(shares)
         if not torch.isfinite(values).all():
             raise TrainingError(
-                f"the loss of step {self.step} is not finite; its clips are {', '.join(self._ids(number))}; "
+                f"the loss of step {self.step} is not finite; its clips are {', '.join(self.task.feed.ids(number))}; "
                 "lower optim.lr or look at these clips"
             )
         # Processes average their gradients, while the shares of a loss add up.
         ((shares * weights).sum() * self.ranks.size / optim.accumulate).backward()
         return dict(zip(losses, values.tolist(), strict=True))
-
-    def _masking(self, number: int) -> Masking | None:
-        """Every clip's draws depend on the seed, the batch and its place in it alone, whoever computes it."""
-        if self.module.best_rq is None:
-            return None
-        places = range(self.size)[self.ranks.deal(self.size)]
-        first = (self.recipe.seed * 1_000_003 + number) * self.size
-        generators = [torch.Generator().manual_seed(first + place) for place in places]
-        rows = torch.cat([torch.rand(1, generator=generator) for generator in generators])
-        return Masking(self.module.best_rq, rows < self.recipe.objective.best_rq_rows, generators)
-
-    def _best_rq(self, model: PEAV) -> BestRQ | None:
-        if self.recipe.objective.best_rq_weight == 0:
-            return None
-        audio = model.config.audio
-        return BestRQ(audio.codec.latent_dim, audio.transformer.hidden_size, codes=1024, seed=self.recipe.seed)
-
-    def _words(self, model: PEAV) -> WordFrames | None:
-        if not self.collator.words:
-            return None
-        return WordFrames(model.config.audio.transformer.hidden_size, len(self.collator.words))
 
     def _log(self, record: dict[str, Any]) -> None:
         if self.ranks.first:
@@ -304,13 +237,6 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def loss_weights(objective: Objective) -> dict[str, float]:
-    """How much each loss counts: the pairs share a weight of one."""
-    pairs = {pair.name: objective.weights.get(pair.name, 1.0) for pair in objective.table()}
-    own = {"best_rq": objective.best_rq_weight, "words": objective.words_weight}
-    return {name: weight / sum(pairs.values()) for name, weight in pairs.items()} | own
 
 
 def full(value: Tensor) -> Tensor:

@@ -1,0 +1,92 @@
+"""The mixtures that a recipe asks for: made once, from recordings on either side of their split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from peav.checkpoint.atomic import atomic_write
+from peav.data.manifest import Row, read_manifest
+from peav.data.mix.mixer import Mixer, MixingError, readable, sounds_of
+from peav.data.mix.write import without_sources, write_mixes
+from peav.data.recordings import read_recordings
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """So many soundscapes of labelled sounds under `folder`, made where they are not there yet.
+
+    Attributes:
+        sounds: manifests, or folders of recordings. Rows of split `train` make the training clips, all others the
+            validation clips.
+        backgrounds: labels whose sounds are backgrounds, never events.
+        without: a manifest of mixtures; what those were made of is left out.
+    """
+
+    folder: str
+    train: int
+    validation: int
+    sounds: tuple[str, ...]
+    backgrounds: tuple[str, ...] = ()
+    without: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.train < 1 or self.validation < 0 or not self.sounds:
+            raise MixingError("mixtures need `sounds` and a number of `train` clips above 0")
+
+
+def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], None] = lambda done: None) -> list[Row]:
+    """The rows of both splits, `train` and `validation`. Raises MixingError where the folder holds other mixtures."""
+    folder = Path(wanted.folder)
+    _claim(folder, wanted)
+    rows = [row for path in wanted.sounds for row in read_rows(Path(path))]
+    if wanted.without is not None:
+        rows = without_sources(rows, wanted.without)
+    made: list[Row] = []
+    for split, clips in (("train", wanted.train), ("validation", wanted.validation)):
+        manifest = folder / split / "manifest.jsonl"
+        if clips and not manifest.exists():
+            own = [row for row in rows if (row.split in (None, "train")) == (split == "train")]
+            licences = {row.id: row.license for row in own if row.license}
+            mixer = make_mixer(own, wanted.backgrounds)
+            before = len(made)
+            write_mixes(
+                folder / split,
+                mixer,
+                clips,
+                wanted.seed,
+                licences=licences,
+                split=split,
+                jobs=jobs,
+                progress=lambda done, before=before: progress(before + done),  # type: ignore[misc]
+            )
+        made += read_manifest(manifest) if clips else []
+        progress(len(made))
+    return made
+
+
+def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str]) -> Mixer:
+    """A mixer of the labelled sounds of rows, those of the labels in `backgrounds` as backgrounds."""
+    ground = {readable(label) for label in backgrounds}
+    found = sounds_of(rows)
+    return Mixer([s for s in found if s.label not in ground], [s for s in found if s.label in ground])
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a manifest, or of a folder of recordings."""
+    return read_recordings(path) if path.is_dir() else read_manifest(path)
+
+
+def _claim(folder: Path, wanted: Mixtures) -> None:
+    """Note in the folder what it holds, so that a recipe cannot find another one's mixtures."""
+    note, said = folder / "mixtures.json", json.loads(json.dumps(asdict(wanted)))
+    if note.exists():
+        if json.loads(note.read_text(encoding="utf-8")) != said:
+            raise MixingError(f"{folder} holds other mixtures, see {note}; choose an empty folder or remove it")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(note) as temporary:
+        temporary.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,7 @@
+"""What stops a run."""
+
+from __future__ import annotations
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says what happened and what to change."""

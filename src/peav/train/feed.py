@@ -1,0 +1,92 @@
+"""The batches of a run, each a function of the seed and its number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+
+from peav.data.features import ClipFeatures, FeatureCache
+from peav.data.manifest import Row
+from peav.data.sampler import MixtureSampler
+from peav.data.splice import Splicer, bare
+from peav.objectives.ranks import ALONE, Ranks
+from peav.train.errors import TrainingError
+
+
+class Collate(Protocol):
+    """Makes a batch of `rows[part]`, whose features `clips` are, with draws for all rows out of `rng`."""
+
+    def __call__(
+        self, rows: Sequence[Row], clips: Sequence[ClipFeatures], rng: np.random.Generator, part: slice = ...
+    ) -> Any: ...
+
+
+class Feed:
+    """Draws, loads and collates the clips of each batch; with several processes, this one's part of them.
+
+    Args:
+        sources: the training rows of each source, with `weights` their shares of a batch.
+        cache: holds their features.
+        splicers: makes a near miss, on top of the batch, for every clip of the sources at these places.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Sequence[Row]],
+        weights: Sequence[float],
+        batch_size: int,
+        seed: int,
+        cache: FeatureCache,
+        collate: Collate,
+        splicers: Mapping[int, Splicer] = MappingProxyType({}),
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.sources, self.seed, self.cache, self.collate = sources, seed, cache, collate
+        self.splicers, self.ranks = splicers, ranks
+        self.sampler = MixtureSampler([len(rows) for rows in sources], weights, batch_size, seed)
+        if 0 in self.sampler.counts:
+            raise TrainingError(
+                f"a batch of {batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
+                "never be seen; raise optim.batch_size or its weight"
+            )
+        self.size = batch_size + sum(self.sampler.counts[source] for source in splicers)
+        if self.size % ranks.size:
+            raise TrainingError(
+                f"{self.size} clips a batch do not divide among {ranks.size} processes; change optim.batch_size"
+                f"{' (near misses come on top of it)' if splicers else ''}"
+            )
+
+    @property
+    def places(self) -> range:
+        """Which places of a batch are this process's."""
+        return range(self.size)[self.ranks.deal(self.size)]
+
+    def batch(self, number: int) -> Any:
+        """The collated batch of this number, counted from 0."""
+        drawn = self._drawn(number)
+        # Bare even where another process splices them: captions are drawn for all rows by one generator.
+        rows = [row if splicer is None else bare(row) for row, splicer in drawn]
+        clips = []
+        for place in self.places:
+            row, splicer = drawn[place]
+            if splicer is None:
+                clips.append(self.cache.load(row))
+            else:
+                rows[place], clip = splicer(row, np.random.default_rng((self.seed, 2, number, place)))
+                clips.append(clip)
+        return self.collate(rows, clips, np.random.default_rng((self.seed, 1, number)), self.ranks.deal(self.size))
+
+    def ids(self, number: int) -> list[str]:
+        """The ids of the clips of a batch, in its order."""
+        return [row.id for row, _ in self._drawn(number)]
+
+    def _drawn(self, number: int) -> list[tuple[Row, Splicer | None]]:
+        """The clips of a batch, and after each of a spliced source the same clip with what makes its near miss."""
+        drawn: list[tuple[Row, Splicer | None]] = []
+        for source, index in self.sampler.batch(number):
+            row, splicer = self.sources[source][index], self.splicers.get(source)
+            drawn += [(row, None)] if splicer is None else [(row, None), (row, splicer)]
+        return drawn

@@ -1,0 +1,74 @@
+"""Frames learn from timed events, starting from the clip-level model, and exactly resumable."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_training import Silent, losses, recipe_file
+
+from peav.checkpoint import load_model
+from peav.detector import Detector
+from peav.model import PEAV, PEAFrame
+from peav.train import RecipeError, read_recipe, train
+
+
+def aligned(folder: Path, world: Path, name: str, steps: int = 4, **changes) -> Path:
+    values = {"align": {"clip_weight": 0.3}, "optim": {"steps": steps}} | changes
+    path = recipe_file(folder, world, name, **values)
+    path.write_text(path.read_text() + "model: tiny\n")
+    return path
+
+
+def test_it_starts_as_the_clip_level_model_read_frame_by_frame() -> None:
+    clip = load_model("tiny").float().eval()
+    assert isinstance(clip, PEAV)
+    frame = PEAFrame.from_peav(clip).eval()
+    latents, ids = torch.randn(2, 9, 128), torch.tensor([[1, 5, 9, 2]])
+    with torch.inference_mode():
+        frames = clip.project(clip.audio_hidden(latents).sequence, "audio")
+        text = clip.project(clip.text_hidden(ids)[:, 0], "text_audio")
+        expected = torch.einsum("bte,ne->bnt", frames, text) * clip.logit_scale["a_ac"] + clip.logit_bias["a_ac"]
+        assert torch.allclose(frame.frame_logits(latents, None, ids), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_gives_a_model_that_detects_and_resumes_with_the_same_losses(world: Path, tmp_path: Path) -> None:
+    result = train(read_recipe(aligned(tmp_path, world, "whole")), Silent())
+    assert {"auroc", "t2a"} <= set(result["validation"])
+    assert set(losses(tmp_path / "whole")[0]) == {"frames", "clip"}
+    detector = Detector.load(tmp_path / "whole" / "model")
+    assert detector.scores(torch.zeros(48_000), ["rain falling"], sampling_rate=48_000).probabilities.shape == (1, 25)
+    cut = aligned(tmp_path, world, "cut")
+    train(read_recipe(cut), Silent())
+    (tmp_path / "cut" / "checkpoints" / "step-0000004.pt").unlink()
+    train(read_recipe(cut), Silent(), resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_the_loss_of_frames_falls(world: Path, tmp_path: Path) -> None:
+    optim = {"steps": 30, "batch_size": 16, "lr": 2e-3}
+    train(read_recipe(aligned(tmp_path, world, "learn", optim=optim, align={"prior": False})), Silent())
+    log = [record["frames"] for record in losses(tmp_path / "learn")]
+    assert sum(log[-5:]) < 0.8 * sum(log[:5])
+
+
+@pytest.mark.slow
+def test_two_processes_train_frames_as_one_does(world: Path, tmp_path: Path) -> None:
+    train(read_recipe(aligned(tmp_path, world, "alone", 3)), Silent())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "peav"]
+    shared = aligned(tmp_path, world, "shared", 3)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "train", str(shared)], env=environment, check=True, capture_output=True)
+    for one, two in zip(losses(tmp_path / "alone"), losses(tmp_path / "shared"), strict=True):
+        assert two == pytest.approx(one, rel=1e-3)
+
+
+def test_two_kinds_of_training_at_once_are_refused(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="leave one of them out"):
+        read_recipe(aligned(tmp_path, world, "both", tune={"rank": 4}))
