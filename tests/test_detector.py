@@ -145,6 +145,12 @@ def test_a_labels_scores_do_not_depend_on_the_labels_beside_it(detector: Detecto
         assert np.allclose(alone.probabilities[0], together.row(label), atol=1e-6)
 
 
+def test_the_underscores_of_a_label_are_not_read_and_stay_in_its_name(detector: Detector) -> None:
+    written, spoken = (detector.encode_labels([label]) for label in ("door_wood_knock", "door wood knock"))
+    assert torch.equal(written.embeddings, spoken.embeddings)
+    assert written.names == ("door_wood_knock",)
+
+
 def test_labels_are_read_once_for_many_calls(detector: Detector) -> None:
     labels = detector.encode_labels(LABELS)
     kept, detector.tokenizer = detector.tokenizer, None

@@ -18,6 +18,7 @@ from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
 from peav.events.types import FRAME, Event, FrameScores
 from peav.forward import fingerprint, place, text_states
 from peav.inputs import name_of, read_ahead
+from peav.labels import readable
 from peav.media import MediaError, Resampler, UnsupportedInputError, as_waveform, iter_audio
 from peav.model import PEAFrame
 from peav.model.codec import reach
@@ -44,9 +45,9 @@ Wanted = str | Sequence[str] | Mapping[str, str] | Labels
 class Detector:
     """Finds when sounds that labels describe are heard; made by `Detector.load`.
 
-    Labels are any words, one or many: `dog barking`, `a door is slammed`; a mapping gives each label the words that
-    the model reads for it. Each is read once a call, or once for many calls with `encode_labels`. Words past the
-    model's 512 tokens do not count.
+    Labels are any words, one or many: `dog barking`, `a door is slammed`, `door_slam` (read without its underscore); a
+    mapping gives each label the words that the model reads for it. Each is read once a call, or once for many calls
+    with `encode_labels`. Words past the model's 512 tokens do not count.
 
     Recordings are paths, bytes, binary file objects, or waveforms ((S,) or (C, S), with `sampling_rate=`), of any
     length, in bounded memory. The last frame is completed by mirroring the recording's end, also where all of it is
@@ -152,7 +153,7 @@ class Detector:
         if isinstance(labels, Labels):
             return labels
         names = check_labels(labels)
-        texts = [labels[name] for name in names] if isinstance(labels, Mapping) else names
+        texts = [labels[name] if isinstance(labels, Mapping) else readable(name) for name in names]
         if self.tokenizer is None:
             raise ValueError(f"{self.name} has no tokenizer.json, so it takes no text; add the one it was trained with")
         # One at a time: a label's scores are then its own, whatever it stands beside.

@@ -37,18 +37,13 @@ def mix(
     as_json: Json = False,
 ) -> None:
     """Mix labelled sounds into soundscapes; the manifest has the times at which each is heard."""
-    from peav.data.mix import Mixer, Mixing, read_rows, sounds_of, without_sources, write_mixes
+    from peav.data.mix import Mixing, make_mixer, read_rows, without_sources, write_mixes
 
     rows = [row for path in sounds for row in read_rows(path) if split is None or row.split == split]
     if without is not None:
         rows = without_sources(rows, without)
-    ground = {label.strip() for label in backgrounds.replace("_", " ").split(",") if label.strip()}
-    found = sounds_of(rows)
-    mixer = Mixer(
-        [sound for sound in found if sound.label not in ground],
-        [sound for sound in found if sound.label in ground],
-        Mixing(duration=duration, events=events, overlap=overlap, snr=snr),
-    )
+    ground = [label.strip() for label in backgrounds.split(",") if label.strip()]
+    mixer = make_mixer(rows, ground, Mixing(duration=duration, events=events, overlap=overlap, snr=snr))
     licences = {row.id: row.license for row in rows if row.license}
     with Progress(
         TextColumn("mixing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
@@ -65,6 +60,6 @@ def mix(
             progress=lambda done: progress.update(task, completed=done),
         )
     if as_json:
-        print_json({"manifest": str(manifest), "clips": clips, "sounds": len(found)})
+        print_json({"manifest": str(manifest), "clips": clips})
     else:
-        out.print(f"{clips} soundscapes of {len(found)} sounds: {shown(manifest)}")
+        out.print(f"{clips} soundscapes: {shown(manifest)}")

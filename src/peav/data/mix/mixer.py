@@ -12,6 +12,7 @@ import numpy as np
 
 from peav.data.manifest import Event, Row
 from peav.data.mix.loudness import PAUSE, SILENCE, Waveform, heard, level
+from peav.labels import readable
 from peav.media import load_audio
 
 RATE = 48_000
@@ -189,11 +190,6 @@ def sounds_of(rows: Sequence[Row]) -> list[Sound]:
             texts = tuple(row.captions.get("audio", ()))
             found.append(Sound(row.id, readable(row.extra["label"]), row.audio_path, row.start, row.end, texts))
     return found
-
-
-def readable(label: str) -> str:
-    """A label as words: `door_wood_knock` is read as "door wood knock"."""
-    return label.replace("_", " ")
 
 
 @lru_cache(maxsize=64)

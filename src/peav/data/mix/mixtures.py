@@ -9,9 +9,10 @@ from pathlib import Path
 
 from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import Row, read_manifest
-from peav.data.mix.mixer import Mixer, MixingError, readable, sounds_of
+from peav.data.mix.mixer import Mixer, Mixing, MixingError, sounds_of
 from peav.data.mix.write import without_sources, write_mixes
 from peav.data.recordings import read_recordings
+from peav.labels import readable
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], Non
     return made
 
 
-def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str]) -> Mixer:
+def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], how: Mixing | None = None) -> Mixer:
     """A mixer of the labelled sounds of rows, those of the labels in `backgrounds` as backgrounds."""
     ground = {readable(label) for label in backgrounds}
     found = sounds_of(rows)
-    return Mixer([s for s in found if s.label not in ground], [s for s in found if s.label in ground])
+    return Mixer([s for s in found if s.label not in ground], [s for s in found if s.label in ground], how)
 
 
 def read_rows(path: Path) -> list[Row]:
