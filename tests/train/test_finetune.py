@@ -18,9 +18,11 @@ from ranks_worker import model as small_model
 from ranks_worker import random_batch
 from test_training import Silent, losses
 from torch import nn
+from typer.testing import CliRunner
 
 import peav
 from peav.checkpoint import load_model
+from peav.cli.main import app
 from peav.data.features import FeatureCache
 from peav.data.manifest import read_manifest, write_manifest
 from peav.media import load_audio
@@ -222,6 +224,12 @@ def write_wav(path: Path, waveform: np.ndarray) -> None:
     with wave.open(str(path), "wb") as out:
         out.setparams((1, 2, 48000, 0, "NONE", ""))
         out.writeframes((waveform.clip(-1, 1) * 32767).astype("<i2").tobytes())
+
+
+def test_init_is_refused_by_a_recipe_that_does_not_tune() -> None:
+    done = CliRunner().invoke(app, ["train", str(RECIPE.with_name("smoke.yaml")), "--init", "tiny"])
+    assert done.exit_code == 2
+    assert "such as recipes/finetune.yaml" in done.output
 
 
 def test_data_without_any_pair_is_refused(world: Path, pairs: Path, tmp_path: Path) -> None:
