@@ -7,15 +7,25 @@ from pathlib import Path
 import pytest
 
 from peav.objectives.pairs import FINETUNE, PRETRAIN
+from peav.train.ablate import read_ablations, runs
 from peav.train.recipe import RecipeError, read_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "recipes"
+ABLATIONS = FOLDER / "ablations.yaml"
+RECIPES = sorted(set(FOLDER.glob("*.yaml")) - {ABLATIONS})
 MINIMAL = "{name: x, output: o, data: {cache: c, sources: [{manifest: m.jsonl}]}, optim: {steps: 3, batch_size: 2}}"
 
 
 def read(tmp_path: Path, text: str, **overrides: str):
     (tmp_path / "r.yaml").write_text(text)
     return read_recipe(tmp_path / "r.yaml", {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def test_shipped_ablations_are_valid_and_headed_by_their_command() -> None:
+    wanted = read_ablations(ABLATIONS)
+    assert wanted.name == ABLATIONS.stem
+    assert ABLATIONS.read_text().startswith(f"# peav ablate recipes/{ABLATIONS.name}\n")
+    assert len({run.recipe.optim.steps for run in runs(wanted)}) == 1
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -19,6 +19,7 @@ VERBS = {
     "classify": "Say which of some labels fits each file.",
     "detect": "Find when sounds are heard; also detect eval, detect calibrate.",
     "train": "Train a model from a recipe.",
+    "ablate": "Train variants of a recipe and compare them.",
     "eval": "Measure a model: retrieval and classification.",
     "world": "Write clips of the procedural audio-video world.",
     "mix": "Mix labelled sounds into soundscapes with timed events.",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -17,6 +17,7 @@ from peav.data.mix import Mixtures
 from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 
+T = TypeVar("T")
 PARTS = ("audio", "video", "fusion", "text", "heads")
 
 
@@ -275,7 +276,11 @@ def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
     Raises:
         RecipeError: the file is missing, a key is unknown or missing, or a value has the wrong type.
     """
-    path = Path(path)
+    return read_dataclass(Recipe, Path(path), overrides)
+
+
+def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = None) -> T:
+    """Read a YAML file into a dataclass; arguments and errors as in `read_recipe`."""
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe")
     values = _yaml(path.read_text(encoding="utf-8"), str(path))
@@ -283,7 +288,8 @@ def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
     for key, value in (overrides or {}).items():
         _set(values, key, _yaml(value, key))
-    return _build(Recipe, values, "")
+    built: T = _build(cls, values, "")
+    return built
 
 
 def _yaml(text: str, where: str) -> Any:
@@ -323,6 +329,8 @@ def _build(cls: type[Any], values: Any, where: str) -> Any:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """One value to its annotated type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return _build(hint, value, f"{where}.")

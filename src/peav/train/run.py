@@ -96,6 +96,8 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     earlier_states(output, resume)  # before hours of preparation
     with ranks.one_by_one():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
+    if recipe.tune is not None:
+        recipe = served(recipe, [row for rows in clips.sources for row in rows], cache)
     task = _task(recipe, model.to(device), tokenizer, cache, clips, ranks)
     trainer = Trainer(recipe, task, clips.validation, on_step=reporter.step, ranks=ranks)
     reporter.stage("train", recipe.optim.steps)
@@ -121,8 +123,6 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
         timed_collator = TimedCollator(collator, FrameTargetMaker(clips.sources, rate), recipe.align.prior)
         feed = Feed(*batches, timed_collator, ranks=ranks)
         return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, ranks)
-    if recipe.tune is not None:
-        recipe = served(recipe, [row for rows in clips.sources for row in rows], cache)
     splicers = {
         source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length)
         for source, share in clips.splices.items()

@@ -1,0 +1,77 @@
+"""`peav ablate`: train the variants of a recipe and compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from peav.cli.console import Json, err, fail, out, print_json, shown
+from peav.cli.train import ProgressReporter
+
+if TYPE_CHECKING:
+    from peav.eval.tables import Table
+    from peav.train.ablate import Outcome, Run
+
+
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file of variants, see recipes/ablations.yaml.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of a table.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train every variant of a recipe with every seed, and draw one table and one chart (OUTPUT/ablations.svg).
+
+    Runs that are done are not repeated, a run that was stopped goes on; the table holds what is done so far.
+    """
+    from peav.checkpoint.atomic import atomic_write
+    from peav.train import TrainingError, train
+    from peav.train.ablate import ablate as carry_out
+    from peav.train.ablate import read_ablations, runs
+    from peav.train.chart import chart
+
+    wanted = read_ablations(recipe)
+    total = len({run.recipe.output for run in runs(wanted)})
+    with Progress(
+        TextColumn("{task.description:>22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=err,
+    ) as progress:
+
+        def carry(run: Run) -> Mapping[str, Any]:
+            err.print(f"{run.group}: {run.variant}, seed {run.seed}", highlight=False)
+            return train(run.recipe, ProgressReporter(progress), resume=True)
+
+        try:
+            found = carry_out(wanted, carry)
+        except TrainingError as error:
+            fail(error)
+    picture = Path(wanted.output) / "ablations.svg"
+    with atomic_write(picture) as temporary:
+        temporary.write_text(chart(found, wanted.figures), encoding="utf-8")
+    table = outcome_table(found, wanted.figures, f"R@1 in per cent, mean and range of {len(wanted.seeds)} seeds")
+    if as_json:
+        print_json({"runs": total, "results": table.to_dict(), "chart": str(picture)})
+    elif markdown:
+        typer.echo(table.to_markdown())
+    else:
+        out.print(table.to_rich())
+        out.print(f"chart: {shown(picture)}")
+
+
+def outcome_table(found: Sequence[Outcome], figures: Sequence[str], title: str) -> Table:
+    """A row for each variant under the name of its group."""
+    from peav.eval.tables import Column, Table
+    from peav.train.ablate import described
+
+    columns = (Column("group", "group"), Column("variant", "variant"), *(Column(name, name) for name in figures))
+    rows = [
+        {"group": one.group, "variant": one.variant} | {name: described(one.figures[name]) for name in figures}
+        for one in found
+    ]
+    return Table(title, columns, rows)

@@ -1,0 +1,130 @@
+"""Ablations: variants of one recipe at equal steps, several seeds each, as one table and one chart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from peav.train.recipe import Recipe, RecipeError, read_dataclass, read_recipe
+
+FIGURES = ("t2av", "t2a", "t2v", "a2v", "v2a", "speech2transcript")
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """What is compared.
+
+    Attributes:
+        base: the recipe that all variants change.
+        output: folder of the runs, one below it for each.
+        groups: by group and variant, the keys of the base that the variant changes, dotted, with their values. Variants
+            that come to the same recipe are one run.
+        seeds: each variant is trained once with each.
+        figures: which of a run's test figures are compared.
+        keys: what all variants change.
+    """
+
+    name: str
+    base: str
+    output: str
+    groups: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    figures: tuple[str, ...] = FIGURES
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.groups or not all(self.groups.values()):
+            raise RecipeError("groups: give at least one group, and each at least one variant")
+        if not self.seeds:
+            raise RecipeError("seeds: give at least one")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a variant. `recipe.output` is named after all that the recipe says."""
+
+    group: str
+    variant: str
+    seed: int
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A variant's figures on the test clips, one for each seed that had it."""
+
+    group: str
+    variant: str
+    figures: Mapping[str, tuple[float, ...]]
+
+
+def read_ablations(path: str | Path) -> Ablations:
+    """Read a YAML file of `Ablations`. Raises RecipeError as `read_recipe` does."""
+    return read_dataclass(Ablations, Path(path))
+
+
+def runs(wanted: Ablations) -> Iterator[Run]:
+    """Every run, seed by seed, so that all variants can be compared early.
+
+    Raises:
+        RecipeError: a variant asks for something that does not exist.
+    """
+    for seed in wanted.seeds:
+        for group, variants in wanted.groups.items():
+            for variant, changes in variants.items():
+                yield Run(group, variant, seed, _recipe(wanted, changes, seed))
+
+
+def ablate(wanted: Ablations, train: Callable[[Run], Mapping[str, Any]]) -> list[Outcome]:
+    """Carry all runs out and gather their figures; a run that is done already is read back.
+
+    Args:
+        train: trains a run's recipe, going on where it was stopped, and returns its result.
+    """
+    for run in list(runs(wanted)):  # listed first: a mistake in the last variant is found before the first is trained
+        if _result(run) is None:
+            train(run)
+    return outcomes(wanted)
+
+
+def outcomes(wanted: Ablations) -> list[Outcome]:
+    """The figures of the runs that are done, by group and variant in the order of the file."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for run in runs(wanted):
+        figures = found.setdefault((run.group, run.variant), {name: [] for name in wanted.figures})
+        test = (_result(run) or {"test": {}})["test"]
+        for name in wanted.figures:
+            if name in test:
+                figures[name].append(test[name])
+    return [
+        Outcome(group, variant, {name: tuple(values) for name, values in figures.items()})
+        for (group, variant), figures in found.items()
+    ]
+
+
+def described(values: Sequence[float]) -> str:
+    """Mean and range in per cent: `41.2 (39.0-43.1)`."""
+    if not values:
+        return "–"
+    middle = f"{100 * mean(values):.1f}"
+    return middle if len(values) == 1 else f"{middle} ({100 * min(values):.1f}-{100 * max(values):.1f})"
+
+
+def _recipe(wanted: Ablations, changes: Mapping[str, Any], seed: int) -> Recipe:
+    keys = {**wanted.keys, **changes, "seed": seed}
+    written = {key: json.dumps(value) for key, value in keys.items()}  # JSON is YAML
+    digest = hashlib.sha256(json.dumps([wanted.base, sorted(written.items())]).encode()).hexdigest()[:10]
+    return read_recipe(wanted.base, written | {"output": json.dumps(f"{wanted.output}/{digest}-{seed}")})
+
+
+def _result(run: Run) -> dict[str, Any] | None:
+    path = Path(run.recipe.output) / "result.json"
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result

@@ -1,0 +1,102 @@
+"""Ablations train each variant once a seed, at equal steps, and show what was measured."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+from test_training import recipe_file
+from typer.testing import CliRunner
+
+from peav.cli.main import app
+from peav.train import RecipeError
+from peav.train.ablate import Outcome, ablate, described, outcomes, read_ablations, runs
+from peav.train.chart import chart
+
+GROUPS = {
+    "pairs": {"one": {"objective.pairs": ["a_ac"]}, "all": {}},
+    "loss": {"sigmoid": {}, "InfoNCE": {"objective.loss": "infonce"}},
+}
+
+
+def ablation_file(folder: Path, world: Path, **changes) -> Path:
+    base = recipe_file(folder, world, "base", steps=1)
+    values = {
+        "name": "a",
+        "base": str(base),
+        "output": str(folder / "runs"),
+        "groups": GROUPS,
+        "seeds": [0, 1],
+    } | changes
+    path = folder / "ablations.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def test_every_variant_is_the_base_with_its_changes_once_a_seed(world: Path, tmp_path: Path) -> None:
+    found = list(runs(read_ablations(ablation_file(tmp_path, world))))
+    assert [(run.variant, run.seed, run.recipe.seed) for run in found[:5]] == [
+        ("one", 0, 0), ("all", 0, 0), ("sigmoid", 0, 0), ("InfoNCE", 0, 0), ("one", 1, 1),
+    ]  # fmt: skip
+    assert found[0].recipe.objective.pairs == ("a_ac",)
+    assert found[3].recipe.objective.loss == "infonce"
+    assert {run.recipe.optim.steps for run in found} == {1}
+
+
+def test_variants_that_are_the_same_recipe_are_one_run(world: Path, tmp_path: Path) -> None:
+    found = list(runs(read_ablations(ablation_file(tmp_path, world))))
+    assert found[1].recipe == found[2].recipe
+    assert len({run.recipe.output for run in found}) == 6
+
+
+def test_what_is_done_is_not_trained_again(world: Path, tmp_path: Path) -> None:
+    wanted = read_ablations(ablation_file(tmp_path, world, figures=["t2a", "a2v"]))
+    trained = []
+
+    def train(run):
+        trained.append(run.recipe.output)
+        Path(run.recipe.output).mkdir(parents=True)
+        result = {"test": {"t2a": len(trained) / 10}}
+        (Path(run.recipe.output) / "result.json").write_text(json.dumps(result))
+        return result
+
+    found = ablate(wanted, train)
+    assert len(trained) == len(set(trained)) == 6
+    assert found[0] == Outcome("pairs", "one", {"t2a": (0.1, 0.4), "a2v": ()})
+    assert found[1].figures == found[2].figures
+    assert ablate(wanted, train) == found == outcomes(wanted)
+    assert len(trained) == 6
+
+
+def test_a_wrong_variant_is_found_before_anything_is_trained(world: Path, tmp_path: Path) -> None:
+    groups = {"x": {"good": {}, "bad": {"objective.loss": "hinge"}}}
+    with pytest.raises(RecipeError, match="hinge"):
+        ablate(read_ablations(ablation_file(tmp_path, world, groups=groups)), lambda run: pytest.fail("trained"))
+
+
+def test_figures_are_shown_with_their_range() -> None:
+    assert described((0.5,)) == "50.0"
+    assert described((0.1, 0.3)) == "20.0 (10.0-30.0)"
+    assert described(()) == "–"
+
+
+def test_the_chart_has_a_dot_for_each_seed_and_is_well_formed() -> None:
+    found = [Outcome("a < b", "one", {"t2a": (0.1, 0.2)}), Outcome("a < b", "two", {"t2a": ()})]
+    root = ElementTree.fromstring(chart(found, ["t2a"]))
+    circles = [one for one in root.iter() if one.tag.endswith("circle")]
+    assert len(circles) == 2
+    assert "a < b" in [one.text for one in root.iter()]
+
+
+@pytest.mark.slow
+def test_the_command_trains_and_draws(world: Path, tmp_path: Path) -> None:
+    groups = {"pairs": {"one": {"objective.pairs": ["a_ac"]}, "all": {}}}
+    path = ablation_file(tmp_path, world, groups=groups, seeds=[0])
+    result = CliRunner().invoke(app, ["ablate", str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["results"]["rows"]
+    assert [row["variant"] for row in rows] == ["one", "all"]
+    assert (tmp_path / "runs" / "ablations.svg").exists()
