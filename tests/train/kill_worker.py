@@ -6,6 +6,7 @@ python kill_worker.py RECIPE POINT COUNT        POINT is one of `POINTS`, reache
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import peav.checkpoint.atomic as atomic
 from peav.train import read_recipe, train
 from peav.train.trainer import Trainer
 
+FULL = "disk full"  # not a kill: from there on the disk takes no more
 POINTS = ("step", "logged", "written in part", "before fsync", "between fsync and rename", "renamed", "never")
 
 
@@ -62,6 +64,8 @@ def arm(point: str, count: int) -> None:
 
     def half_save(state: Any, out: Any) -> None:
         save(state, out)
+        if reached(FULL):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
         if reached("written in part"):
             die()
 

@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from kill_worker import POINTS
+from kill_worker import FULL, POINTS
 from test_training import losses, recipe_file
+
+from peav.data.manifest import read_manifest
 
 KILLS = int(os.environ.get("PEAV_KILLS", "10"))
 STEPS = 3 * KILLS
@@ -54,6 +56,39 @@ def test_a_run_killed_anywhere_has_the_losses_and_clips_of_one_never_killed(worl
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     assert ids(tmp_path / "killed") == ids(tmp_path / "whole")
     assert len(ids(tmp_path / "whole")) == STEPS
+
+
+@pytest.mark.slow
+def test_three_resumes_inside_an_epoch_give_each_clip_once_in_the_same_order(world: Path, tmp_path: Path) -> None:
+    rows = [row for row in read_manifest(world / "manifest.jsonl") if row.split == "train"]
+    epoch = len(rows) // 2
+    assert epoch >= 8
+    changes = {"steps": epoch, "optim": {"batch_size": 2}}
+    whole, killed = (recipe_file(tmp_path, world, name, **changes) for name in ("whole", "killed"))
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    assert run(whole, "never", 1) == 0
+    for _ in range(3):
+        assert run(killed, "step", 4) == -signal.SIGKILL  # after three steps and one checkpoint
+    assert run(killed, "never", 1) == 0
+    assert ids(tmp_path / "killed") == ids(tmp_path / "whole")
+    clips = " ".join(ids(tmp_path / "killed").values()).split()
+    assert len(clips) == len(set(clips)) == 2 * epoch
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_last_checkpoint_whole(world: Path, tmp_path: Path) -> None:
+    whole, filled = (recipe_file(tmp_path, world, name) for name in ("whole", "filled"))
+    for name in ("whole", "filled"):
+        (tmp_path / name).mkdir()
+    assert run(whole, "never", 1) == 0
+    command = [sys.executable, str(WORKER), str(filled), FULL, "2"]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert "OSError" in done.stderr
+    assert [path.name for path in (tmp_path / "filled" / "checkpoints").iterdir()] == ["step-0000002.pt"]
+    assert run(filled, "never", 1) == 0
+    assert losses(tmp_path / "filled") == losses(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -226,6 +226,22 @@ def test_timed_words_are_learnt_where_the_recipe_says_so(world: Path, tmp_path: 
     assert all(record["words"] > 0 for record in log)
 
 
+@pytest.mark.slow
+def test_a_run_ends_with_the_weights_that_were_best_on_validation_clips(world: Path, tmp_path: Path) -> None:
+    """A rate that soon spoils the weights, so that an early step is the best."""
+    rows = read_manifest(world / "manifest.jsonl")
+    assert sum(row.split == "validation" for row in rows) > 0
+    changes = {"evaluation": {"every": 1, "candidates": 4, "keep": "t2av"}, "optim": {"lr": 0.5, "warmup": 1}}
+    result = train(read_recipe(recipe_file(tmp_path, world, "best", **changes)), Silent())
+    records = [json.loads(line) for line in (tmp_path / "best" / "log.jsonl").read_text().splitlines()]
+    found = [record["eval"]["t2av"] for record in records if "eval" in record]
+    (kept,) = (tmp_path / "best" / "best").iterdir()
+    assert kept.name == f"step-{1 + found.index(max(found)):07d}.pt"
+    assert result["validation"]["t2av"] >= max(found)
+    with pytest.raises(TrainingError, match="'auroc' is not among the figures"):
+        train(read_recipe(recipe_file(tmp_path, world, "none", evaluation={"every": 1, "keep": "auroc"})), Silent())
+
+
 def test_near_misses_come_on_top_of_the_batch_right_after_the_clips_they_are_made_of(
     world: Path, tmp_path: Path
 ) -> None:

@@ -219,11 +219,15 @@ class Align:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Retrieval among `candidates` held-out clips every `every` steps, and at the end."""
+    """Retrieval among `candidates` held-out clips every `every` steps, and at the end.
+
+    `keep` names a figure of the validation clips: the weights with the highest are then what the run ends with.
+    """
 
     every: int = 200
     candidates: int = 128
     final_candidates: int = 256
+    keep: str | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1:

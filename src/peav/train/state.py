@@ -29,9 +29,17 @@ class StateError(ValueError):
 
 
 def save_state(
-    folder: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks = ALONE
+    folder: Path,
+    step: int,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    ranks: Ranks = ALONE,
+    keep: int = KEEP,
 ) -> None:
-    """Write `step-N.pt`: the state after N steps, headed by its SHA-256. Every process must call this."""
+    """Write `step-N.pt`: the state after N steps, headed by its SHA-256; the newest `keep` stay.
+
+    Every process must call this.
+    """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights, optimiser_state = get_state_dict(module, optimiser, options=options)
     if ranks.first:
@@ -42,7 +50,7 @@ def save_state(
         with atomic_write(folder / f"step-{step:07d}.pt") as temporary, open(temporary, "wb") as out:
             out.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
             out.write(content)
-        for path in states(folder)[:-KEEP]:
+        for path in states(folder)[:-keep]:
             path.unlink()
     ranks.wait()
 

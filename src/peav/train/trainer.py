@@ -104,11 +104,13 @@ class Trainer:
                 record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
                 if self.step % evaluation.every == 0 and self.step < optim.steps:
                     record["eval"] = self.evaluate(evaluation.candidates)
+                    self._keep(record["eval"])
                 self._log(record)
                 if self.step % self.recipe.checkpoint_every == 0 or self.step == optim.steps:
                     save_state(self.output / "checkpoints", self.step, self.module, self.optimiser, self.ranks)
         finally:
             loader.shutdown(cancel_futures=True)
+        self._take_best()
         return self.evaluate(evaluation.final_candidates)
 
     def evaluate(self, candidates: int, rows: Sequence[Row] | None = None) -> dict[str, float]:
@@ -118,6 +120,30 @@ class Trainer:
         with averaged, torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.optim.bf16):
             results = self.task.evaluate(self.held_out if rows is None else rows, candidates)
         return {name: round(value, 4) for name, value in results.items()}
+
+    def _keep(self, figures: Mapping[str, float]) -> None:
+        """Save the weights where they are the best yet by the recipe's figure."""
+        name = self.recipe.evaluation.keep
+        if name is None:
+            return
+        if name not in figures:
+            raise TrainingError(f"evaluation.keep: {name!r} is not among the figures {', '.join(figures)}")
+        if figures[name] > self._best():
+            save_state(self.output / "best", self.step, self.module, self.optimiser, self.ranks, keep=1)
+
+    def _best(self) -> float:
+        """The highest figure in the log so far: of the steps that this run has done, wherever it was resumed."""
+        log = self.output / "log.jsonl"
+        records = map(json.loads, log.read_text(encoding="utf-8").splitlines()) if log.exists() else ()
+        return max((r["eval"][self.recipe.evaluation.keep] for r in records if "eval" in r), default=-math.inf)
+
+    def _take_best(self) -> None:
+        """End with the best weights, if the recipe names a figure and the last ones are not the best."""
+        name, kept = self.recipe.evaluation.keep, states(self.output / "best")
+        if name is None or not kept:
+            return
+        if self.evaluate(self.recipe.evaluation.candidates)[name] <= self._best():
+            load_state(kept[-1], self.module, self.optimiser)
 
     def whole_model(self) -> Model:
         """The model as one process would hold it, on the CPU, averaged and merged; every process must call this, once,
