@@ -128,7 +128,7 @@ class Trainer:
             return
         if name not in figures:
             raise TrainingError(f"evaluation.keep: {name!r} is not among the figures {', '.join(figures)}")
-        if figures[name] > self._best():
+        if self._agreed(figures[name] > self._best()):
             save_state(self.output / "best", self.step, self.module, self.optimiser, self.ranks, keep=1)
 
     def _best(self) -> float:
@@ -142,8 +142,12 @@ class Trainer:
         name, kept = self.recipe.evaluation.keep, states(self.output / "best")
         if name is None or not kept:
             return
-        if self.evaluate(self.recipe.evaluation.candidates)[name] <= self._best():
+        if self._agreed(self.evaluate(self.recipe.evaluation.candidates)[name] <= self._best()):
             load_state(kept[-1], self.module, self.optimiser)
+
+    def _agreed(self, mine: bool) -> bool:
+        """What the first process says: it has the log."""
+        return bool(self.ranks.total(torch.tensor(float(mine and self.ranks.first), device=self.device)))
 
     def whole_model(self) -> Model:
         """The model as one process would hold it, on the CPU, averaged and merged; every process must call this, once,
