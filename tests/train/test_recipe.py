@@ -56,7 +56,7 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
         ({"optim__lr": "0"}, r"optim\.lr must be above 0"),
         ({"objective__loss": "hinge"}, r"objective\.loss: 'hinge' is not one of"),
         ({"objective__pairs": "[a_ac, b]"}, r"unknown \['b'\]"),
-        ({"data__sources": "[{weight: 2}]"}, r"either `manifest`, `recordings` or `mixtures`"),
+        ({"data__sources": "[{weight: 2}]"}, r"needs just one of manifest, recordings"),
         ({"data__sources": "[]"}, r"`world` or at least one entry"),
         ({"optim__betas": "[0.9]"}, r"optim\.betas: expected 2 values"),
         ({"optim__lr": "["}, r"optim\.lr: not YAML"),

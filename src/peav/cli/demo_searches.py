@@ -115,7 +115,7 @@ def items_of(rows: Sequence[Row]) -> list[Item]:
     """Demo clips from manifest rows."""
     return [
         Item(
-            path=row.video_path or row.audio_path or Path(),
+            path=Path(str(row.video_path or row.audio_path)),
             captions={kind: texts[0] for kind, texts in row.captions.items() if texts},
             transcript=row.transcript,
         )

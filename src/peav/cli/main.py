@@ -18,6 +18,7 @@ VERBS = {
     "search": "Search a library by text, sound or video.",
     "classify": "Say which of some labels fits each file.",
     "detect": "Find when sounds are heard; also detect eval, detect calibrate.",
+    "prepare": "Store the features of a manifest's clips in shards, for training.",
     "train": "Train a model from a recipe.",
     "ablate": "Train variants of a recipe and compare them.",
     "eval": "Measure a model: retrieval and classification.",

@@ -13,16 +13,24 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import nn
 
 from peav.checkpoint.atomic import atomic_write
+from peav.data.failures import Failures
 from peav.data.manifest import Row
+from peav.data.prepared import PreparedClip
 from peav.media import MediaError, load_audio, load_frames, pad_to_hop, probe
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
+from peav.storage import is_remote
+
+ROUND_TRIPS = 32  # reads from object storage at a time
+# np.load parses headers with Python's own parser, which fails now and then (SystemError) in several threads of 3.11.
+_PARSING = Lock()
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,61 @@ class ClipFeatures:
     waveform: np.ndarray | None = None
     frames: np.ndarray | None = None
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Those that there are, by name."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+
+class FeatureMaker:
+    """Computes `ClipFeatures` with one model's codec and frame size; arguments as of `FeatureCache`."""
+
+    def __init__(self, model: PEAV, *, keep_waveform: bool = False, max_seconds: float = 10.0) -> None:
+        self.model, self.keep_waveform, self.max_seconds = model, keep_waveform, max_seconds
+
+    def __call__(self, row: Row) -> ClipFeatures:
+        """Decode a clip: latents (or waveform) and pixels. Raises MediaError."""
+        start = row.start or 0.0
+        end = start + self.max_seconds if row.end is None else min(row.end, start + self.max_seconds)
+        hop = self.model.config.audio.codec.hop_length
+        latents = waveform = frames = None
+        if row.audio_path is not None and (row.audio_path != row.video_path or probe(row.audio_path).has_audio):
+            waveform = pad_to_hop(load_audio(row.audio_path, start=start, end=end), hop)
+            if not self.keep_waveform:
+                latents, waveform = self._encode(waveform), None
+        if row.video_path is not None and (row.audio_path != row.video_path or probe(row.video_path).has_video):
+            frames = load_frames(
+                row.video_path, num_frames=self.num_frames, start=start, end=end, size=self.image_size
+            ).pixels
+        return ClipFeatures(latents, None if waveform is None else waveform.astype(np.float16), frames)
+
+    @property
+    def image_size(self) -> int:
+        """Side of a frame, in pixels."""
+        return self.model.config.video.frame_encoder.image_size
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames of a clip; 16 for models that otherwise take all."""
+        return self.model.config.video.num_frames or 16
+
+    @torch.inference_mode()
+    def encode_frames(self, clip: ClipFeatures) -> ClipFeatures:
+        """The clip with what the model's frame encoder makes of its pixels: (N, F) float16."""
+        if clip.frames is None:
+            return clip
+        features = self.model.frame_features(to_pixels(torch.from_numpy(clip.frames)))
+        return replace(clip, frames=features.to(torch.float16).numpy())
+
+    @torch.inference_mode()
+    def _encode(self, waveform: np.ndarray) -> np.ndarray:
+        latents = self.model.encode_codec(torch.from_numpy(waveform)[None])
+        return latents[0].to(torch.float16).numpy()
+
 
 class FeatureCache:
     """Makes, stores and reads `ClipFeatures` for one model's codec and frame size.
+
+    Clips that lie prepared in shards (`data.prepared`) are read from there.
 
     Args:
         folder: where the cache lives; it may be shared between models.
@@ -50,7 +110,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path, model: PEAV, *, keep_waveform: bool = False, max_seconds: float = 10.0):
-        self.model, self.keep_waveform, self.max_seconds = model, keep_waveform, max_seconds
+        self.model, self.make = model, FeatureMaker(model, keep_waveform=keep_waveform, max_seconds=max_seconds)
         self.pixels: FeatureCache | None = None
         self.folder = Path(folder) / self._fingerprint()
 
@@ -59,22 +119,35 @@ class FeatureCache:
         frozen = copy(self)
         frozen.pixels = self
         digest = hashlib.sha256(self.folder.name.encode())
-        _add_weights(digest, self.model.video.frame_encoder)
+        add_weights(digest, self.model.video.frame_encoder)
         frozen.folder = self.folder.parent / digest.hexdigest()[:16]
         return frozen
 
     def path(self, row: Row) -> Path:
         """The file of a clip, named by its id and by what its features were cut from."""
-        source = f"{row.id}|{row.audio_path}|{row.video_path}|{row.start}|{row.end}"
-        return self.folder / f"{hashlib.sha256(source.encode()).hexdigest()[:24]}.npz"
+        return self.folder / f"{clip_key(row)}.npz"
 
     def load(self, row: Row) -> ClipFeatures:
-        """The features of a clip that `prepare` has been through."""
-        with np.load(self.path(row)) as arrays:
+        """The features of a clip that `prepare` has been through. Raises StorageError where a shard is damaged."""
+        place = row.audio_path or row.video_path
+        if isinstance(place, PreparedClip):
+            return _asked(row, ClipFeatures(**place.arrays()))
+        with _PARSING, np.load(self.path(row)) as arrays:
             return ClipFeatures(**{name: arrays[name] for name in arrays.files})
+
+    def load_all(self, rows: Sequence[Row]) -> list[ClipFeatures]:
+        """The features of several clips; from object storage, many at a time."""
+        places = [row.audio_path or row.video_path for row in rows]
+        if not any(isinstance(place, PreparedClip) and is_remote(place.path) for place in places):
+            return [self.load(row) for row in rows]
+        with ThreadPoolExecutor(ROUND_TRIPS) as pool:
+            return list(pool.map(self.load, rows))
 
     def streams(self, row: Row) -> tuple[bool, bool]:
         """Whether a clip that `prepare` has been through has audio and video, told without reading its features."""
+        place = row.audio_path or row.video_path
+        if isinstance(place, PreparedClip):
+            return place.audio and row.audio_path is not None, place.video and row.video_path is not None
         if row.audio_path != row.video_path:
             return row.audio_path is not None, row.video_path is not None
         with np.load(self.path(row)) as arrays:
@@ -87,21 +160,28 @@ class FeatureCache:
 
         Returns:
             The rows that have features, in order, and those that failed with the reason.
+
+        Raises:
+            TooManyFailures: see `data.failures`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        failures = Failures(len(rows))
         good: list[Row] = []
-        failed: list[tuple[Row, str]] = []
         with ThreadPoolExecutor(workers) as pool:
-            for row, error in zip(rows, pool.map(self._ensure, rows), strict=True):
-                if error is None:
-                    good.append(row)
-                else:
-                    failed.append((row, error))
-                progress(len(good) + len(failed))
-        return good, failed
+            try:
+                for row, error in zip(rows, pool.map(self._ensure, rows), strict=True):
+                    failures.note(row, error)
+                    good += [row] if error is None else []
+                    progress(len(good) + len(failures.failed))
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return good, failures.failed
 
     def _ensure(self, row: Row) -> str | None:
+        """Why a clip has no features, if it has none."""
         path = self.path(row)
+        if isinstance(row.audio_path or row.video_path, PreparedClip):
+            return None if any(self.streams(row)) else "it was prepared without the stream that is asked for"
         if path.exists():
             return None
         try:
@@ -109,49 +189,37 @@ class FeatureCache:
         except MediaError as error:
             return f"{type(error).__name__}: {error}"
         with atomic_write(path) as temporary, open(temporary, "wb") as out:
-            np.savez(out, **{name: array for name, array in vars(features).items() if array is not None})
+            np.savez(out, **features.arrays())  # type: ignore[arg-type]
         return None
 
     def _compute(self, row: Row) -> ClipFeatures:
-        if self.pixels is not None:
-            clip = self.pixels.load(row)
-            return clip if clip.frames is None else replace(clip, frames=self._encode_frames(clip.frames))
-        start = row.start or 0.0
-        end = start + self.max_seconds if row.end is None else min(row.end, start + self.max_seconds)
-        hop = self.model.config.audio.codec.hop_length
-        latents = waveform = frames = None
-        if row.audio_path is not None and (row.audio_path != row.video_path or probe(row.audio_path).has_audio):
-            waveform = pad_to_hop(load_audio(row.audio_path, start=start, end=end), hop)
-            if not self.keep_waveform:
-                latents, waveform = self._encode(waveform), None
-        if row.video_path is not None and (row.audio_path != row.video_path or probe(row.video_path).has_video):
-            video = self.model.config.video
-            count = video.num_frames or 16
-            frames = load_frames(
-                row.video_path, num_frames=count, start=start, end=end, size=video.frame_encoder.image_size
-            ).pixels
-        return ClipFeatures(latents, None if waveform is None else waveform.astype(np.float16), frames)
-
-    @torch.inference_mode()
-    def _encode(self, waveform: np.ndarray) -> np.ndarray:
-        latents = self.model.encode_codec(torch.from_numpy(waveform)[None])
-        return latents[0].to(torch.float16).numpy()
-
-    @torch.inference_mode()
-    def _encode_frames(self, frames: np.ndarray) -> np.ndarray:
-        return self.model.frame_features(to_pixels(torch.from_numpy(frames))).to(torch.float16).numpy()
+        return self.make(row) if self.pixels is None else self.make.encode_frames(self.pixels.load(row))
 
     def _fingerprint(self) -> str:
         """Names the codec's weights, the frames' size and number, and what is kept of a clip."""
-        video = self.model.config.video
-        digest = hashlib.sha256(json.dumps(asdict(self.model.config.audio.codec), default=str).encode())
-        if not self.keep_waveform:
-            _add_weights(digest, self.model.audio.codec)
-        digest.update(f"{video.frame_encoder.image_size},{video.num_frames},{self.max_seconds}".encode())
+        make, config = self.make, self.model.config
+        digest = hashlib.sha256(json.dumps(asdict(config.audio.codec), default=str).encode())
+        if not make.keep_waveform:
+            add_weights(digest, self.model.audio.codec)
+        digest.update(f"{make.image_size},{config.video.num_frames},{make.max_seconds}".encode())
         return digest.hexdigest()[:16]
 
 
-def _add_weights(digest: hashlib._Hash, module: nn.Module) -> None:
+def clip_key(row: Row) -> str:
+    """Names a clip by its id and by what its features are cut from."""
+    source = f"{row.id}|{row.audio_path}|{row.video_path}|{row.start}|{row.end}"
+    return hashlib.sha256(source.encode()).hexdigest()[:24]
+
+
+def _asked(row: Row, clip: ClipFeatures) -> ClipFeatures:
+    """The streams of a prepared clip that the row still names."""
+    if row.audio_path is None:
+        clip = replace(clip, latents=None)
+    return clip if row.video_path is not None else replace(clip, frames=None)
+
+
+def add_weights(digest: hashlib._Hash, module: nn.Module) -> None:
+    """Let a digest depend on a module's weights, at single precision."""
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().numpy().tobytes())

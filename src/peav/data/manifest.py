@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peav.checkpoint.atomic import atomic_write
+from peav.storage import FilePart
 
 CAPTION_KINDS = ("audio", "video", "audio_video")
 FIELDS = ("id", "start", "end", "transcript", "split", "source", "license")
@@ -44,14 +45,15 @@ class Word:
 class Row:
     """One clip: where its media lie, what is said of it, and every extra column as it was read.
 
-    `audio_path` and `video_path` are absolute; both point to the same file where a manifest gives `path`.
+    `audio_path` and `video_path` are absolute; both point to the same file where a manifest gives `path`. They are
+    parts of an archive where the clip comes out of one.
     `start` and `end` are seconds within the file, None for the whole of it. `plain` are texts that the manifest gives
     without a kind; `captions` then has them under every kind that the paths allow, see `with_streams`.
     """
 
     id: str
-    audio_path: Path | None = None
-    video_path: Path | None = None
+    audio_path: Path | FilePart | None = None
+    video_path: Path | FilePart | None = None
     start: float | None = None
     end: float | None = None
     captions: Mapping[str, list[str]] = field(default_factory=dict)

@@ -27,8 +27,9 @@ from peav.media.errors import (
     UnsupportedInputError,
     ZeroLengthError,
 )
+from peav.storage import FilePart
 
-Source = str | os.PathLike[str] | bytes | BinaryIO
+Source = str | os.PathLike[str] | bytes | BinaryIO | FilePart
 
 HOLE = 0.1  # seconds: smaller jumps of timestamps are rounding, or the codec settling
 # Playlists name other files and addresses; "tty" draws any text as video.
@@ -41,7 +42,9 @@ LONGEST = 30 * 86400.0  # seconds: a header that promises more is damaged
 
 
 def name_of(source: Source) -> str:
-    """How messages call this source: its path, `<bytes>`, or the file object's name."""
+    """How messages call this source: its path, `<bytes>`, or the name of the file object or part."""
+    if isinstance(source, FilePart):
+        return str(source)
     if isinstance(source, bytes):
         return "<bytes>"
     if isinstance(source, str | os.PathLike):
@@ -70,6 +73,8 @@ def open_media(source: Source) -> Iterator[InputContainer]:
 
 
 def _readable(source: Any, name: str) -> str | _View:
+    if isinstance(source, FilePart):
+        source = _part(source)
     if isinstance(source, bytes):
         if not source:
             raise ZeroLengthError(f"{name}: empty; there is nothing to decode")
@@ -87,6 +92,15 @@ def _readable(source: Any, name: str) -> str | _View:
     if source.seek(0, os.SEEK_END) == 0:
         raise ZeroLengthError(f"{name}: empty (0 bytes); copy or record the file again")
     return _View(source)
+
+
+def _part(part: FilePart) -> bytes:
+    try:
+        return part.read()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{part.path}: no such file; check the path") from error
+    except OSError as error:
+        raise UnreadableFileError(f"{part}: cannot be read ({error})") from error
 
 
 def _checked_path(name: str) -> str:
@@ -112,6 +126,8 @@ def _checked_path(name: str) -> str:
 
 def raw_part(source: Source, offset: int, size: int) -> bytes:
     """`size` bytes of the file itself from `offset` on, or from its end where negative; fewer where it is shorter."""
+    if isinstance(source, FilePart):
+        source = _part(source)
     if isinstance(source, bytes):
         return source[offset:][:size]
     if isinstance(source, str | os.PathLike):

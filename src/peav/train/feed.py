@@ -69,11 +69,12 @@ class Feed:
         drawn = self._drawn(number)
         # Bare even where another process splices them: captions are drawn for all rows by one generator.
         rows = [row if splicer is None else bare(row) for row, splicer in drawn]
+        whole = iter(self.cache.load_all([drawn[place][0] for place in self.places if drawn[place][1] is None]))
         clips = []
         for place in self.places:
             row, splicer = drawn[place]
             if splicer is None:
-                clips.append(self.cache.load(row))
+                clips.append(next(whole))
             else:
                 rows[place], clip = splicer(row, np.random.default_rng((self.seed, 2, number, place)))
                 clips.append(clip)

@@ -18,6 +18,7 @@ from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 
 T = TypeVar("T")
+PLACES = ("manifest", "recordings", "mixtures", "prepared")
 PARTS = ("audio", "video", "fusion", "text", "heads")
 
 
@@ -39,7 +40,7 @@ class World:
 @dataclass(frozen=True)
 class Source:
     """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings, `mixtures`
-    soundscapes to be made (see `data.mix`).
+    soundscapes to be made (see `data.mix`), `prepared` what `peav prepare` made (a folder, or an address).
 
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
@@ -49,6 +50,7 @@ class Source:
     manifest: str | None = None
     recordings: str | None = None
     mixtures: Mixtures | None = None
+    prepared: str | None = None
     weight: float = 1.0
     only: Literal["transcript"] | None = None
     splice: float = 0.0
@@ -56,10 +58,13 @@ class Source:
     def __post_init__(self) -> None:
         if not 0 <= self.splice <= 1:
             raise RecipeError(f"a source's splice is a share of words, from 0 to 1, not {self.splice}")
-        if sum(given is not None for given in (self.manifest, self.recordings, self.mixtures)) != 1:
-            raise RecipeError("a source needs either `manifest`, `recordings` or `mixtures`")
+        if sum(getattr(self, place) is not None for place in PLACES) != 1:
+            raise RecipeError(f"a source needs just one of {', '.join(PLACES)}")
         if self.weight <= 0:
             raise RecipeError(f"a source's weight must be above 0, not {self.weight}")
+
+    def __str__(self) -> str:
+        return str(next(getattr(self, place) for place in PLACES if getattr(self, place) is not None))
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,12 @@ class Recipe:
             raise RecipeError("tune.rank: LoRA has no layers in the codec; leave out codec.trainable, or set rank: 0")
         if self.align is not None and self.tune is not None:
             raise RecipeError("tune and align are two kinds of training; leave one of them out")
+        alive = not self.frames.frozen or self.frames.pretrain_steps or self.codec.trainable or self.codec.distil_steps
+        if alive and any(source.prepared is not None for source in self.data.sources):
+            raise RecipeError(
+                "a `prepared` source has no pictures or waveforms to train from: set frames.frozen: true, leave out "
+                "codec.trainable, and take codec and frames from a `checkpoint`"
+            )
         if self.checkpoint_every < 1:
             raise RecipeError(f"checkpoint_every must be at least 1, not {self.checkpoint_every}")
 

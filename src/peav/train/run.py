@@ -16,9 +16,12 @@ from tokenizers import Tokenizer
 from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Collator
+from peav.data.failures import TooManyFailures, write_failures
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest
 from peav.data.mix import make_mixtures
+from peav.data.prepare import frozen_parts
+from peav.data.prepared import check_prepared, read_prepared
 from peav.data.recordings import read_recordings
 from peav.data.splice import Splicer, timed
 from peav.data.timed import FrameTargetMaker
@@ -137,6 +140,8 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
         clips = clips.sound_alone()
     model, tokenizer = build(recipe, clips)
     _ready_codec(recipe, model, clips, reporter)
+    _take_frames(recipe, model)
+    _check_prepared(recipe, model)
     data = recipe.data
     cache = FeatureCache(data.cache, model, keep_waveform=recipe.codec.trainable, max_seconds=data.max_seconds)
     clips = _cached(recipe, cache, clips, reporter)
@@ -179,7 +184,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
             chosen = [row for row in chosen if timed(row)]
         if not chosen:
             wanted = "no row of split train" + (" with the times of its transcript's words" if source.splice else "")
-            raise RecipeError(f"{source.manifest or source.recordings or source.mixtures}: {wanted}")
+            raise RecipeError(f"{source}: {wanted}")
         sources.append(chosen)
         weights.append(source.weight)
     return Clips(sources, weights, validation, test, splices)
@@ -191,6 +196,8 @@ def _rows(source: Source, workers: int, reporter: Reporter) -> list[Row]:
         return make_mixtures(source.mixtures, workers, reporter.advance)
     if source.manifest is not None:
         return read_manifest(source.manifest)
+    if source.prepared is not None:
+        return read_prepared(source.prepared)
     assert source.recordings is not None
     return read_recordings(source.recordings)
 
@@ -252,14 +259,29 @@ def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) 
         save_file(model.audio.codec.state_dict(), temporary)
 
 
+def _take_frames(recipe: Recipe, model: PEAV) -> None:
+    """Give a fresh model the frame encoder of a checkpoint, if the recipe names one."""
+    checkpoint = recipe.frames.checkpoint
+    if checkpoint is None:
+        return
+    source = load_model(checkpoint).float()
+    if not isinstance(source, PEAV):
+        raise RecipeError(f"frames.checkpoint: {checkpoint} holds no frame encoder; give a PE-AV checkpoint")
+    model.video.frame_encoder.load_state_dict(source.video.frame_encoder.state_dict())
+
+
+def _check_prepared(recipe: Recipe, model: PEAV) -> None:
+    """Raises PreparedError where features in shards are not those that this model's frozen parts would make."""
+    folders = [source.prepared for source in recipe.data.sources if source.prepared is not None]
+    if folders:
+        frozen = frozen_parts(model, recipe.data.max_seconds, f"{recipe.model}, as this recipe has it")
+        for folder in folders:
+            check_prepared(folder, frozen)
+
+
 def _ready_frames(recipe: Recipe, model: PEAV, cache: FeatureCache, clips: Clips, reporter: Reporter) -> None:
-    """Give a fresh model its frame encoder, as `_ready_codec` does its codec."""
+    """Teach a fresh model's frame encoder, or read back what an earlier run taught it."""
     frames, encoder = recipe.frames, model.video.frame_encoder
-    if frames.checkpoint is not None:
-        source = load_model(frames.checkpoint).float()
-        if not isinstance(source, PEAV):
-            raise RecipeError(f"frames.checkpoint: {frames.checkpoint} holds no frame encoder; give a PE-AV checkpoint")
-        encoder.load_state_dict(source.video.frame_encoder.state_dict())
     if frames.pretrain_steps == 0:
         return
     path = _made(recipe, "frames", frames, clips)
@@ -293,13 +315,14 @@ def _cached(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporte
     """Features of every clip; those that cannot be decoded go to `failures.jsonl` and out of the run."""
     everything = clips.all()
     reporter.stage("features", len(everything))
-    good, failed = cache.prepare(everything, reporter.advance, recipe.data.workers)
     failures = Path(recipe.output) / "failures.jsonl"
-    failures.unlink(missing_ok=True)
+    try:
+        good, failed = cache.prepare(everything, reporter.advance, recipe.data.workers)
+    except TooManyFailures as error:
+        write_failures(str(failures), ({"id": row.id, "reason": reason} for row, reason in error.failed))
+        raise TrainingError(f"{error}; all are in {failures}") from error
+    write_failures(str(failures), ({"id": row.id, "reason": reason} for row, reason in failed))
     if failed:
-        lines = [json.dumps({"id": row.id, "reason": reason}) + "\n" for row, reason in failed]
-        with atomic_write(failures) as temporary:
-            Path(temporary).write_text("".join(lines), encoding="utf-8")
         reporter.advance(len(everything), f"{len(failed)} left out, see {failures}")
     kept = {cache.path(row) for row in good}  # not by id: two sources may use the same ids
     *sources, validation, test = [

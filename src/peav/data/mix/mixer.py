@@ -14,6 +14,7 @@ from peav.data.manifest import Event, Row
 from peav.data.mix.loudness import PAUSE, SILENCE, Waveform, heard, level
 from peav.labels import readable
 from peav.media import load_audio
+from peav.storage import FilePart
 
 RATE = 48_000
 QUIET, LOUD = -45.0, -30.0  # dBFS of backgrounds
@@ -66,7 +67,7 @@ class Sound:
 
     id: str
     label: str
-    path: Path
+    path: Path | FilePart
     start: float | None = None
     end: float | None = None
     texts: tuple[str, ...] = ()

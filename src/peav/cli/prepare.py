@@ -1,0 +1,53 @@
+"""`peav prepare`: features of a manifest's clips in shards, for training to read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from peav.cli.console import Json, err, load, out, print_json, shown
+
+
+def prepare(
+    manifest: Annotated[Path, typer.Argument(help="A .jsonl or .parquet manifest, or a folder of recordings.")],
+    folder: Annotated[
+        str, typer.Option("--out", "-o", metavar="CACHE", help="Folder, or s3:// or gs:// address, of the shards.")
+    ],
+    model: Annotated[str, typer.Option(help="Its codec and frame encoder: tiny, a directory or a hub name.")] = "tiny",
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longer clips keep their first seconds.")] = 10.0,
+    jobs: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Store codec latents and frame features of all clips in shards; run again, it goes on where it was stopped.
+
+    Train on them with `sources: [{prepared: CACHE}]`.
+    """
+    from peav.data.mix import read_rows
+    from peav.data.prepare import prepare as run
+
+    rows = read_rows(manifest)
+    frozen = load(model, "cpu").model
+    with Progress(
+        TextColumn("computing features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
+    ) as bar:
+        task = bar.add_task("clips", total=len(rows))
+        result = run(
+            rows,
+            folder,
+            frozen,
+            name=model,
+            root=manifest if manifest.is_dir() else manifest.parent,
+            max_seconds=max_seconds,
+            jobs=jobs,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    if as_json:
+        print_json({"folder": folder, **asdict(result)})
+        return
+    out.print(f"{result.clips} clips prepared, {result.computed} of them now: {shown(folder)}")
+    if result.failed:
+        out.print(f"{result.failed} cannot be read, see {shown(folder)}/failures.jsonl")

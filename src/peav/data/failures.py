@@ -1,0 +1,56 @@
+"""Clips that cannot be read: passed over and listed, until there are so many that something else must be wrong.
+
+Only what media functions say of a file (`MediaError`) counts; any other error is a mistake in a program, and stops it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from peav.data.manifest import Row
+from peav.storage import remove, write_all
+
+IN_A_ROW = 100
+SHARE = 0.05
+FEW = 20  # so many may fail of however few: a folder of ten recordings with a bad one is no reason to stop
+
+
+class TooManyFailures(ValueError):
+    """More clips fail than can be chance. `failed`: those so far, with their reasons."""
+
+    def __init__(self, message: str, failed: list[tuple[Row, str]]) -> None:
+        super().__init__(message)
+        self.failed = failed
+
+
+class Failures:
+    """Counts clips that fail among `total`, of which `before` are known to; `failed` has those that are noted here."""
+
+    def __init__(self, total: int, before: int = 0) -> None:
+        self.total, self.before, self.in_a_row = total, before, 0
+        self.failed: list[tuple[Row, str]] = []
+
+    def note(self, row: Row, reason: str | None) -> None:
+        """Count a clip; None is a success. Raises TooManyFailures at 100 in a row, or above both 20 and 5 % in all."""
+        if reason is None:
+            self.in_a_row = 0
+            return
+        self.in_a_row += 1
+        self.failed.append((row, reason))
+        count = self.before + len(self.failed)
+        if self.in_a_row >= IN_A_ROW or count > max(FEW, SHARE * self.total):
+            said = f"{self.in_a_row} in a row" if self.in_a_row >= IN_A_ROW else f"{count} of {self.total}"
+            raise TooManyFailures(
+                f"{said} clips cannot be read, the last being {row.id}: {reason}; repair them or take them out",
+                self.failed,
+            )
+
+
+def write_failures(path: str, lines: Iterable[dict[str, str]]) -> None:
+    """Write the list as JSON lines; where it is empty, there is no file."""
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    if text:
+        write_all(path, text.encode(errors="backslashreplace"))
+    else:
+        remove(path)

@@ -1,0 +1,110 @@
+"""Files on disk or in object storage, read in parts: `s3://`, `gs://`, `memory://` and all else that fsspec reaches."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from peav.checkpoint.atomic import atomic_write
+
+
+class StorageError(ValueError):
+    """An address cannot be used; the message says what to install or to change."""
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """Bytes within a file, such as one member of a tar: `path` may be an address, `name` is how messages call it."""
+
+    path: str
+    offset: int
+    size: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.name}"
+
+    def read(self) -> bytes:
+        """The part. Raises OSError where the file is missing, or ends before the part does."""
+        data = read_range(self.path, self.offset, self.size)
+        if len(data) < self.size:
+            raise OSError(f"{self.path}: ends at byte {self.offset + len(data)}, within {self.name}; copy it again")
+        return data
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is the address of something in object storage."""
+    return "://" in os.fspath(path)
+
+
+def join(folder: str, name: str) -> str:
+    """The path of a file in a folder, or its address."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def read_range(path: str, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset` on, fewer where the file ends before; one request, safe from several threads."""
+    if is_remote(path):
+        system, inner = _remote(path)
+        return cast(bytes, system.cat_file(inner, start=offset, end=offset + size))
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def open_binary(path: str) -> BinaryIO:
+    """A seekable file to read."""
+    if is_remote(path):
+        system, inner = _remote(path)
+        return cast(BinaryIO, system.open(inner, "rb"))
+    return open(path, "rb")
+
+
+def read_all(path: str) -> bytes:
+    """A whole file. Raises FileNotFoundError."""
+    with open_binary(path) as file:
+        return file.read()
+
+
+def write_all(path: str, data: bytes) -> None:
+    """Write a file that is whole or absent: renamed into place on disk, one object in object storage."""
+    if is_remote(path):
+        system, inner = _remote(path)
+        system.pipe_file(inner, data)
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    if is_remote(path):
+        system, inner = _remote(path)
+        if system.exists(inner):
+            system.rm_file(inner)
+        return
+    Path(path).unlink(missing_ok=True)
+
+
+def names_in(folder: str) -> list[str]:
+    """The names of the files in a folder, sorted; none where there is no such folder."""
+    if is_remote(folder):
+        system, inner = _remote(folder)
+        system.invalidate_cache()
+        paths = system.ls(inner, detail=False) if system.exists(inner) else []
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
+    return sorted(path.name for path in Path(folder).iterdir()) if Path(folder).is_dir() else []
+
+
+def _remote(path: str) -> tuple[Any, str]:
+    """The file system of an address and the path in it; fsspec keeps file systems for the next call."""
+    try:
+        from fsspec.core import url_to_fs
+
+        system, inner = url_to_fs(path)
+    except (ImportError, ValueError) as error:
+        fix = "addresses need fsspec, and s3fs or gcsfs: pip install 'peav[s3]' or 'peav[gcs]'"
+        raise StorageError(f"{path}: {error}; {fix}") from error
+    return system, inner

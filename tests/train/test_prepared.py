@@ -1,0 +1,78 @@
+"""Training from prepared clips is training from their media, and other models are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_training import Silent, losses, recipe_file
+from typer.testing import CliRunner
+
+from peav.cli.main import app
+from peav.data.manifest import read_manifest, write_manifest
+from peav.data.prepared import PreparedError
+from peav.train import RecipeError, TrainingError, read_recipe, train
+
+FROZEN = {"codec": {"checkpoint": "tiny"}, "frames": {"checkpoint": "tiny", "frozen": True}}
+
+
+@pytest.fixture(scope="module")
+def prepared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared") / "cache"
+    result = CliRunner().invoke(app, ["prepare", str(world / "manifest.jsonl"), "-o", str(folder), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"folder": str(folder), "clips": 20, "computed": 20, "failed": 0}
+    return folder
+
+
+def sources(*places: dict) -> dict:
+    return {"data": {"sources": list(places)}}
+
+
+def test_prepared_clips_train_with_the_losses_of_their_media(world: Path, prepared: Path, tmp_path: Path) -> None:
+    words = {"objective": {"words_weight": 0.5}}
+    media = train(read_recipe(recipe_file(tmp_path, world, "media", steps=3, **FROZEN, **words)), Silent())
+    changes = FROZEN | words | sources({"prepared": str(prepared)})
+    shards = train(read_recipe(recipe_file(tmp_path, world, "shards", steps=3, **changes)), Silent())
+    assert losses(tmp_path / "shards") == losses(tmp_path / "media")
+    assert (shards["validation"], shards["test"]) == (media["validation"], media["test"])
+    assert not any((tmp_path / "shards").glob("failures*"))
+
+
+def test_prepared_clips_train_beside_media_and_with_near_misses(world: Path, prepared: Path, tmp_path: Path) -> None:
+    manifest = str(world / "manifest.jsonl")
+    logs = []
+    for name, first in (("media", {"manifest": manifest}), ("mixed", {"prepared": str(prepared)})):
+        changes = FROZEN | sources(first, {**first, "splice": 0.5, "only": "transcript"}, {"manifest": manifest})
+        changes["optim"] = {"batch_size": 6}
+        train(read_recipe(recipe_file(tmp_path, world, name, steps=2, **changes)), Silent())
+        logs.append(losses(tmp_path / name))
+    assert logs[0] == logs[1]
+
+
+def test_a_run_refuses_clips_that_another_model_or_length_prepared(world: Path, prepared: Path, tmp_path: Path) -> None:
+    source = {"prepared": str(prepared)}
+    random = {**FROZEN, **sources(source), "codec": {}}
+    with pytest.raises(PreparedError, match=r"prepared by tiny with codec \w+, not \w+ as in tiny, as this recipe has"):
+        train(read_recipe(recipe_file(tmp_path, world, "random", **random)), Silent())
+    short = FROZEN | {"data": {"sources": [source], "max_seconds": 5.0}}
+    with pytest.raises(PreparedError, match=r"with max seconds 10.0, not 5.0"):
+        train(read_recipe(recipe_file(tmp_path, world, "short", **short)), Silent())
+
+
+@pytest.mark.parametrize("alive", [{"frames": {"checkpoint": "tiny"}}, {"codec": {"trainable": True}}])
+def test_prepared_clips_cannot_train_what_made_them(world: Path, prepared: Path, tmp_path: Path, alive: dict) -> None:
+    changes = FROZEN | sources({"prepared": str(prepared)}) | alive
+    with pytest.raises(RecipeError, match="has no pictures or waveforms"):
+        read_recipe(recipe_file(tmp_path, world, "alive", **changes))
+
+
+def test_a_run_whose_files_are_mostly_bad_stops_and_lists_them(world: Path, tmp_path: Path) -> None:
+    good = [{"id": row.id, "path": str(row.audio_path)} for row in read_manifest(world / "manifest.jsonl")[:4]]
+    bad = [{"id": f"bad {i}", "path": str(tmp_path / f"{i}.mp4")} for i in range(40)]
+    write_manifest(tmp_path / "manifest.jsonl", good + bad)
+    changes = FROZEN | sources({"manifest": str(tmp_path / "manifest.jsonl")})
+    with pytest.raises(TrainingError, match=r"21 of 44 clips cannot be read, .*failures\.jsonl"):
+        train(read_recipe(recipe_file(tmp_path, world, "stops", **changes)), Silent())
+    assert len((tmp_path / "stops" / "failures.jsonl").read_text().splitlines()) == 21
