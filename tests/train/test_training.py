@@ -80,7 +80,12 @@ def test_a_run_leaves_a_checkpoint_that_loads_and_a_log_of_every_step(whole_run:
     assert set(log[0]) == {
         *("a_ac", "a_v", "a_avc", "av_ac", "av_avc", "v_ac", "v_vc", "v_avc", "a_vc__v", "v_ac__a", "best_rq")
     }
-    assert set(json.loads((whole_run / "result.json").read_text())) == {"validation", "test"}
+    result = json.loads((whole_run / "result.json").read_text())
+    assert set(result) == {"validation", "test", "data_wait"}
+    records = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
+    waited, took = (sum(record[name] for record in records) for name in ("wait", "seconds"))
+    assert result["data_wait"] == pytest.approx(waited / took, abs=1e-4)
+    assert 0 < result["data_wait"] < 1
 
 
 def test_the_same_recipe_gives_the_same_losses_twice(whole_run: Path, world: Path, tmp_path: Path) -> None:
@@ -114,6 +119,16 @@ def test_a_run_does_not_go_on_by_another_recipe(whole_run: Path, world: Path) ->
     changed = recipe_file(whole_run.parent, world, "whole", optim={"lr": 0.5})
     with pytest.raises(TrainingError, match="differs from this recipe in optim"):
         train(read_recipe(changed), Silent(), resume=True)
+
+
+def test_a_run_goes_on_though_recipes_have_got_new_keys_since(whole_run: Path, world: Path) -> None:
+    path = whole_run / "recipe.json"
+    kept = path.read_text()
+    old = json.loads(kept)
+    del old["align"], old["data"]["sources"][0]["prepared"], old["evaluation"]["keep"]
+    path.write_text(json.dumps(old))
+    train(read_recipe(recipe_file(whole_run.parent, world, "whole")), Silent(), resume=True)
+    assert json.loads(path.read_text()) == json.loads(kept)
 
 
 def test_accumulated_batches_average_their_gradients_like_the_log_says(world: Path, tmp_path: Path) -> None:

@@ -136,9 +136,12 @@ def cost_table(cost: Plan) -> Table:
     return table
 
 
-def result_table(result: Mapping[str, Mapping[str, float]]) -> Table:
+def result_table(result: Mapping[str, Any]) -> Table:
     """R@1 by direction (and AUROC of frames, where they trained), a column for each split."""
+    wait = f"{100 * result['data_wait']:.1f} % of step time spent waiting for data"
+    result = {split: result[split] for split in ("validation", "test")}
     table = Table(title="R@1 on held-out clips" if "t2av" in result["validation"] else "held-out clips")
+    table.caption = wait
     table.add_column("figure")
     for split in result:
         table.add_column(split, justify="right")

@@ -39,7 +39,7 @@ from peav.train.finetune import served
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
 from peav.train.recipe import Codec, Frames, Recipe, RecipeError, Source, World
-from peav.train.trainer import Task, Trainer, earlier_states
+from peav.train.trainer import Task, Trainer, data_wait, earlier_states
 
 
 class Reporter(Protocol):
@@ -108,6 +108,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)
     whole = trainer.whole_model()
     if ranks.first:
+        result["data_wait"] = data_wait(output)
         save_pretrained(whole, output / "model", tokenizer)
         with atomic_write(output / "result.json") as temporary:
             Path(temporary).write_text(json.dumps(result, indent=1), encoding="utf-8")

@@ -190,7 +190,7 @@ class Trainer:
         path, recipe = self.output / "recipe.json", json.loads(json.dumps(asdict(self.recipe)))
         if begun and path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
-            changed = [key for key in recipe if recipe[key] != before.get(key) and key != "output"]
+            changed = [key for key in recipe if _given(recipe[key]) != _given(before.get(key)) and key != "output"]
             if changed:
                 raise TrainingError(
                     f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
@@ -261,6 +261,12 @@ def earlier_states(output: Path, resume: bool) -> list[Path]:
     return found
 
 
+def data_wait(output: Path) -> float:
+    """The share of the time of a run's steps that was spent waiting for data, after its log; evaluation apart."""
+    records = [json.loads(line) for line in (output / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return round(sum(r["wait"] for r in records) / max(sum(r["seconds"] for r in records), 1e-9), 4)
+
+
 def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
     """Linear warm-up, then a cosine from 1 to `final`: the factor for the step counted from 0."""
     if step < warmup:
@@ -272,6 +278,13 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
 def full(value: Tensor) -> Tensor:
     """A tensor that processes may hold in shards, whole."""
     return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def _given(value: Any) -> Any:
+    """A recipe's value without the keys that are not set: those that a later version added are none of its changes."""
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    return [_given(item) for item in value] if isinstance(value, list) else value
 
 
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
