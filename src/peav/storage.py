@@ -68,6 +68,17 @@ def read_all(path: str) -> bytes:
         return file.read()
 
 
+def size_and_time(path: str) -> tuple[int, str]:
+    """What tells one version of a file from another. Raises FileNotFoundError."""
+    if is_remote(path):
+        system, inner = _remote(path)
+        info = system.info(inner)
+        marks = [str(info[key]) for key in ("ETag", "etag", "LastModified", "mtime", "created") if key in info]
+        return info["size"], " ".join(marks)
+    status = Path(path).stat()
+    return status.st_size, str(status.st_mtime_ns)
+
+
 def write_all(path: str, data: bytes) -> None:
     """Write a file that is whole or absent: renamed into place on disk, one object in object storage."""
     if is_remote(path):

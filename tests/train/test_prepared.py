@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_prepared_clips_train_beside_media_and_with_near_misses(world: Path, pre
         train(read_recipe(recipe_file(tmp_path, world, name, steps=2, **changes)), Silent())
         logs.append(losses(tmp_path / name))
     assert logs[0] == logs[1]
+
+
+def test_clips_in_tars_train_with_the_losses_of_their_manifest(world: Path, prepared: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in (world / "manifest.jsonl").read_text().splitlines()]
+    for number in range(2):
+        with tarfile.open(tmp_path / f"clips-{number}.tar", "w") as tar:
+            for record in records[number * 10 :][:10]:
+                path = world / record["path"]
+                (tmp_path / "fields.json").write_text(json.dumps(record))
+                tar.add(path, f"{record['id']}{path.suffix}")
+                tar.add(tmp_path / "fields.json", f"{record['id']}.json")
+    changes = FROZEN | sources({"webdataset": str(tmp_path / "clips-{0..1}.tar")})
+    train(read_recipe(recipe_file(tmp_path, world, "tars", steps=2, **changes)), Silent())
+    changes = FROZEN | sources({"prepared": str(prepared)})
+    train(read_recipe(recipe_file(tmp_path, world, "shards", steps=2, **changes)), Silent())
+    assert losses(tmp_path / "tars") == losses(tmp_path / "shards")
 
 
 def test_a_run_refuses_clips_that_another_model_or_length_prepared(world: Path, prepared: Path, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from peav.cli.console import Json, err, load, out, print_json, shown
 
 
 def prepare(
-    manifest: Annotated[Path, typer.Argument(help="A .jsonl or .parquet manifest, or a folder of recordings.")],
+    manifest: Annotated[
+        str, typer.Argument(help="A .jsonl or .parquet manifest, a folder of recordings, or clips-{000..123}.tar.")
+    ],
     folder: Annotated[
         str, typer.Option("--out", "-o", metavar="CACHE", help="Folder, or s3:// or gs:// address, of the shards.")
     ],
@@ -28,8 +30,10 @@ def prepare(
     """
     from peav.data.mix import read_rows
     from peav.data.prepare import prepare as run
+    from peav.data.webdataset import read_webdataset
 
-    rows = read_rows(manifest)
+    path = Path(manifest)
+    rows = read_webdataset(manifest) if path.suffix == ".tar" else read_rows(path)
     frozen = load(model, "cpu").model
     with Progress(
         TextColumn("computing features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
@@ -40,7 +44,7 @@ def prepare(
             folder,
             frozen,
             name=model,
-            root=manifest if manifest.is_dir() else manifest.parent,
+            root=path if path.is_dir() else path.parent,
             max_seconds=max_seconds,
             jobs=jobs,
             progress=lambda done: bar.update(task, completed=done),

@@ -84,7 +84,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
     records = pq.read_table(path).to_pylist() if path.suffix == ".parquet" else _read_jsonl(path)
     rows, seen = [], set()
     for number, record in enumerate(records, start=1):
-        row = _parse(record, path, number)
+        row = parse_row(record, path.parent, f"{path}:{number}")
         if row.id in seen:
             raise ManifestError(
                 f"{path}:{number}: id {row.id!r} stands twice; give each clip its own id (several texts of one clip "
@@ -123,8 +123,8 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _parse(record: dict[str, Any], manifest: Path, number: int) -> Row:
-    where = f"{manifest}:{number}"
+def parse_row(record: Mapping[str, Any], folder: Path, where: str) -> Row:
+    """A manifest's record as a row; its paths are relative to `folder`. Raises ManifestError that begins `where`."""
     values = dict(record)
     shared = values.pop("path", None)
     audio, video = values.pop("audio_path", None) or shared, values.pop("video_path", None) or shared
@@ -143,8 +143,8 @@ def _parse(record: dict[str, Any], manifest: Path, number: int) -> Row:
     captions = _captions(values.pop("captions", None), where)
     plain = () if captions else _plain(values, where)
     return Row(
-        audio_path=manifest.parent.absolute() / audio if audio else None,
-        video_path=manifest.parent.absolute() / video if video else None,
+        audio_path=folder.absolute() / audio if audio else None,
+        video_path=folder.absolute() / video if video else None,
         captions=captions or _everywhere(plain, audio is not None, video is not None),
         plain=plain,
         words=parse_words(values.pop("words", None), where),

@@ -18,7 +18,7 @@ from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 
 T = TypeVar("T")
-PLACES = ("manifest", "recordings", "mixtures", "prepared")
+PLACES = ("manifest", "recordings", "mixtures", "prepared", "webdataset")
 PARTS = ("audio", "video", "fusion", "text", "heads")
 
 
@@ -40,7 +40,8 @@ class World:
 @dataclass(frozen=True)
 class Source:
     """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings, `mixtures`
-    soundscapes to be made (see `data.mix`), `prepared` what `peav prepare` made (a folder, or an address).
+    soundscapes to be made (see `data.mix`), `prepared` what `peav prepare` made (a folder, or an address),
+    `webdataset` tars (a path or an address with braces, `clips-{0000..0007}.tar`; see `data.webdataset`).
 
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
@@ -51,6 +52,7 @@ class Source:
     recordings: str | None = None
     mixtures: Mixtures | None = None
     prepared: str | None = None
+    webdataset: str | None = None
     weight: float = 1.0
     only: Literal["transcript"] | None = None
     splice: float = 0.0

@@ -26,6 +26,7 @@ from peav.data.recordings import read_recordings
 from peav.data.splice import Splicer, timed
 from peav.data.timed import FrameTargetMaker
 from peav.data.tokenizer import train_tokenizer
+from peav.data.webdataset import read_webdataset
 from peav.data.words import spoken_vocabulary
 from peav.data.world import generate
 from peav.model import PEAV, PEAFrame, PEAVConfig, preset
@@ -38,7 +39,7 @@ from peav.train.feed import Feed
 from peav.train.finetune import served
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
-from peav.train.recipe import Codec, Frames, Recipe, RecipeError, Source, World
+from peav.train.recipe import Codec, Data, Frames, Recipe, RecipeError, Source, World
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
 
 
@@ -172,13 +173,13 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     splices: dict[int, float] = {}
     for source in data.sources:
         if source.only is not None:
-            rows = [row for row in _rows(source, data.workers, reporter) if row.transcript]
+            rows = [row for row in _rows(source, data, reporter) if row.transcript]
         elif source.recordings is None:
-            rows = _rows(source, data.workers, reporter)
+            rows = _rows(source, data, reporter)
             validation += [row for row in rows if row.split == "validation"]
             test += [row for row in rows if row.split == "test"]
         else:
-            rows = _rows(source, data.workers, reporter)
+            rows = _rows(source, data, reporter)
         chosen = [row for row in rows if row.split in (None, "train")]
         if source.splice:
             splices[len(sources)] = source.splice
@@ -191,14 +192,16 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     return Clips(sources, weights, validation, test, splices)
 
 
-def _rows(source: Source, workers: int, reporter: Reporter) -> list[Row]:
+def _rows(source: Source, data: Data, reporter: Reporter) -> list[Row]:
     if source.mixtures is not None:
         reporter.stage("mixtures", source.mixtures.train + source.mixtures.validation)
-        return make_mixtures(source.mixtures, workers, reporter.advance)
+        return make_mixtures(source.mixtures, data.workers, reporter.advance)
     if source.manifest is not None:
         return read_manifest(source.manifest)
     if source.prepared is not None:
         return read_prepared(source.prepared)
+    if source.webdataset is not None:
+        return read_webdataset(source.webdataset, f"{data.cache}/webdataset")
     assert source.recordings is not None
     return read_recordings(source.recordings)
 

@@ -1,0 +1,174 @@
+"""Clips in tars are the clips of a manifest: same rows, same features, read from their place."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peav.checkpoint import load_model
+from peav.data.features import FeatureCache
+from peav.data.manifest import ManifestError, Row, read_manifest
+from peav.data.prepare import prepare
+from peav.data.prepared import read_prepared
+from peav.data.webdataset import expand, read_webdataset
+from peav.data.world import generate
+from peav.media import MissingFileError, UnreadableFileError, load_audio, load_frames, probe
+from peav.storage import FilePart, write_all
+
+
+def write_tar(path: Path | str, members: Iterable[tuple[str, bytes]]) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    write_all(str(path), file.getvalue())
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    folder = tmp_path_factory.mktemp("clips")
+    generate(folder, 6, seed=2, splits=("train",))
+    return read_manifest(folder / "manifest.jsonl")
+
+
+def members_of(rows: Iterable[Row]) -> list[tuple[str, bytes]]:
+    members = []
+    for row in rows:
+        path = row.video_path or row.audio_path
+        assert isinstance(path, Path)
+        fields = {"id": row.id, "captions": row.captions, "transcript": row.transcript, "split": "train"}
+        members += [(f"{row.id}{path.suffix}", path.read_bytes()), (f"{row.id}.json", json.dumps(fields).encode())]
+    return members
+
+
+def test_clips_in_tars_have_the_rows_and_the_features_of_a_manifest(rows: list[Row], tmp_path: Path) -> None:
+    write_tar(tmp_path / "clips-0.tar", members_of(rows[:3]))
+    write_tar(tmp_path / "clips-1.tar", members_of(rows[3:]))
+    pattern = str(tmp_path / "clips-{0..1}.tar")
+    tarred = read_webdataset(pattern)
+    assert [row.id for row in tarred] == [row.id for row in rows]
+    assert [(row.captions, row.transcript) for row in tarred] == [(row.captions, row.transcript) for row in rows]
+    model = load_model("tiny").float()
+    cache = FeatureCache(tmp_path / "cache", model)
+    assert cache.prepare(tarred) == (tarred, [])
+    cache.prepare(rows)
+    for ours, theirs in zip(tarred, rows, strict=True):
+        assert cache.path(ours) != cache.path(theirs)
+        one, other = cache.load(ours).arrays(), cache.load(theirs).arrays()
+        assert list(one) == list(other)
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    prepare(tarred, str(tmp_path / "shards"), model, name="tiny", root=tmp_path)
+    assert [row.captions for row in read_prepared(str(tmp_path / "shards"))] == [row.captions for row in rows]
+
+
+def test_a_text_is_a_caption_of_every_kind_that_the_streams_allow(tmp_path: Path) -> None:
+    sound, video = b"sound", b"video"
+    write_tar(
+        tmp_path / "t.tar",
+        [
+            ("README.txt", b"no clip"),
+            ("a/one.wav", sound),
+            ("a/one.txt", b"rain\n"),
+            ("a/two.mp4", video),
+            ("a/two.txt", b"a dog"),
+            ("a/two.json", b'{"source": "x", "mood": "calm"}'),
+            ("three.v1.mp4", video),
+            ("four.json", b'{"text": ["one", "two"]}'),
+            ("four.flac", sound),
+            ("four.mp4", video),
+        ],
+    )
+    one, two, four = read_webdataset(str(tmp_path / "t.tar"))
+    assert (one.id, one.captions, one.video_path) == ("t/a/one", {"audio": ["rain"]}, None)
+    assert two.captions == {kind: ["a dog"] for kind in ("audio", "video", "audio_video")}
+    assert two.with_streams(audio=False, video=True).captions == {"video": ["a dog"]}
+    assert (two.source, two.extra["mood"], two.audio_path) == ("x", "calm", two.video_path)
+    assert four.captions["video"] == ["one", "two"]
+    assert isinstance(four.audio_path, FilePart)
+    assert isinstance(four.video_path, FilePart)
+    assert (four.audio_path.name, four.video_path.name) == ("four.flac", "four.mp4")
+
+
+def test_a_part_of_a_file_decodes_as_the_file(rows: list[Row], tmp_path: Path) -> None:
+    row = next(row for row in rows if row.audio_path == row.video_path)
+    assert isinstance(row.video_path, Path)
+    data = row.video_path.read_bytes()
+    (tmp_path / "long").write_bytes(b"before" + data + b"after")
+    part = FilePart(str(tmp_path / "long"), 6, len(data), "clip.mp4")
+    assert probe(part) == probe(row.video_path)
+    assert np.array_equal(load_audio(part), load_audio(row.video_path))
+    assert np.array_equal(load_frames(part).pixels, load_frames(row.video_path).pixels)
+    with pytest.raises(UnreadableFileError, match=r"long/clip.mp4: cannot be read .*copy it again"):
+        probe(replace(part, offset=100))
+    with pytest.raises(MissingFileError, match="gone: no such file"):
+        probe(replace(part, path=str(tmp_path / "gone")))
+
+
+def test_braces_name_several_tars() -> None:
+    assert expand("s/c-{08..11}.tar") == ["s/c-08.tar", "s/c-09.tar", "s/c-10.tar", "s/c-11.tar"]
+    assert expand("{a,b}-{0..1}.tar") == ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]
+    assert expand("one.tar") == ["one.tar"]
+    with pytest.raises(ManifestError, match="smaller number first"):
+        expand("c-{3..1}.tar")
+
+
+def test_a_tar_is_read_through_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tar, index = tmp_path / "t.tar", str(tmp_path / "index")
+    write_tar(tar, [("a.wav", b"x" * 700), ("a.txt", "Regen\u2028hier".encode())])
+    first = read_webdataset(str(tar), index)
+    assert first[0].captions == {"audio": ["Regen\u2028hier"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", lambda *args, **settings: pytest.fail("read again"))
+        assert read_webdataset(str(tar), index) == first
+    write_tar(tar, [("a.wav", b"x" * 7), ("a.txt", b"snow")])
+    assert read_webdataset(str(tar), index)[0].captions == {"audio": ["snow"]}
+
+
+def test_tars_in_object_storage_are_read_in_parts(rows: list[Row], tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/clips.tar"
+    write_tar(url, members_of(rows[:1]))
+    (row,) = read_webdataset(url, str(tmp_path / "index"))
+    assert read_webdataset(url, str(tmp_path / "index")) == [row]
+    source, local = row.audio_path or row.video_path, rows[0].audio_path or rows[0].video_path
+    assert source is not None
+    assert local is not None
+    assert probe(source) == probe(local)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("a.wav", b"x"), ("a.json", b"{")], r"t.tar/a.json: not JSON"),
+        ([("a.wav", b"x"), ("a.json", b"[]")], r"t.tar/a.json: must be a JSON object"),
+        ([("a.wav", b"x"), ("a.txt", b"\xff")], r"t.tar/a.txt: not UTF-8"),
+        ([("a.wav", b"x"), ("a.json", b'{"start": "1"}')], r"t.tar/a: start must be a number"),
+        ([("a.wav", b"x"), ("b.txt", b"x"), ("a.wav", b"x")], r"t.tar: 't/a' stands twice"),
+    ],
+)
+def test_a_bad_clip_is_named(tmp_path: Path, members: list[tuple[str, bytes]], message: str) -> None:
+    write_tar(tmp_path / "t.tar", members)
+    with pytest.raises(ManifestError, match=message):
+        read_webdataset(str(tmp_path / "t.tar"))
+
+
+def test_a_missing_a_compressed_and_a_torn_tar_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"gone.tar: no such tar"):
+        read_webdataset(str(tmp_path / "gone.tar"))
+    with tarfile.open(tmp_path / "packed.tar", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a.wav"))
+    with pytest.raises(ManifestError, match=r"packed.tar: cannot be read .*not compressed"):
+        read_webdataset(str(tmp_path / "packed.tar"))
+    write_tar(tmp_path / "torn.tar", [("a.wav", b"x" * 2000), ("b.wav", b"x" * 2000)])
+    data = (tmp_path / "torn.tar").read_bytes()
+    (tmp_path / "torn.tar").write_bytes(data[:3500])
+    with pytest.raises(ManifestError, match=r"torn.tar: cannot be read"):
+        read_webdataset(str(tmp_path / "torn.tar"))
