@@ -68,6 +68,19 @@ def test_clips_in_tars_train_with_the_losses_of_their_manifest(world: Path, prep
     assert losses(tmp_path / "tars") == losses(tmp_path / "shards")
 
 
+def test_frames_are_trained_from_prepared_clips_as_from_their_media(
+    world: Path, prepared: Path, tmp_path: Path
+) -> None:
+    for name, source in (
+        ("media", {"manifest": str(world / "manifest.jsonl")}),
+        ("shards", {"prepared": str(prepared)}),
+    ):
+        path = recipe_file(tmp_path, world, name, steps=2, align={"clip_weight": 0.3}, **sources(source))
+        path.write_text(path.read_text() + "model: tiny\n")
+        train(read_recipe(path), Silent())
+    assert losses(tmp_path / "shards") == losses(tmp_path / "media")
+
+
 def test_a_run_refuses_clips_that_another_model_or_length_prepared(world: Path, prepared: Path, tmp_path: Path) -> None:
     source = {"prepared": str(prepared)}
     random = {**FROZEN, **sources(source), "codec": {}}

@@ -272,7 +272,8 @@ class Recipe:
             raise RecipeError("tune.rank: LoRA has no layers in the codec; leave out codec.trainable, or set rank: 0")
         if self.align is not None and self.tune is not None:
             raise RecipeError("tune and align are two kinds of training; leave one of them out")
-        alive = not self.frames.frozen or self.frames.pretrain_steps or self.codec.trainable or self.codec.distil_steps
+        sees = not self.frames.frozen and self.align is None
+        alive = sees or self.frames.pretrain_steps or self.codec.trainable or self.codec.distil_steps
         if alive and any(source.prepared is not None for source in self.data.sources):
             raise RecipeError(
                 "a `prepared` source has no pictures or waveforms to train from: set frames.frozen: true, leave out "
