@@ -24,6 +24,8 @@ from peav.data.mix import (
     write_mixes,
 )
 from peav.data.mix.loudness import heard, level
+from peav.data.mix.mixer import audible
+from peav.data.mix.write import generator
 from peav.media import load_audio
 
 RATE = 48_000
@@ -78,6 +80,8 @@ def test_a_short_pause_does_not_split_a_sound_and_a_tail_below_the_floor_is_cut_
     assert heard(beeps, RATE) == [pytest.approx((0.0, 0.7), abs=0.02)]
     tail = np.concatenate([tone(0.3), tone(0.3, amplitude=0.02)])
     assert heard(tail, RATE) == [pytest.approx((0.0, 0.6), abs=0.02)]
+    second = np.concatenate([np.zeros(RATE, np.float32), tone(1.0), np.zeros(RATE, np.float32)])
+    assert heard(second, RATE) == [pytest.approx((1.0, 2.0), abs=1e-9)]
     assert heard(tail, RATE, floor=-30.0) == [pytest.approx((0.0, 0.3), abs=0.02)]
     assert heard(np.zeros(RATE, np.float32), RATE) == heard(np.zeros(0, np.float32), RATE) == []
 
@@ -124,9 +128,9 @@ def test_the_same_seed_writes_the_same_samples_however_many_processes(rows: list
 
 def test_a_written_soundscape_reads_back_with_its_events(rows: list[Row], ground: list[Row], tmp_path: Path) -> None:
     mixer = Mixer(sounds_of(rows), sounds_of(ground), Mixing(duration=2.0, events=(2, 2)))
-    manifest = write_mixes(tmp_path / "out", mixer, 3, 0, licences={rows[0].id: "CC0"}, split="train")
+    manifest = write_mixes(tmp_path / "out", mixer, 3, 0, split="train")
     for index, row in enumerate(read_manifest(manifest, "train")):
-        scape = mixer(np.random.default_rng((0, index)))
+        scape = mixer(generator(0, "train", index))
         assert row.events == tuple(event for event, _ in scape.events)
         assert np.abs(load_audio(row.audio_path) - scape.waveform).max() < 1e-4
         assert row.extra["background"] == "rain"
@@ -143,6 +147,33 @@ def test_what_mixtures_were_made_of_is_left_out_with_its_siblings(rows: list[Row
     used = [{"source": "set/audio/4-1-B-20.ogg"}, {"source": "other/audio/1-2-A.ogg"}]
     manifest.write_text(json.dumps({"background_source": "set/1-0-A", "events": used}) + "\n")
     assert [row.id for row in without_sources(rows, tmp_path)] == ["set/1-2-A"]
+
+
+def test_sounds_that_are_silent_or_do_not_decode_are_left_out_and_named(rows: list[Row], tmp_path: Path) -> None:
+    dither = np.random.default_rng(0).integers(-1, 2, RATE) / 32767
+    bad = [
+        Row("set/quiet", audio_path=save(tmp_path / "quiet.wav", dither), extra={"label": "dog"}),
+        Row("set/gone", audio_path=tmp_path / "gone.wav", extra={"label": "dog"}),
+    ]
+    good, failed = audible(sounds_of([*bad, *rows]))
+    assert [sound.id for sound in good] == [row.id for row in rows]
+    assert [(sound.id, reason.split(":")[0]) for sound, reason in failed] == [
+        ("set/quiet", str(tmp_path / "quiet.wav")),
+        ("set/gone", "MissingFileError"),
+    ]
+
+
+def test_either_side_of_a_split_is_drawn_on_its_own(rows: list[Row], tmp_path: Path) -> None:
+    mixer = Mixer(sounds_of(rows), how=Mixing(duration=1.0))
+    one, two = (mixer(generator(0, split, 0)).waveform for split in ("train", "validation"))
+    assert not np.array_equal(one, two)
+
+
+def test_soundscapes_are_not_written_over_others(rows: list[Row], tmp_path: Path) -> None:
+    mixer = Mixer(sounds_of(rows), how=Mixing(duration=1.0))
+    write_mixes(tmp_path / "out", mixer, 1, 0)
+    with pytest.raises(MixingError, match="holds soundscapes already"):
+        write_mixes(tmp_path / "out", mixer, 1, 1)
 
 
 def test_nothing_to_mix_is_said(tmp_path: Path) -> None:
@@ -181,5 +212,8 @@ def test_the_command_mixes_a_manifest(rows: list[Row], tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     made = read_manifest(tmp_path / "out" / "manifest.jsonl")
     assert len(made) == 2
+    typo = CliRunner().invoke(app, [*arguments[:-1], "hisss", "--json"])
+    assert typo.exit_code == 2
+    assert "no sound has the label hisss" in typo.output
     assert {row.extra["background"] for row in made} == {"hiss"}
     assert "hiss" not in {event.label for row in made for event in row.events}

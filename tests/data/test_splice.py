@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from peav.data.features import ClipFeatures
 from peav.data.manifest import Row, Word
-from peav.data.splice import Splicer, cross, timed
+from peav.data.splice import Splicer, cross, spliceable
 
 RATE = 25.0
 
@@ -104,8 +104,15 @@ def test_the_same_generator_gives_the_same_sentence() -> None:
     assert np.array_equal(first[1].latents, second[1].latents)
 
 
-def test_a_transcript_whose_words_are_not_all_timed_is_not_spliced() -> None:
-    rows, _ = rows_and_cache()
-    assert timed(rows[0])
-    assert not timed(replace(rows[0], words=rows[0].words[:2]))
-    assert not timed(Row(id="silent"))
+def test_only_clips_that_hold_each_word_at_its_time_and_have_a_partner_are_spliced() -> None:
+    first, second, alone = rows_and_cache()[0]
+    swapped = (first.words[1], first.words[0], first.words[2])
+    others = [
+        replace(first, words=first.words[:2]),
+        replace(first, transcript="blue Bin now", words=swapped),
+        replace(first, audio_path=None),
+        Row(id="silent", audio_path=Path("a")),
+        alone,
+    ]
+    assert spliceable([*others, first, second], 1.25) == [first, second]
+    assert spliceable([first, second], 1.1) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,33 @@ def test_processes_that_share_a_batch_have_its_rows_and_the_same_texts() -> None
         assert torch.equal(part.known, whole.known[own, :, :width])
 
 
-def test_a_batch_without_events_has_no_texts() -> None:
+def test_of_a_batch_without_events_nothing_is_known() -> None:
     found = targets([MIXES[2]], [5])
-    assert (found.texts, found.heard.shape) == ([], (1, 0, 5))
+    assert (found.texts, found.known.shape) == ([""], (1, 1, 5))
+    assert not found.known.any()
+
+
+def test_underscores_of_a_label_are_not_read() -> None:
+    bark, bell = row("b", Event(0, 1, "dog_bark")), row("c", Event(0, 1, "dog"))
+    found = FrameTargetMaker([[bark], [bell]], RATE)([bark, bell], ALL, [5, 5], np.random.default_rng(0))
+    assert found.texts == ["dog", "dog bark"]
+    assert found.known.any(-1).tolist() == [[False, True], [True, False]]
+
+
+def test_sources_that_use_the_same_ids_keep_their_own_labels() -> None:
+    one, other = row("x", Event(0, 1, "dog bark")), row("x", Event(0, 1, "bell"))
+    other = replace(other, audio_path=Path("b"))
+    dog = replace(row("y", Event(0, 1, "dog")), audio_path=Path("b"))
+    found = FrameTargetMaker([[one], [other, dog]], RATE)([one, dog], ALL, [5, 5], np.random.default_rng(0))
+    assert found.texts == ["dog", "dog bark"]
+    assert found.known.any(-1).tolist() == [[False, True], [True, False]]
+
+
+def test_a_label_is_drawn_as_often_as_another_way_to_name_it() -> None:
+    rows = [row(str(n), Event(0, 1, "dog", ("a dog barks",))) for n in range(20)]
+    make = FrameTargetMaker([rows], RATE)
+    drawn = [make(rows, ALL, [5] * 20, np.random.default_rng(seed)).texts[0] for seed in range(200)]
+    assert 70 < drawn.count("dog") < 130
 
 
 def test_log_odds_are_relative_to_the_mean_label() -> None:

@@ -12,7 +12,7 @@ from test_training import recipe_file
 from typer.testing import CliRunner
 
 from peav.cli.main import app
-from peav.train import RecipeError
+from peav.train import RecipeError, TrainingError
 from peav.train.ablate import Outcome, ablate, described, outcomes, read_ablations, runs
 from peav.train.chart import chart
 
@@ -63,12 +63,38 @@ def test_what_is_done_is_not_trained_again(world: Path, tmp_path: Path) -> None:
         (Path(run.recipe.output) / "result.json").write_text(json.dumps(result))
         return result
 
-    found = ablate(wanted, train)
+    assert ablate(wanted, train) == []
+    found = outcomes(wanted)
     assert len(trained) == len(set(trained)) == 6
     assert found[0] == Outcome("pairs", "one", {"t2a": (0.1, 0.4), "a2v": ()})
     assert found[1].figures == found[2].figures
-    assert ablate(wanted, train) == found == outcomes(wanted)
+    assert ablate(wanted, train) == []
+    assert outcomes(wanted) == found
     assert len(trained) == 6
+
+
+def test_a_base_that_changed_is_another_run_and_a_default_that_is_written_out_is_not(
+    world: Path, tmp_path: Path
+) -> None:
+    groups = {"loss": {"as it is": {}, "sigmoid": {"objective.loss": "sigmoid"}}}
+    path = ablation_file(tmp_path, world, groups=groups, seeds=[0])
+    before = [run.recipe.output for run in runs(read_ablations(path))]
+    assert len(set(before)) == 1
+    recipe_file(tmp_path, world, "base", steps=2)
+    assert next(runs(read_ablations(path))).recipe.output not in before
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(world: Path, tmp_path: Path) -> None:
+    trained = []
+
+    def train(run):
+        trained.append(run.variant)
+        if run.variant == "one":
+            raise TrainingError("the loss is not finite")
+
+    failed = ablate(read_ablations(ablation_file(tmp_path, world, seeds=[0])), train)
+    assert [run.variant for run, _ in failed] == ["one"]
+    assert trained == ["one", "all", "sigmoid", "InfoNCE"]
 
 
 def test_a_wrong_variant_is_found_before_anything_is_trained(world: Path, tmp_path: Path) -> None:

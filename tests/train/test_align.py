@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -67,6 +68,36 @@ def test_two_processes_train_frames_as_one_does(world: Path, tmp_path: Path) -> 
     subprocess.run([*command, "train", str(shared)], env=environment, check=True, capture_output=True)
     for one, two in zip(losses(tmp_path / "alone"), losses(tmp_path / "shared"), strict=True):
         assert two == pytest.approx(one, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_clips_without_events_train_and_are_measured_too(world: Path, tmp_path: Path) -> None:
+    lines = (world / "manifest.jsonl").read_text().splitlines()
+    silent = world / "silent.jsonl"
+    silent.write_text("".join(json.dumps(json.loads(line) | {"events": []}) + "\n" for line in lines))
+    path = aligned(tmp_path, world, "silent", 1, data={"sources": [{"manifest": str(silent)}]})
+    result = train(read_recipe(path), Silent())
+    assert "auroc" not in result["test"]
+    assert losses(tmp_path / "silent")[0]["frames"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_without_held_out_clips_still_gives_its_model(world: Path, tmp_path: Path) -> None:
+    lines = (world / "manifest.jsonl").read_text().splitlines()
+    alone = world / "alone.jsonl"
+    alone.write_text("".join(json.dumps(json.loads(line) | {"split": "train"}) + "\n" for line in lines))
+    train(read_recipe(aligned(tmp_path, world, "alone", 1, data={"sources": [{"manifest": str(alone)}]})), Silent())
+    assert (tmp_path / "alone" / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"codec": {"trainable": True}}, {"optim": {"recompute": True}}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_frame_training_does_not_know_is_refused(world: Path, tmp_path: Path, changes: dict) -> None:
+    with pytest.raises(RecipeError, match="knows no"):
+        read_recipe(aligned(tmp_path, world, "no", **changes))
 
 
 def test_two_kinds_of_training_at_once_are_refused(world: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest
 from peav.model import PEAV, preset
 from peav.train.frames import caption_words, pretrain_frames
-from peav.train.recipe import Frames, RecipeError
+from peav.train.reading import RecipeError
+from peav.train.recipe import Frames
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,10 @@ def test_two_processes_have_the_losses_and_gradients_of_one(
 
 
 @pytest.mark.slow
-def test_a_run_shared_by_two_processes_goes_on_alone_with_the_same_losses(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_a_run_shared_by_two_processes_goes_on_alone_with_the_same_losses(
+    how: str, world: Path, tmp_path: Path
+) -> None:
     """torchrun, a kill after step four, then one process to the end: as one process all the way, up to rounding.
 
     One source is spliced, so that processes must agree on what is drawn for near misses that they do not make.
@@ -60,6 +63,7 @@ def test_a_run_shared_by_two_processes_goes_on_alone_with_the_same_losses(world:
     data = {"data": {"sources": [{"manifest": manifest}, spliced]}}
     train(read_recipe(recipe_file(tmp_path, world, "alone", **data)), Silent())
     shared = recipe_file(tmp_path, world, "shared", **data)
+    shared.write_text(shared.read_text() + f"parallel: {how}\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "peav"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "train", str(shared)], env=environment, check=True, capture_output=True)

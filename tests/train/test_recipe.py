@@ -8,7 +8,8 @@ import pytest
 
 from peav.objectives.pairs import FINETUNE, PRETRAIN
 from peav.train.ablate import read_ablations, runs
-from peav.train.recipe import RecipeError, read_recipe
+from peav.train.reading import RecipeError
+from peav.train.recipe import read_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 ABLATIONS = FOLDER / "ablations.yaml"

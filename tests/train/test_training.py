@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,11 @@ from peav.data.collate import Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest, write_manifest
 from peav.model import PEAV, preset
-from peav.train import TrainingError, read_recipe, train
+from peav.train import RecipeError, TrainingError, read_recipe, train
 from peav.train.contrast import loss_weights
 from peav.train.recipe import Objective
 from peav.train.run import Clips, _cached, _ready_codec, gather
+from peav.train.state import read_state
 from peav.train.trainer import learning_rate
 
 
@@ -242,19 +244,38 @@ def test_timed_words_are_learnt_where_the_recipe_says_so(world: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_the_weights_that_were_best_on_validation_clips(world: Path, tmp_path: Path) -> None:
-    """A rate that soon spoils the weights, so that an early step is the best."""
-    rows = read_manifest(world / "manifest.jsonl")
-    assert sum(row.split == "validation" for row in rows) > 0
-    changes = {"evaluation": {"every": 1, "candidates": 4, "keep": "t2av"}, "optim": {"lr": 0.5, "warmup": 1}}
-    result = train(read_recipe(recipe_file(tmp_path, world, "best", **changes)), Silent())
-    records = [json.loads(line) for line in (tmp_path / "best" / "log.jsonl").read_text().splitlines()]
-    found = [record["eval"]["t2av"] for record in records if "eval" in record]
+def test_a_run_ends_with_the_weights_that_were_best_on_validation_clips(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scripted figures: the second step is the best, one before it and the later ones are not."""
+    figures = iter([0.2, 0.9, 0.4, 0.3, 0.1, 0.5, 0.0, 0.0])
+    monkeypatch.setattr("peav.train.contrast.evaluate", lambda *arguments: {"t2av": next(figures)})
+    recipe = recipe_file(tmp_path, world, "best", evaluation={"every": 1, "keep": "t2av"})
+    train(read_recipe(recipe), Silent())
     (kept,) = (tmp_path / "best" / "best").iterdir()
-    assert kept.name == f"step-{1 + found.index(max(found)):07d}.pt"
-    assert result["validation"]["t2av"] >= max(found)
-    with pytest.raises(TrainingError, match="'auroc' is not among the figures"):
-        train(read_recipe(recipe_file(tmp_path, world, "none", evaluation={"every": 1, "keep": "auroc"})), Silent())
+    assert kept.name == "step-0000002.pt"
+    best, last = (read_state(path)["module"] for path in (kept, tmp_path / "best/checkpoints/step-0000006.pt"))
+    saved = load_model(tmp_path / "best" / "model").state_dict()
+    assert all(torch.equal(value, best[f"model.{name}"]) for name, value in saved.items())
+    assert not all(torch.equal(value, last[f"model.{name}"]) for name, value in saved.items())
+
+
+def test_best_weights_of_a_run_that_was_removed_are_not_taken_for_this_ones(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_file(tmp_path, world, "stale", evaluation={"every": 1, "keep": "t2av"})
+    for best in (5, 2):
+        figures = iter([0.9 if step == best else 0.1 for step in range(1, 6)] + [0.0] * 3)
+        monkeypatch.setattr("peav.train.contrast.evaluate", lambda *arguments, figures=figures: {"t2av": next(figures)})
+        train(read_recipe(recipe), Silent())
+        (kept,) = (tmp_path / "stale" / "best").iterdir()
+        assert kept.name == f"step-000000{best}.pt"
+        shutil.rmtree(tmp_path / "stale" / "checkpoints")
+
+
+def test_a_figure_that_does_not_exist_is_refused(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="'loudness' is none of"):
+        read_recipe(recipe_file(tmp_path, world, "none", evaluation={"keep": "loudness"}))
 
 
 def test_near_misses_come_on_top_of_the_batch_right_after_the_clips_they_are_made_of(

@@ -27,9 +27,9 @@ def ablate(
     Runs that are done are not repeated, a run that was stopped goes on; the table holds what is done so far.
     """
     from peav.checkpoint.atomic import atomic_write
-    from peav.train import TrainingError, train
+    from peav.train import train
     from peav.train.ablate import ablate as carry_out
-    from peav.train.ablate import read_ablations, runs
+    from peav.train.ablate import outcomes, read_ablations, runs
     from peav.train.chart import chart
 
     wanted = read_ablations(recipe)
@@ -47,10 +47,8 @@ def ablate(
             err.print(f"{run.group}: {run.variant}, seed {run.seed}", highlight=False)
             return train(run.recipe, ProgressReporter(progress), resume=True)
 
-        try:
-            found = carry_out(wanted, carry)
-        except TrainingError as error:
-            fail(error)
+        failed = carry_out(wanted, carry)
+    found = outcomes(wanted)
     picture = Path(wanted.output) / "ablations.svg"
     with atomic_write(picture) as temporary:
         temporary.write_text(chart(found, wanted.figures), encoding="utf-8")
@@ -62,6 +60,8 @@ def ablate(
     else:
         out.print(table.to_rich())
         out.print(f"chart: {shown(picture)}")
+    if failed:
+        fail("; ".join(f"{run.group}: {run.variant}, seed {run.seed}: {error}" for run, error in failed))
 
 
 def outcome_table(found: Sequence[Outcome], figures: Sequence[str], title: str) -> Table:

@@ -43,8 +43,11 @@ def mix(
     if without is not None:
         rows = without_sources(rows, without)
     ground = [label.strip() for label in backgrounds.split(",") if label.strip()]
-    mixer = make_mixer(rows, ground, Mixing(duration=duration, events=events, overlap=overlap, snr=snr))
-    licences = {row.id: row.license for row in rows if row.license}
+    how = Mixing(duration=duration, events=events, overlap=overlap, snr=snr)
+    failures = folder / "failures.jsonl"
+    mixer = make_mixer(rows, ground, failures, how)
+    if failures.exists():
+        err.print(f"[yellow]note:[/] sounds were left out, see {shown(failures)}", highlight=False)
     with Progress(
         TextColumn("mixing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
     ) as progress:
@@ -54,7 +57,6 @@ def mix(
             mixer,
             clips,
             seed,
-            licences=licences,
             split=split,
             jobs=jobs,
             progress=lambda done: progress.update(task, completed=done),

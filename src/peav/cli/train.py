@@ -58,8 +58,10 @@ def train(
     pairs = {} if init is None else {"model": json.dumps(init)}
     pairs |= {} if data is None else {"data.sources": json.dumps([{"manifest": str(data)}])}
     pairs |= dict(_split(override) for override in overrides or ())
-    if init is not None and read_recipe(recipe, pairs).tune is None:
-        fail(f"--init goes with a recipe that has `tune:`, such as recipes/finetune.yaml; {recipe} has not")
+    if init is not None and read_recipe(recipe, pairs).fresh:
+        fail(
+            f"--init goes with a recipe that has `tune:` (recipes/finetune.yaml) or `align:`, and {recipe} has neither"
+        )
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one reports
     if dry_run:
         cost = plan(read_recipe(recipe, pairs), devices, teraflops)

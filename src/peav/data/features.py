@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -182,7 +183,7 @@ class FeatureCache:
         path = self.path(row)
         if isinstance(row.audio_path or row.video_path, PreparedClip):
             return None if any(self.streams(row)) else "it was prepared without the stream that is asked for"
-        if path.exists():
+        if path.exists() and path.stat().st_mtime >= _changed(row):
             return None
         try:
             features = self._compute(row)
@@ -209,6 +210,16 @@ def clip_key(row: Row) -> str:
     """Names a clip by its id and by what its features are cut from."""
     source = f"{row.id}|{row.audio_path}|{row.video_path}|{row.start}|{row.end}"
     return hashlib.sha256(source.encode()).hexdigest()[:24]
+
+
+def _changed(row: Row) -> float:
+    """When a clip's media were last written; 0 where that cannot be told."""
+    times = [0.0]
+    for path in (row.audio_path, row.video_path):
+        if isinstance(path, Path):
+            with suppress(OSError):  # a file that is not there is refused when it is read
+                times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def _asked(row: Row, clip: ClipFeatures) -> ClipFeatures:

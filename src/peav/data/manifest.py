@@ -193,9 +193,18 @@ def parse_words(value: Any, where: str) -> tuple[Word, ...]:
 
 def _events(value: Any, where: str) -> tuple[Event, ...]:
     try:
-        return tuple(
-            Event(float(e["onset"]), float(e["offset"]), str(e["label"]), tuple(map(str, e.get("texts", ()))))
-            for e in value or ()
+        events = tuple(
+            Event(float(e["onset"]), float(e["offset"]), str(e["label"]), _strings(e.get("texts"))) for e in value or ()
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{where}: an event needs onset, offset (seconds) and label") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ManifestError(f"{where}: an event needs onset, offset (seconds) and label, not {error}") from error
+    for event in events:
+        if not 0 <= event.onset <= event.offset < float("inf"):
+            times = f"from {event.onset} to {event.offset} s"
+            raise ManifestError(f"{where}: {event.label!r} lasts {times}; an event starts at 0 or later, and then ends")
+    return events
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    """One text or a list of them; None is no text."""
+    return (value,) if isinstance(value, str) else tuple(map(str, value or ()))

@@ -7,7 +7,7 @@ a near miss: a negative that only hearing every word tells apart, as random sent
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from peav.data.manifest import Row, Word
 
 
 class Splicer:
-    """Crosses clips of `rows`, whose features are in `cache`; rows without timed words are left out.
+    """Crosses clips of `rows`, which are `spliceable` and whose features are in `cache`.
 
     Args:
         share: how often a word comes from the other sentence; at least one does.
@@ -29,7 +29,7 @@ class Splicer:
     def __init__(self, rows: Sequence[Row], cache: FeatureCache, share: float, rate: float, hop: int) -> None:
         self.cache, self.share, self.rate, self.hop = cache, share, rate, hop
         self._by_length: dict[int, list[Row]] = defaultdict(list)
-        for row in filter(timed, rows):
+        for row in rows:
             self._by_length[len(row.words)].append(row)
 
     def __call__(self, row: Row, rng: np.random.Generator) -> tuple[Row, ClipFeatures]:
@@ -95,10 +95,18 @@ def _span(word: Word, length: int, rate: float) -> tuple[int, int]:
     return first, last
 
 
-def timed(row: Row) -> bool:
-    """Whether each word of the transcript has its time."""
+def spliceable(rows: Sequence[Row], seconds: float) -> list[Row]:
+    """The rows that can be crossed with another: whose sound has each word of the transcript at its time, one after the
+    other and within the first `seconds`, and that are not alone with their number of words."""
+    whole = [row for row in rows if row.audio_path is not None and _timed(row, seconds)]
+    common = Counter(len(row.words) for row in whole)
+    return [row for row in whole if common[len(row.words)] > 1]
+
+
+def _timed(row: Row, seconds: float) -> bool:
     said = [word.lower() for word in _spelt(row)]
-    return bool(said) and said == [word.word for word in row.words]
+    times = [0.0, *(time for word in row.words for time in (word.start, word.end)), seconds]
+    return bool(said) and said == [word.word for word in row.words] and times == sorted(times)
 
 
 def _spelt(row: Row) -> list[str]:

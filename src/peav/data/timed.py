@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from peav.data.manifest import Row
+from peav.labels import readable
 
+SMALL = {"and", "the", "with", "for", "from", "into", "onto"}
 STEM = 4  # letters: "bark", "barks" and "barking" are one word
 
 
@@ -44,7 +46,7 @@ class FrameTargetMaker:
 
     def __init__(self, sources: Sequence[Sequence[Row]], rate: float) -> None:
         self.rate = rate
-        self._labels = {row.id: frozenset(labels) for rows, labels in _vocabularies(sources) for row in rows}
+        self._labels = {_key(row): labels for rows in sources for labels in [_labels(rows)] for row in rows}
         self._priors = label_log_odds([row for rows in sources for row in rows])
 
     def __call__(
@@ -52,13 +54,13 @@ class FrameTargetMaker:
     ) -> FrameTargets:
         """Targets of `rows[part]`, whose clips have `lengths` frames, for the texts of all `rows`.
 
-        Of the ways to name a label one is drawn.
+        Of the ways to name a label, itself and the `texts` of its events, one is drawn. Where no row has an event there
+        is one text, the empty one, of which nothing is known.
         """
-        names: dict[str, list[str]] = {}
-        for event in sorted((event for row in rows for event in row.events), key=lambda event: event.label):
-            names.setdefault(event.label, [event.label]).extend(event.texts)
+        names = _names(rows) or {"": [""]}
         labels = list(names)
         texts = [options[rng.integers(len(options))] for options in names.values()]
+        nothing = labels == [""]
         rows = rows[part]
         heard = torch.zeros(len(rows), len(labels), max(lengths, default=0), dtype=torch.bool)
         known = torch.zeros_like(heard)
@@ -66,8 +68,8 @@ class FrameTargetMaker:
         for row, length, target, mask in zip(rows, lengths, heard, known, strict=True):
             for event in row.events:
                 sounds = (middles >= event.onset) & (middles < event.offset)
-                target[labels.index(event.label)] |= torch.from_numpy(sounds)
-            sure = [self._sure(row, label) for label in labels]
+                target[labels.index(readable(event.label))] |= torch.from_numpy(sounds)
+            sure = [not nothing and self._sure(row, label) for label in labels]
             mask[:, :length] = torch.tensor(sure, dtype=torch.bool)[:, None]
         offsets = torch.tensor([self._priors.get(label, 0.0) for label in labels])
         return FrameTargets(texts, heard & known, known, offsets)
@@ -77,8 +79,8 @@ class FrameTargetMaker:
         background = row.extra.get("background")
         if isinstance(background, str) and _alike(label, background):
             return False
-        own = {event.label for event in row.events}
-        if label in own or label in self._labels.get(row.id, frozenset()):
+        own = _labels([row])
+        if label in own or label in self._labels.get(_key(row), frozenset()):
             return True
         return not any(_alike(label, other) for other in own)
 
@@ -92,21 +94,34 @@ def label_log_odds(rows: Sequence[Row]) -> dict[str, float]:
     seconds: dict[str, float] = defaultdict(float)
     for row in rows:
         for event in row.events:
-            seconds[event.label] += max(event.offset - event.onset, 0.0)
+            seconds[readable(event.label)] += max(event.offset - event.onset, 0.0)
     logs = {label: math.log(total) for label, total in seconds.items() if total > 0}
     mean = sum(logs.values()) / max(1, len(logs))
     return {label: value - mean for label, value in logs.items()}
 
 
-def _vocabularies(sources: Sequence[Sequence[Row]]) -> list[tuple[Sequence[Row], set[str]]]:
-    return [(rows, {event.label for row in rows for event in row.events}) for rows in sources]
+def _key(row: Row) -> tuple[object, ...]:
+    return row.id, row.audio_path, row.start  # two sources may use the same ids
+
+
+def _labels(rows: Iterable[Row]) -> frozenset[str]:
+    return frozenset(readable(event.label) for row in rows for event in row.events)
+
+
+def _names(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """The different ways to name each label, itself first; labels by the alphabet."""
+    texts: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for event in row.events:
+            texts[readable(event.label)].update(event.texts)
+    return {label: [label, *sorted(texts[label] - {label})] for label in sorted(texts)}
 
 
 def _alike(one: str, other: str) -> bool:
-    """Whether two labels share a word of more than three letters, whatever its ending."""
+    """Whether two labels share a word, whatever its ending; small ones such as "and" apart."""
     return bool(_stems(one) & _stems(other))
 
 
 def _stems(label: str) -> set[str]:
     words = {word for word in label.lower().split() if len(word) > 2}
-    return {word[:STEM] for word in words}
+    return {word[:STEM] for word in words - SMALL}

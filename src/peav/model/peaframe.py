@@ -57,7 +57,7 @@ class PEAFrame(nn.Module):
         with torch.no_grad():
             frame.logit_scale.copy_(model.logit_scale["a_ac"])
             frame.logit_bias.copy_(model.logit_bias["a_ac"])
-        return frame
+        return frame.to(model.logit_bias["a_ac"].device)
 
     def encode_codec(
         self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from peav.train.recipe import Recipe, RecipeError, read_dataclass, read_recipe
-
-FIGURES = ("t2av", "t2a", "t2v", "a2v", "v2a", "speech2transcript")
+from peav.train.errors import TrainingError
+from peav.train.reading import RecipeError, read_dataclass
+from peav.train.recipe import FIGURES, Recipe, read_recipe
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,20 @@ def runs(wanted: Ablations) -> Iterator[Run]:
                 yield Run(group, variant, seed, _recipe(wanted, changes, seed))
 
 
-def ablate(wanted: Ablations, train: Callable[[Run], Mapping[str, Any]]) -> list[Outcome]:
-    """Carry all runs out and gather their figures; a run that is done already is read back.
+def ablate(wanted: Ablations, train: Callable[[Run], Mapping[str, Any]]) -> list[tuple[Run, TrainingError]]:
+    """Carry all runs out that are not done yet; those that failed are returned, the others go on.
 
     Args:
         train: trains a run's recipe, going on where it was stopped, and returns its result.
     """
+    failed: dict[str, tuple[Run, TrainingError]] = {}
     for run in list(runs(wanted)):  # listed first: a mistake in the last variant is found before the first is trained
-        if _result(run) is None:
-            train(run)
-    return outcomes(wanted)
+        if _result(run) is None and run.recipe.output not in failed:
+            try:
+                train(run)
+            except TrainingError as error:
+                failed[run.recipe.output] = (run, error)
+    return list(failed.values())
 
 
 def outcomes(wanted: Ablations) -> list[Outcome]:
@@ -116,10 +120,11 @@ def described(values: Sequence[float]) -> str:
 
 
 def _recipe(wanted: Ablations, changes: Mapping[str, Any], seed: int) -> Recipe:
-    keys = {**wanted.keys, **changes, "seed": seed}
-    written = {key: json.dumps(value) for key, value in keys.items()}  # JSON is YAML
-    digest = hashlib.sha256(json.dumps([wanted.base, sorted(written.items())]).encode()).hexdigest()[:10]
-    return read_recipe(wanted.base, written | {"output": json.dumps(f"{wanted.output}/{digest}-{seed}")})
+    keys = {**wanted.keys, **changes, "seed": seed, "output": ""}
+    written = {key: json.dumps(value, default=str) for key, value in keys.items()}  # JSON is YAML
+    recipe = read_recipe(wanted.base, written)
+    digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:10]
+    return replace(recipe, output=f"{wanted.output}/{digest}-{seed}")
 
 
 def _result(run: Run) -> dict[str, Any] | None:

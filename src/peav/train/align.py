@@ -13,9 +13,9 @@ from peav.data.collate import Batch, Collator
 from peav.data.features import ClipFeatures, FeatureCache
 from peav.data.manifest import Row
 from peav.data.timed import FrameTargetMaker
-from peav.eval.detection import frame_auroc, macro
+from peav.eval.detection import auroc, macro
 from peav.eval.metrics import recall_at_k
-from peav.events import Event, FrameScores
+from peav.labels import readable
 from peav.model import LOGIT_SCALE_INIT, PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss
@@ -94,11 +94,20 @@ class Aligned(nn.Module):
 class Alignment:
     """Trains `model` in place; see `train.trainer.Task`."""
 
-    def __init__(self, recipe: Recipe, model: PEAFrame, feed: Feed, collator: Collator, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: PEAFrame,
+        feed: Feed,
+        collator: Collator,
+        targets: FrameTargetMaker,
+        ranks: Ranks = ALONE,
+    ) -> None:
         assert recipe.align is not None
-        self.feed, self.collator = feed, collator
+        self.feed, self.collator, self.targets = feed, collator, targets
         self.weights: Mapping[str, float] = {"frames": 1.0, "clip": recipe.align.clip_weight}
-        self.module = Aligned(model, recipe.align.clip_weight > 0, ranks)
+        device = next(model.parameters()).device
+        self.module = Aligned(model, recipe.align.clip_weight > 0, ranks).to(device)
         model.audio.codec.requires_grad_(False)
 
     def losses(self, wrapped: nn.Module, batch: TimedBatch, number: int) -> dict[str, Tensor]:
@@ -108,7 +117,7 @@ class Alignment:
 
     def evaluate(self, rows: Sequence[Row], candidates: int) -> dict[str, float]:
         """See `evaluate_frames`; all rows are scored, captions are held against `candidates` of them."""
-        return evaluate_frames(self.module.model, rows, self.feed.cache, self.collator, candidates)
+        return evaluate_frames(self.module.model, rows, self.feed.cache, self.collator, self.targets, candidates)
 
 
 @torch.inference_mode()
@@ -117,41 +126,57 @@ def evaluate_frames(
     rows: Sequence[Row],
     cache: FeatureCache,
     collator: Collator,
+    targets: FrameTargetMaker,
     candidates: int,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """Macro AUROC of frames over the labels of `rows`, each scored on every clip, and R@1 of captions to clips.
+    """Macro AUROC over the labels of `rows`, of the frames of which it is known, and R@1 of captions to clips.
 
-    Fractions; `t2a` is among the first `candidates` rows with an audio caption, `chance` is one over their number.
+    Fractions; what there is nothing to measure by is left out. `t2a` is among the first `candidates` rows with an audio
+    caption of their own, `chance` is one over their number.
     """
-    device = next(model.parameters()).device
     rows = [row for row in rows if row.audio_path is not None]
-    labels = sorted({event.label for row in rows for event in row.events})
-    tokens = collator.tokenised(labels)
-    texts = model.text_embedding(tokens.ids.to(device), tokens.mask.to(device))
-    scores: dict[str, FrameScores] = {}
+    device = next(model.parameters()).device
+    labels = sorted({readable(event.label) for row in rows for event in row.events})
+    if not rows:
+        return {}
+    texts = _read(model, collator, labels or [""])
+    lengths: list[int] = []
+    logits: list[np.ndarray] = []
     pooled: list[np.ndarray] = []
-    rate = model.config.audio.codec.sampling_rate / model.config.audio.codec.hop_length
     for start in range(0, len(rows), batch_size):
         some = rows[start : start + batch_size]
         batch = collator(some, [cache.load(row) for row in some], np.random.default_rng(0)).to(device)
         audio = model.audio_hidden(batch.audio, batch.audio_lengths)
-        logits = model.score(model.heads["audio"](audio.sequence), texts).float().sigmoid().cpu().numpy()
+        logits += list(model.score(model.heads["audio"](audio.sequence), texts).float().cpu().numpy())
         pooled.append(model.heads["audio"](audio.pooled).float().cpu().numpy())
-        for row, length, one in zip(some, batch.audio_lengths.tolist(), logits, strict=True):
-            scores[row.id] = FrameScores(tuple(labels), one[:, :length], length / rate, 1 / rate)
-    truth = {row.id: [Event(e.label, e.onset, e.offset) for e in row.events] for row in rows}
-    found = {"auroc": macro(frame_auroc(scores, truth)), "auroc_chance": 0.5}
-    return found | _retrieval(model, rows, np.concatenate(pooled), collator, candidates)
+        lengths += batch.audio_lengths.tolist()
+    found = _retrieval(model, rows, np.concatenate(pooled), collator, candidates)
+    if not labels:
+        return found
+    wanted = targets(rows, slice(None), lengths, np.random.default_rng(0))
+    areas = {}
+    for number, label in enumerate(labels):
+        cells = [(one[number, :length], n) for n, (one, length) in enumerate(zip(logits, lengths, strict=True))]
+        known = [wanted.known[n, number, : len(scores)].numpy() for scores, n in cells]
+        heard = [wanted.heard[n, number, : len(scores)].numpy() for scores, n in cells]
+        scores = np.concatenate([scores[mask] for (scores, _), mask in zip(cells, known, strict=True)])
+        areas[label] = auroc(scores, np.concatenate([h[mask] for h, mask in zip(heard, known, strict=True)]))
+    return {"auroc": macro(areas), "auroc_chance": 0.5} | found
+
+
+def _read(model: PEAFrame, collator: Collator, texts: Sequence[str]) -> Tensor:
+    device = next(model.parameters()).device
+    tokens = collator.tokenised(texts)
+    return model.text_embedding(tokens.ids.to(device), tokens.mask.to(device))
 
 
 def _retrieval(
     model: PEAFrame, rows: Sequence[Row], pooled: np.ndarray, collator: Collator, candidates: int
 ) -> dict[str, float]:
-    told = [number for number, row in enumerate(rows) if row.captions.get("audio")][:candidates]
+    own = {row.captions["audio"][0]: number for number, row in enumerate(rows) if row.captions.get("audio")}
+    told = sorted(own.values())[:candidates]
     if not told:
         return {}
-    tokens = collator.tokenised([rows[number].captions["audio"][0] for number in told])
-    device = next(model.parameters()).device
-    texts = model.text_embedding(tokens.ids.to(device), tokens.mask.to(device)).float().cpu().numpy()
+    texts = _read(model, collator, [rows[number].captions["audio"][0] for number in told]).float().cpu().numpy()
     return {"t2a": recall_at_k(texts @ pooled[told].T, 1), "chance": 1 / len(told)}

@@ -15,7 +15,8 @@ from peav.model import PEAV
 from peav.objectives.pairs import Pair, needed
 from peav.train.evaluate import has
 from peav.train.lora import add_low_rank
-from peav.train.recipe import Recipe, RecipeError, Tune
+from peav.train.reading import RecipeError
+from peav.train.recipe import Recipe, Tune
 
 
 def restrict(model: PEAV, tune: Tune, pairs: Iterable[Pair], seed: int = 0) -> None:

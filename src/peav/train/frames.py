@@ -22,7 +22,8 @@ from peav.data.features import FeatureCache
 from peav.data.manifest import Row
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
-from peav.train.recipe import Frames, RecipeError
+from peav.train.reading import RecipeError
+from peav.train.recipe import Frames
 
 RAREST, COMMONEST = 0.002, 0.3  # share of clips whose captions use a word
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from peav.model import PEAV, PEAVConfig, preset
-from peav.train.recipe import Recipe, RecipeError
+from peav.train.reading import RecipeError
+from peav.train.recipe import Recipe
 
 TOKENS = 64  # a caption
 TERAFLOPS = 400.0  # an H100 at two fifths of its dense bf16 peak
@@ -48,7 +49,9 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     """
     config = preset(recipe.model) if recipe.fresh else None
     if not isinstance(config, PEAVConfig):
-        raise RecipeError(f"model: {recipe.model!r} is no PE-AV preset, and only presets are planned without loading")
+        raise RecipeError(
+            f"model: {recipe.model!r} is no PE-AV preset here but a checkpoint; presets alone are planned"
+        )
     optim = recipe.optim
     if optim.batch_size % devices:
         raise RecipeError(f"optim.batch_size {optim.batch_size} does not divide among {devices} devices")

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-import yaml
+from typing import Literal
 
 from peav.data.mix import Mixtures
 from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
+from peav.train.reading import RecipeError, read_dataclass
 
-T = TypeVar("T")
 PLACES = ("manifest", "recordings", "mixtures", "prepared", "webdataset")
+FIGURES = ("t2av", "t2a", "t2v", "a2v", "v2a", "speech2transcript", "auroc")
 PARTS = ("audio", "video", "fusion", "text", "heads")
-
-
-class RecipeError(ValueError):
-    """A recipe asks for something that does not exist; the message names the key and what it may be."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +230,8 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise RecipeError(f"evaluation.every must be at least 1, not {self.every}")
+        if self.keep is not None and self.keep not in FIGURES:
+            raise RecipeError(f"evaluation.keep: {self.keep!r} is none of {', '.join(FIGURES)}")
 
 
 @dataclass(frozen=True)
@@ -270,8 +263,8 @@ class Recipe:
             raise RecipeError("tune.rank and tune.ema need the model whole in each process; set parallel: ddp")
         if self.tune is not None and self.tune.rank and self.codec.trainable:
             raise RecipeError("tune.rank: LoRA has no layers in the codec; leave out codec.trainable, or set rank: 0")
-        if self.align is not None and self.tune is not None:
-            raise RecipeError("tune and align are two kinds of training; leave one of them out")
+        if self.align is not None:
+            self._check_align()
         sees = not self.frames.frozen and self.align is None
         alive = sees or self.frames.pretrain_steps or self.codec.trainable or self.codec.distil_steps
         if alive and any(source.prepared is not None for source in self.data.sources):
@@ -281,6 +274,18 @@ class Recipe:
             )
         if self.checkpoint_every < 1:
             raise RecipeError(f"checkpoint_every must be at least 1, not {self.checkpoint_every}")
+
+    def _check_align(self) -> None:
+        if self.tune is not None:
+            raise RecipeError("tune and align are two kinds of training; leave one of them out")
+        wrong = {
+            "codec.trainable": self.codec.trainable,
+            "optim.recompute": self.optim.recompute,
+            "parallel: fsdp": self.parallel == "fsdp",
+            "splice": any(source.splice for source in self.data.sources),
+        }
+        if given := [name for name, there in wrong.items() if there]:
+            raise RecipeError(f"align: frame-level training knows no {', '.join(given)}; leave it out")
 
     @property
     def fresh(self) -> bool:
@@ -295,96 +300,3 @@ def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
         RecipeError: the file is missing, a key is unknown or missing, or a value has the wrong type.
     """
     return read_dataclass(Recipe, Path(path), overrides)
-
-
-def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = None) -> T:
-    """Read a YAML file into a dataclass; arguments and errors as in `read_recipe`."""
-    if not path.is_file():
-        raise RecipeError(f"{path}: no such recipe")
-    values = _yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
-    for key, value in (overrides or {}).items():
-        _set(values, key, _yaml(value, key))
-    built: T = _build(cls, values, "")
-    return built
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where}: not YAML ({error})") from error
-
-
-def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        if not isinstance(values.setdefault(parent, {}), dict):
-            raise RecipeError(f"{dotted}: {parent} holds {values[parent]!r}, which has no keys")
-        values = values[parent]
-    values[last] = value
-
-
-def _build(cls: type[Any], values: Any, where: str) -> Any:
-    """A dataclass from a mapping, with errors that name the key."""
-    if not isinstance(values, dict):
-        raise RecipeError(f"{where or 'the recipe'}: expected a mapping, found {values!r}")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise RecipeError(f"{where}{unknown[0]}: no such key; here are {', '.join(hints)}")
-    missing = [
-        f.name
-        for f in dataclasses.fields(cls)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values
-    ]
-    if missing:
-        raise RecipeError(f"{where}{missing[0]}: is missing")
-    return cls(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """One value to its annotated type."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        assert isinstance(hint, type)
-        return _build(hint, value, f"{where}.")
-    if origin in (typing.Union, types.UnionType):
-        return _convert_union(arguments, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise RecipeError(f"{where}: expected a list, found {value!r}")
-        if ... not in arguments and len(value) != len(arguments):
-            raise RecipeError(f"{where}: expected {len(arguments)} values, found {value!r}")
-        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is Mapping:
-        if not isinstance(value, dict):
-            raise RecipeError(f"{where}: expected a mapping, found {value!r}")
-        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin is Literal:
-        if value not in arguments:
-            raise RecipeError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
-        return value
-    if hint is float and isinstance(value, str):  # YAML takes 1e-4, without a point, for text
-        with suppress(ValueError):
-            return float(value)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise RecipeError(f"{where}: expected {hint.__name__}, found {value!r}")
-    return value
-
-
-def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in arguments:
-        return None
-    options = [argument for argument in arguments if argument is not type(None)]
-    for option in options[:-1]:
-        try:
-            return _convert(option, value, where)
-        except RecipeError:
-            continue
-    return _convert(options[-1], value, where)

@@ -23,7 +23,7 @@ from peav.data.mix import make_mixtures
 from peav.data.prepare import frozen_parts
 from peav.data.prepared import check_prepared, read_prepared
 from peav.data.recordings import read_recordings
-from peav.data.splice import Splicer, timed
+from peav.data.splice import Splicer, spliceable
 from peav.data.timed import FrameTargetMaker
 from peav.data.tokenizer import train_tokenizer
 from peav.data.webdataset import read_webdataset
@@ -39,7 +39,8 @@ from peav.train.feed import Feed
 from peav.train.finetune import served
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
-from peav.train.recipe import Codec, Data, Frames, Recipe, RecipeError, Source, World
+from peav.train.reading import RecipeError
+from peav.train.recipe import Codec, Data, Frames, Recipe, Source, World
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
 
 
@@ -125,9 +126,9 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
     collator = Collator(tokenizer, length, recipe.data.transcript_share, words, rate)
     batches = (clips.sources, clips.weights, optim.batch_size, recipe.seed, cache)
     if recipe.align is not None:
-        timed_collator = TimedCollator(collator, FrameTargetMaker(clips.sources, rate), recipe.align.prior)
-        feed = Feed(*batches, timed_collator, ranks=ranks)
-        return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, ranks)
+        targets = FrameTargetMaker(clips.sources, rate)
+        feed = Feed(*batches, TimedCollator(collator, targets, recipe.align.prior), ranks=ranks)
+        return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, targets, ranks)
     splicers = {
         source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length)
         for source, share in clips.splices.items()
@@ -183,10 +184,10 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         chosen = [row for row in rows if row.split in (None, "train")]
         if source.splice:
             splices[len(sources)] = source.splice
-            chosen = [row for row in chosen if timed(row)]
+            chosen = spliceable(chosen, data.max_seconds)
         if not chosen:
-            wanted = "no row of split train" + (" with the times of its transcript's words" if source.splice else "")
-            raise RecipeError(f"{source}: {wanted}")
+            fit = " with each word of its transcript at its time" if source.splice else ""
+            raise RecipeError(f"{source}: no row of split train{fit}")
         sources.append(chosen)
         weights.append(source.weight)
     return Clips(sources, weights, validation, test, splices)

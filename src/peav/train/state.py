@@ -92,3 +92,8 @@ def states(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d{7}\.pt", path.name))
+
+
+def step_of(path: Path) -> int:
+    """The steps that a checkpoint's run had done."""
+    return int(path.stem.removeprefix("step-"))

@@ -28,7 +28,7 @@ from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank
 from peav.train.parallel import wrap
 from peav.train.recipe import Recipe
-from peav.train.state import StateError, load_state, save_state, states
+from peav.train.state import StateError, load_state, save_state, states, step_of
 
 Model = PEAV | PEAFrame
 
@@ -171,7 +171,11 @@ class Trainer:
         log = self.output / "log.jsonl"
         if self.ranks.first:
             kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[: self.step] if log.exists() else []
-            log.write_text("".join(kept), encoding="utf-8")
+            with atomic_write(log) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
+            for path in states(self.output / "best"):
+                if step_of(path) > self.step:  # of another course, or this one's, which comes again
+                    path.unlink()
         self.ranks.wait()
 
     def _restore(self, found: list[Path]) -> int:
@@ -290,6 +294,10 @@ def _given(value: Any) -> Any:
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; vectors (norms, biases, scales) and embeddings' tables of one row do not."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.squeeze().dim() >= 2]
-    vectors = [parameter for parameter in trained if parameter.squeeze().dim() < 2]
+    matrices = [parameter for parameter in trained if _is_matrix(parameter)]
+    vectors = [parameter for parameter in trained if not _is_matrix(parameter)]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return sum(size > 1 for size in parameter.shape) >= 2

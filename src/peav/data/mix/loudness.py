@@ -21,11 +21,11 @@ def level(waveform: Waveform) -> float:
 
 
 def levels(waveform: Waveform, rate: int) -> NDArray[np.float64]:
-    """(ceil(S / step),) dBFS: the level of 20 ms around every 10 ms."""
+    """(ceil(S / step) + 1,) dBFS: the level of the 20 ms around 0, 10, 20 ... ms; none for no samples."""
     hop = round(STEP * rate)
     padded = np.pad(np.square(waveform, dtype=np.float64), (0, -len(waveform) % hop))
     power = padded.reshape(-1, hop).mean(1)
-    around = (np.concatenate([power[:1], power[:-1]]) + power) / 2
+    around = (np.concatenate([power[:1], power]) + np.concatenate([power, power[-1:]])) / 2
     return 10 * np.log10(np.maximum(around, 1e-12))
 
 
@@ -37,7 +37,7 @@ def heard(waveform: Waveform, rate: int, floor: float = SILENCE) -> list[tuple[f
     active = loud > max(loud.max() - RANGE, floor, SILENCE)
     changes = np.flatnonzero(np.diff(np.pad(active.astype(np.int8), 1)))
     spans: list[tuple[float, float]] = []
-    for start, end in zip((changes[::2] * STEP).tolist(), (changes[1::2] * STEP).tolist(), strict=True):
+    for start, end in zip((changes[::2] * STEP).tolist(), ((changes[1::2] - 1) * STEP).tolist(), strict=True):
         if spans and start - spans[-1][1] < PAUSE:
             spans[-1] = (spans[-1][0], end)
         else:

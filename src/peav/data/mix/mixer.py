@@ -13,7 +13,7 @@ import numpy as np
 from peav.data.manifest import Event, Row
 from peav.data.mix.loudness import PAUSE, SILENCE, Waveform, heard, level
 from peav.labels import readable
-from peav.media import load_audio
+from peav.media import MediaError, load_audio
 from peav.storage import FilePart
 
 RATE = 48_000
@@ -33,7 +33,8 @@ class Mixing:
 
     Attributes:
         duration: of each, in seconds.
-        events: how many sounds are placed, at least and at most, before repeats.
+        events: how many sounds are drawn, at least and at most, before repeats; one for which there is no room is left
+            out.
         overlap: how many labels may be heard at once.
         snr: of a sound over its background, in decibels, at least and at most.
         repeat: how often a sound comes again.
@@ -71,6 +72,7 @@ class Sound:
     start: float | None = None
     end: float | None = None
     texts: tuple[str, ...] = ()
+    licence: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,9 @@ class Mixer:
     def _cut(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
         """What is heard of a sound, now and then a part of it, with faded edges; not longer than the soundscape."""
         spans = heard(waveform, RATE)
-        first, last = (round(spans[0][0] * RATE), round(spans[-1][1] * RATE)) if spans else (0, len(waveform))
+        if not spans:
+            return waveform[:0]
+        first, last = round(spans[0][0] * RATE), round(spans[-1][1] * RATE)
         length = min(last - first, round(self.how.duration * RATE))
         if rng.random() < self.how.cut:
             length = round(length * rng.uniform(0.3, 1.0))
@@ -186,11 +190,29 @@ def sounds_of(rows: Sequence[Row]) -> list[Sound]:
         if row.events:
             for event in row.events:
                 times = (start + event.onset, start + event.offset)
-                found.append(Sound(row.id, readable(event.label), row.audio_path, *times, event.texts))
+                found.append(Sound(row.id, readable(event.label), row.audio_path, *times, event.texts, row.license))
         elif isinstance(row.extra.get("label"), str):
             texts = tuple(row.captions.get("audio", ()))
-            found.append(Sound(row.id, readable(row.extra["label"]), row.audio_path, row.start, row.end, texts))
+            label = readable(row.extra["label"])
+            found.append(Sound(row.id, label, row.audio_path, row.start, row.end, texts, row.license))
     return found
+
+
+def audible(sounds: Sequence[Sound]) -> tuple[list[Sound], list[tuple[Sound, str]]]:
+    """The sounds in which something is heard, and those that cannot be read or are silent, with the reason."""
+    good: list[Sound] = []
+    failed: list[tuple[Sound, str]] = []
+    for sound in sounds:
+        try:
+            waveform = _load(sound)
+        except MediaError as error:
+            failed.append((sound, f"{type(error).__name__}: {error}"))
+            continue
+        if heard(waveform, RATE):
+            good.append(sound)
+        else:
+            failed.append((sound, f"{sound.path}: nothing is heard in it"))
+    return good, failed
 
 
 @lru_cache(maxsize=64)

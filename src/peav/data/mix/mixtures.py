@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import Row, read_manifest
-from peav.data.mix.mixer import Mixer, Mixing, MixingError, sounds_of
+from peav.data.mix.mixer import Mixer, Mixing, MixingError, audible, sounds_of
 from peav.data.mix.write import without_sources, write_mixes
 from peav.data.recordings import read_recordings
 from peav.labels import readable
@@ -20,9 +20,9 @@ class Mixtures:
     """So many soundscapes of labelled sounds under `folder`, made where they are not there yet.
 
     Attributes:
-        sounds: manifests, or folders of recordings. Rows of split `train` make the training clips, all others the
-            validation clips.
-        backgrounds: labels whose sounds are backgrounds, never events.
+        sounds: manifests, or folders of recordings. Rows of split `train`, and those without a split, make the training
+            clips, all others the validation clips.
+        backgrounds: labels whose sounds are backgrounds, never events; a side without any has pink noise.
         without: a manifest of mixtures; what those were made of is left out.
     """
 
@@ -51,15 +51,15 @@ def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], Non
         manifest = folder / split / "manifest.jsonl"
         if clips and not manifest.exists():
             own = [row for row in rows if (row.split in (None, "train")) == (split == "train")]
-            licences = {row.id: row.license for row in own if row.license}
-            mixer = make_mixer(own, wanted.backgrounds)
+            there = {sound.label for sound in sounds_of(own)}
+            ground = [label for label in wanted.backgrounds if readable(label) in there]
+            mixer = make_mixer(own, ground, folder / split / "failures.jsonl")
             before = len(made)
             write_mixes(
                 folder / split,
                 mixer,
                 clips,
                 wanted.seed,
-                licences=licences,
                 split=split,
                 jobs=jobs,
                 progress=lambda done, before=before: progress(before + done),  # type: ignore[misc]
@@ -69,10 +69,22 @@ def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], Non
     return made
 
 
-def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], how: Mixing | None = None) -> Mixer:
-    """A mixer of the labelled sounds of rows, those of the labels in `backgrounds` as backgrounds."""
+def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], failures: Path, how: Mixing | None = None) -> Mixer:
+    """A mixer of the labelled sounds of rows, those of the labels in `backgrounds` as backgrounds.
+
+    Sounds that cannot be read, or in which nothing is heard, are left out and named in the file `failures`.
+
+    Raises:
+        MixingError: no sound is left, or a label in `backgrounds` has none.
+    """
     ground = {readable(label) for label in backgrounds}
-    found = sounds_of(rows)
+    found, failed = audible(sounds_of(rows))
+    if unknown := ground - {sound.label for sound in found}:
+        raise MixingError(f"backgrounds: no sound has the label {', '.join(sorted(unknown))}")
+    if failed:
+        lines = [json.dumps({"id": sound.id, "label": sound.label, "reason": reason}) for sound, reason in failed]
+        with atomic_write(failures) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Mixer([s for s in found if s.label not in ground], [s for s in found if s.label in ground], how)
 
 

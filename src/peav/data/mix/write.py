@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -29,21 +30,22 @@ def write_mixes(
     clips: int,
     seed: int,
     *,
-    licences: dict[str, str] | None = None,
     split: str | None = None,
     jobs: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
     """Write `clips` soundscapes under `out` and return the path of their manifest.
 
-    Clip i follows from (seed, i) alone. `licences` maps ids of source rows to what the manifest says of each event.
+    Clip i of a split follows from (seed, split, i) alone. Raises MixingError where `out` holds soundscapes already.
     """
     if clips < 1:
         raise MixingError(f"{clips} soundscapes cannot be made; ask for at least 1")
+    if (out / "manifest.jsonl").exists():
+        raise MixingError(f"{out} holds soundscapes already; choose an empty folder, or remove it")
     (out / "media").mkdir(parents=True, exist_ok=True)
     batches = [range(start, min(start + _BATCH, clips)) for start in range(0, clips, _BATCH)]
     records: list[dict[str, Any]] = []
-    for batch in _mapped(partial(_write_batch, out, mixer, seed, licences or {}, split), batches, jobs):
+    for batch in _mapped(partial(_write_batch, out, mixer, seed, split), batches, jobs):
         records += batch
         progress(len(records))
     write_manifest(out / "manifest.jsonl", records)
@@ -60,9 +62,9 @@ def without_sources(rows: Sequence[Row], manifest: str | Path) -> list[Row]:
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest of mixtures to leave the sources of out")
     used: set[str] = set()
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
         record = json.loads(line)
-        named = [record.get("background_source"), *(event.get("source") for event in record.get("events", ()))]
+        named = [record.get("background_source"), *(event.get("source") for event in record.get("events") or ())]
         used |= {_origin(name) for name in named if name}
     return [row for row in rows if _origin(row.id) not in used]
 
@@ -83,30 +85,34 @@ def _mapped(
         yield from pool.map(make, batches)
 
 
-def _write_batch(
-    out: Path, mixer: Mixer, seed: int, licences: dict[str, str], split: str | None, batch: range
-) -> list[dict[str, Any]]:
+def generator(seed: int, split: str | None, index: int) -> np.random.Generator:
+    """What a soundscape is drawn with."""
+    return np.random.default_rng((seed, zlib.crc32((split or "").encode()), index))
+
+
+def _write_batch(out: Path, mixer: Mixer, seed: int, split: str | None, batch: range) -> list[dict[str, Any]]:
     records = []
     for index in batch:
-        scape = mixer(np.random.default_rng((seed, index)))
+        scape = mixer(generator(seed, split, index))
         path = f"media/mix-{index:06d}.flac"
         with atomic_write(out / path) as temporary:
             _write_flac(temporary, scape.waveform)
-        records.append({"id": f"mix-{seed}-{index:06d}", "path": path} | _described(scape, licences, split))
+        name = f"mix-{split or 'all'}-{seed}-{index:06d}"
+        records.append({"id": name, "path": path, "split": split} | _described(scape))
     return records
 
 
-def _described(scape: Soundscape, licences: dict[str, str], split: str | None) -> dict[str, Any]:
+def _described(scape: Soundscape) -> dict[str, Any]:
     def told(sound: Sound) -> dict[str, str]:
-        return {"source": sound.id} | ({"licence": licences[sound.id]} if sound.id in licences else {})
+        return {"source": sound.id} | ({"licence": sound.licence} if sound.licence else {})
 
     background = scape.background
     return {
         "duration": len(scape.waveform) / RATE,
         "background": None if background is None else background.label,
         "background_source": None if background is None else background.id,
+        "background_licence": None if background is None else background.licence,
         "events": [asdict(event) | told(sound) for event, sound in scape.events],
-        "split": split,
     }
 
 

@@ -1,0 +1,112 @@
+"""YAML into frozen dataclasses, with errors that name the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class RecipeError(ValueError):
+    """A recipe asks for something that does not exist; the message names the key and what it may be."""
+
+
+def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = None) -> T:
+    """Read a YAML file into a dataclass; arguments and errors as in `train.recipe.read_recipe`."""
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe")
+    values = _yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
+    for key, value in (overrides or {}).items():
+        _set(values, key, _yaml(value, key))
+    built: T = _build(cls, values, "")
+    return built
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: not YAML ({error})") from error
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        if not isinstance(values.setdefault(parent, {}), dict):
+            raise RecipeError(f"{dotted}: {parent} holds {values[parent]!r}, which has no keys")
+        values = values[parent]
+    values[last] = value
+
+
+def _build(cls: type[Any], values: Any, where: str) -> Any:
+    """A dataclass from a mapping, with errors that name the key."""
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where or 'the recipe'}: expected a mapping, found {values!r}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise RecipeError(f"{where}{unknown[0]}: no such key; here are {', '.join(hints)}")
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values
+    ]
+    if missing:
+        raise RecipeError(f"{where}{missing[0]}: is missing")
+    return cls(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """One value to its annotated type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        assert isinstance(hint, type)
+        return _build(hint, value, f"{where}.")
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise RecipeError(f"{where}: expected a list, found {value!r}")
+        if ... not in arguments and len(value) != len(arguments):
+            raise RecipeError(f"{where}: expected {len(arguments)} values, found {value!r}")
+        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise RecipeError(f"{where}: expected a mapping, found {value!r}")
+        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is Literal:
+        if value not in arguments:
+            raise RecipeError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
+        return value
+    if hint is float and isinstance(value, str):  # YAML takes 1e-4, without a point, for text
+        with suppress(ValueError):
+            return float(value)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise RecipeError(f"{where}: expected {hint.__name__}, found {value!r}")
+    return value
+
+
+def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    options = [argument for argument in arguments if argument is not type(None)]
+    for option in options[:-1]:
+        try:
+            return _convert(option, value, where)
+        except RecipeError:
+            continue
+    return _convert(options[-1], value, where)
