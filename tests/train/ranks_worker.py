@@ -26,10 +26,9 @@ from peav.objectives.best_rq import BestRQ
 from peav.objectives.ranks import ALONE, Ranks
 from peav.objectives.words import WordFrames
 from peav.train.contrast import loss_weights
-from peav.train.parallel import process_group, wrap
+from peav.train.parallel import full, process_group, wrap
 from peav.train.recipe import Objective
 from peav.train.step import Masking, Trainable
-from peav.train.trainer import full
 
 SIZE, FRAMES, STEPS, TOKENS = 8, 3, 6, 5
 KINDS = ("audio", "video", "audio_video")
@@ -104,7 +103,9 @@ def losses_and_gradients(seed: int, how: str, ranks: Ranks, dtype: torch.dtype) 
     places = range(SIZE)[ranks.part(SIZE)]
     generators = [torch.Generator().manual_seed(seed * 100 + place) for place in places]
     masking = Masking(module.best_rq, torch.tensor([place % 2 == 0 for place in places]), generators)
-    losses = wrapped(batch, masking, first=seed % 2 == 0)
+    if seed % 2 == 0:
+        module.start(batch)
+    losses = wrapped(batch, masking)
     weights = loss_weights(objective)
     (sum(weights[name] * loss for name, loss in losses.items()) * ranks.size).backward()
     totals = ranks.total(torch.stack(list(losses.values())))

@@ -37,7 +37,9 @@ class Contrast:
 
     def losses(self, wrapped: nn.Module, batch: Batch, number: int) -> dict[str, Tensor]:
         """This process's share of each loss on its part of batch `number`."""
-        losses: dict[str, Tensor] = wrapped(batch, self._masking(number), first=number == 0)
+        if number == 0:
+            self.module.start(batch)
+        losses: dict[str, Tensor] = wrapped(batch, self._masking(number))
         return losses
 
     def evaluate(self, rows: Sequence[Row], candidates: int) -> dict[str, float]:

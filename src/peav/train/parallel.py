@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from peav.model import PEAV
@@ -65,3 +66,8 @@ def wrap(module: Any, how: Parallel, ranks: Ranks) -> nn.Module:
         register_fsdp_forward_method(module, "embed")
     sharded: nn.Module = module
     return sharded
+
+
+def full(value: Tensor) -> Tensor:
+    """A tensor that processes may hold in shards, whole."""
+    return value.full_tensor() if isinstance(value, DTensor) else value

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from peav.data.collate import Batch
 from peav.model import LOGIT_SCALE_INIT, PEAV, TowerOutput
@@ -16,6 +17,7 @@ from peav.objectives.frame_loss import FrameLoss
 from peav.objectives.pairs import Embedding, needed, pair_losses
 from peav.objectives.ranks import ALONE, Ranks
 from peav.objectives.words import WordFrames
+from peav.train.parallel import full
 from peav.train.recipe import Objective
 
 
@@ -179,14 +181,9 @@ class Trainable(nn.Module):
         self.model, self.best_rq, self.words = model, best_rq, words
         self.pairs, self.loss, self.ranks = objective.table(), objective.loss, ranks
 
-    def forward(self, batch: Batch, masking: Masking | None = None, first: bool = False) -> dict[str, Tensor]:
-        """This process's share of every loss on its part of a batch, unweighted, by name: fp32 scalars.
-
-        `first`: the batch is a run's first; scales of untrained pairs are then set by it.
-        """
+    def forward(self, batch: Batch, masking: Masking | None = None) -> dict[str, Tensor]:
+        """This process's share of every loss on its part of a batch, unweighted, by name: fp32 scalars."""
         output = forward(self.model, batch, needed(self.pairs), masking, self.words)
-        if first:
-            self._scale(output)
         groups = {
             embedding: batch.texts[embedding.caption].groups
             for embedding in output.embeddings
@@ -218,17 +215,23 @@ class Trainable(nn.Module):
         return (loss or FrameLoss(zero, zero, zero.long())).mean(self.ranks)[0]
 
     @torch.no_grad()
-    def _scale(self, output: Forward) -> None:
+    def start(self, batch: Batch) -> None:
         """Start untrained pairs' logits within +-10 whatever the norm of their embeddings (SigLIP, section 3.2).
 
+        To be called with a run's first batch, outside the forward pass: what a sharded module changes in it is lost.
         Untrained are all pairs of a fresh model, and in a checkpoint those whose scale stands where a new model's
-        does or, as in the public files, at 0. A pair of which the first batch has no sample starts with the smallest
-        of the others' scales.
+        does or, as in the public files, at 0. A pair of which the batch has no sample starts with the smallest of the
+        others' scales.
         """
         scales = self.model.logit_scale
+        untrained = [pair for pair in self.pairs if full(scales[pair.name]).item() in (0.0, LOGIT_SCALE_INIT)]
+        if not untrained:
+            return
+        output = self.embed(batch, needed(self.pairs))
+        if isinstance(self, FSDPModule):
+            self.reshard()  # else the whole copy is set, which is thrown away
         norms = [(rows.double().norm(dim=-1) * output.present[name]).max() for name, rows in output.embeddings.items()]
         longest = dict(zip(output.embeddings, self.ranks.largest(torch.stack(norms)).tolist(), strict=True))
-        untrained = [pair for pair in self.pairs if scales[pair.name].item() in (0.0, LOGIT_SCALE_INIT)]
         bounds = {pair.name: longest[pair.query] * longest[pair.target] for pair in untrained}
         largest = max(bounds.values(), default=0.0)
         for name, bound in bounds.items():

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import Row
@@ -26,7 +25,7 @@ from peav.train.errors import TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank
-from peav.train.parallel import wrap
+from peav.train.parallel import full, wrap
 from peav.train.recipe import Recipe
 from peav.train.state import StateError, load_state, save_state, states, step_of
 
@@ -277,11 +276,6 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def full(value: Tensor) -> Tensor:
-    """A tensor that processes may hold in shards, whole."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def _given(value: Any) -> Any:
