@@ -71,6 +71,25 @@ class Aligned(nn.Module):
         scale = model.logit_scale.detach().clone().squeeze(0) if clip else torch.tensor(LOGIT_SCALE_INIT)
         self.clip_scale = nn.Parameter(scale) if clip else None
 
+    @torch.no_grad()
+    def start(self, batch: TimedBatch) -> None:
+        """Set scale and bias by a run's first batch: logits with a deviation of 2 around the share of heard cells.
+
+        What a clip-level loss has left is an arbitrary offset and a scale that leaps with every step of the optimiser,
+        so the scale then stays, and the heads learn in its place.
+        """
+        known = batch.known
+        audio = self.model.audio_hidden(batch.clips.audio, batch.clips.audio_lengths)
+        texts = self.model.text_embedding(batch.ids, batch.mask)
+        raw = (texts @ self.model.heads["audio"](audio.sequence).transpose(1, 2))[known].double()
+        total = self.ranks.total
+        count = total(known.sum()).clamp(min=2)
+        mean = total(raw.sum()) / count
+        deviation = (total((raw - mean).square().sum()) / count).sqrt().clamp(min=1e-6)
+        share = (total(batch.heard.sum()) / count).clamp(1e-3, 0.5)
+        self.model.logit_scale.fill_(2 / deviation)
+        self.model.logit_bias.fill_(torch.logit(share) - 2 * mean / deviation)
+
     def forward(self, batch: TimedBatch) -> dict[str, Tensor]:
         """This process's share of the losses, unweighted, by name: fp32 scalars."""
         model, clips = self.model, batch.clips
@@ -109,9 +128,12 @@ class Alignment:
         device = next(model.parameters()).device
         self.module = Aligned(model, recipe.align.clip_weight > 0, ranks).to(device)
         model.audio.codec.requires_grad_(False)
+        model.logit_scale.requires_grad_(False)
 
     def losses(self, wrapped: nn.Module, batch: TimedBatch, number: int) -> dict[str, Tensor]:
         """This process's share of each loss on its part of batch `number`."""
+        if number == 0:
+            self.module.start(batch)
         losses: dict[str, Tensor] = wrapped(batch)
         return losses
 
