@@ -163,8 +163,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_clips(
 ) -> None:
     monkeypatch.setattr(
         step_module.Trainable,
-        "_scale",
-        lambda self, output: self.model.logit_scale["a_ac"].data.fill_(float("inf")),
+        "start",
+        lambda self, batch: self.model.logit_scale["a_ac"].data.fill_(float("inf")),
     )
     with pytest.raises(TrainingError, match=r"step 0 is not finite; its clips are .*train-"):
         train(read_recipe(recipe_file(tmp_path, world, "nan")), Silent())
