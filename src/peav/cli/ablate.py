@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from peav.cli.console import Json, err, fail, out, print_json, shown
-from peav.cli.train import ProgressReporter
+from peav.cli.train import ProgressReporter, training_bar
 
 if TYPE_CHECKING:
     from peav.eval.tables import Table
@@ -34,14 +33,7 @@ def ablate(
 
     wanted = read_ablations(recipe)
     total = len({run.recipe.output for run in runs(wanted)})
-    with Progress(
-        TextColumn("{task.description:>22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=err,
-    ) as progress:
+    with training_bar() as progress:
 
         def carry(run: Run) -> Mapping[str, Any]:
             err.print(f"{run.group}: {run.variant}, seed {run.seed}", highlight=False)

@@ -70,15 +70,7 @@ def train(
         else:
             out.print(cost_table(cost))
         return
-    with Progress(
-        TextColumn("{task.description:>22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=err,
-        disable=not leads,
-    ) as progress:
+    with training_bar(leads) as progress:
         try:
             result = run(read_recipe(recipe, pairs), ProgressReporter(progress), resume)
         except TrainingError as error:
@@ -96,6 +88,19 @@ def _split(override: str) -> tuple[str, str]:
     if not equals:
         raise typer.BadParameter(f"--set {override!r}: write it as key=value")
     return key, value
+
+
+def training_bar(shown: bool = True) -> Progress:
+    """The bar that a `ProgressReporter` draws on, with a note beside it."""
+    return Progress(
+        TextColumn("{task.description:>22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=err,
+        disable=not shown,
+    )
 
 
 class ProgressReporter:

@@ -60,7 +60,6 @@ class FrameTargetMaker:
         names = _names(rows) or {"": [""]}
         labels = list(names)
         texts = [options[rng.integers(len(options))] for options in names.values()]
-        nothing = labels == [""]
         rows = rows[part]
         heard = torch.zeros(len(rows), len(labels), max(lengths, default=0), dtype=torch.bool)
         known = torch.zeros_like(heard)
@@ -69,20 +68,22 @@ class FrameTargetMaker:
             for event in row.events:
                 sounds = (middles >= event.onset) & (middles < event.offset)
                 target[labels.index(readable(event.label))] |= torch.from_numpy(sounds)
-            sure = [not nothing and self._sure(row, label) for label in labels]
-            mask[:, :length] = torch.tensor(sure, dtype=torch.bool)[:, None]
+            if labels != [""]:
+                mask[:, :length] = torch.tensor(self._sure(row, labels))[:, None]
         offsets = torch.tensor([self._priors.get(label, 0.0) for label in labels])
         return FrameTargets(texts, heard & known, known, offsets)
 
-    def _sure(self, row: Row, label: str) -> bool:
-        """Whether it is known where the label sounds in a clip, and where not."""
-        background = row.extra.get("background")
-        if isinstance(background, str) and _alike(label, background):
-            return False
+    def _sure(self, row: Row, labels: Sequence[str]) -> list[bool]:
+        """Whether it is known where each label sounds in a clip, and where not."""
         own = _labels([row])
-        if label in own or label in self._labels.get(_key(row), frozenset()):
-            return True
-        return not any(_alike(label, other) for other in own)
+        marked = own | self._labels.get(_key(row), frozenset())
+        background = row.extra.get("background")
+        unsure = [background] if isinstance(background, str) else []
+        return [
+            not any(_alike(label, other) for other in unsure)
+            and (label in marked or not any(_alike(label, other) for other in own))
+            for label in labels
+        ]
 
 
 def label_log_odds(rows: Sequence[Row]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -26,7 +26,6 @@ class Ablations:
             that come to the same recipe are one run.
         seeds: each variant is trained once with each.
         figures: which of a run's test figures are compared.
-        keys: what all variants change.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Ablations:
     groups: Mapping[str, Mapping[str, Mapping[str, Any]]]
     seeds: tuple[int, ...] = (0, 1, 2)
     figures: tuple[str, ...] = FIGURES
-    keys: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.groups or not all(self.groups.values()):
@@ -120,7 +118,7 @@ def described(values: Sequence[float]) -> str:
 
 
 def _recipe(wanted: Ablations, changes: Mapping[str, Any], seed: int) -> Recipe:
-    keys = {**wanted.keys, **changes, "seed": seed, "output": ""}
+    keys = {**changes, "seed": seed, "output": ""}
     written = {key: json.dumps(value, default=str) for key, value in keys.items()}  # JSON is YAML
     recipe = read_recipe(wanted.base, written)
     digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:10]

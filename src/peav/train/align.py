@@ -16,7 +16,7 @@ from peav.data.timed import FrameTargetMaker
 from peav.eval.detection import auroc, macro
 from peav.eval.metrics import recall_at_k
 from peav.labels import readable
-from peav.model import LOGIT_SCALE_INIT, PEAFrame
+from peav.model import PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss
 from peav.objectives.ranks import ALONE, Ranks
@@ -68,7 +68,7 @@ class Aligned(nn.Module):
     def __init__(self, model: PEAFrame, clip: bool, ranks: Ranks = ALONE) -> None:
         super().__init__()
         self.model, self.ranks = model, ranks
-        scale = model.logit_scale.detach().clone().squeeze(0) if clip else torch.tensor(LOGIT_SCALE_INIT)
+        scale = model.logit_scale.detach().clone().squeeze(0)  # frames are to have one of their own, see `start`
         self.clip_scale = nn.Parameter(scale) if clip else None
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from peav.checkpoint.atomic import atomic_write
+from peav.data.failures import write_failures
 from peav.data.manifest import Row, read_manifest
 from peav.data.mix.mixer import Mixer, Mixing, MixingError, audible, sounds_of
 from peav.data.mix.write import without_sources, write_mixes
@@ -81,10 +82,9 @@ def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], failures: Path, 
     found, failed = audible(sounds_of(rows))
     if unknown := ground - {sound.label for sound in found}:
         raise MixingError(f"backgrounds: no sound has the label {', '.join(sorted(unknown))}")
-    if failed:
-        lines = [json.dumps({"id": sound.id, "label": sound.label, "reason": reason}) for sound, reason in failed]
-        with atomic_write(failures) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_failures(
+        str(failures), ({"id": sound.id, "label": sound.label, "reason": reason} for sound, reason in failed)
+    )
     return Mixer([s for s in found if s.label not in ground], [s for s in found if s.label in ground], how)
 
 
