@@ -181,6 +181,10 @@ def test_nothing_to_mix_is_said(tmp_path: Path) -> None:
         Mixer([])
     with pytest.raises(MixingError, match="lowest and the highest"):
         Mixing(snr=(10.0, 0.0))
+    with pytest.raises(MixingError, match="speed"):
+        Mixing(speed=(1.2, 0.8))
+    with pytest.raises(MixingError, match="tilt"):
+        Mixing(tilt=-1.0)
 
 
 def test_mixtures_of_a_recipe_are_made_once_from_either_side_of_the_split(rows: list[Row], tmp_path: Path) -> None:
@@ -202,6 +206,44 @@ def test_mixtures_of_a_recipe_are_made_once_from_either_side_of_the_split(rows: 
     assert make_mixtures(wanted) == made
     with pytest.raises(MixingError, match="holds other mixtures"):
         make_mixtures(replace(wanted, seed=1))
+
+
+def test_with_no_validation_mixtures_nothing_is_held_out(rows: list[Row], tmp_path: Path) -> None:
+    lines = [{"id": r.id, "path": r.audio_path.name, "label": r.extra["label"], "split": "test"} for r in rows]
+    sounds = tmp_path / "sounds.jsonl"
+    sounds.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = make_mixtures(Mixtures(str(tmp_path / "out"), 8, 0, (str(sounds),)))
+    assert {row.split for row in made} == {"train"}
+    assert {event.label for row in made for event in row.events} == {"beep", "two beeps", "hiss"}
+
+
+def test_a_faster_sound_is_higher_and_shorter(rows: list[Row]) -> None:
+    how = Mixing(duration=2.0, events=(1, 1), snr=(40.0, 40.0), repeat=0.0, cut=0.0, speed=(2.0, 2.0))
+    scape = Mixer(sounds_of(rows[:1]), how=how)(np.random.default_rng(0))
+    ((event, _),) = scape.events
+    assert event.offset - event.onset == pytest.approx(0.25, abs=0.02)
+    heard_ = scape.waveform[round(event.onset * RATE) : round(event.offset * RATE)]
+    assert np.abs(np.fft.rfft(heard_)).argmax() * RATE / len(heard_) == pytest.approx(2000, rel=0.02)
+
+
+def test_a_tilted_sound_has_so_many_decibels_an_octave_more(rows: list[Row]) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+
+    def octave(waveform: np.ndarray, low: float) -> float:
+        frequency = np.fft.rfftfreq(len(waveform), 1 / RATE)
+        band = (frequency >= low) & (frequency < 2 * low)
+        return 10 * np.log10(np.mean(np.abs(np.fft.rfft(waveform)[band]) ** 2))
+
+    mixer = Mixer(sounds_of(rows), how=Mixing(tilt=6.0))
+    slopes = []
+    for seed in range(20):
+        tilted = mixer._varied(noise, np.random.default_rng(seed))
+        rises = [octave(tilted, low) - octave(noise, low) for low in (500, 1000, 2000, 4000)]
+        assert np.diff(rises) == pytest.approx(np.diff(rises).mean(), abs=0.1)  # a straight line over the octaves
+        slopes.append(np.diff(rises).mean())
+    assert max(slopes) > 3
+    assert min(slopes) < -3
+    assert max(map(abs, slopes)) <= 6.01
 
 
 def test_the_command_mixes_a_manifest(rows: list[Row], tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from peav.media import load_audio
 from peav.model import PEAV
 from peav.objectives.pairs import FINETUNE, PAIRS
 from peav.train import RecipeError, read_recipe, train
-from peav.train.finetune import Average, restrict, served
+from peav.train.finetune import Average, renew, restrict, served
 from peav.train.lora import LowRank, add_low_rank, merge_low_rank
 from peav.train.recipe import Tune
 from peav.train.run import _cached, gather
@@ -176,6 +176,24 @@ def test_chosen_parts_alone_train_with_the_scales_of_the_pairs(rank: int) -> Non
     assert {name.rsplit(".", 1)[1] for name in trained - scales} >= ({"up", "down"} if rank else {"weight"})
     # The fusion is chosen too, but no pair of sound and text runs through it.
     assert all(name.startswith(("audio.tower.", "heads.audio.", "heads.text_audio.")) for name in trained - scales)
+
+
+@pytest.mark.parametrize("part", ["audio", "video", "fusion", "text", "heads"])
+def test_a_fresh_part_forgets_and_the_rest_stays_to_the_bit(part: str) -> None:
+    model, before = small_model(0), small_model(0).state_dict()
+    torch.manual_seed(5)
+    renew(model, [part])
+    places = {"audio": ("audio.tower.",), "video": ("video.proj.", "video.tower.")}.get(part, (f"{part}.",))
+    after = model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    matrices = {name for name in before if name.startswith(places) and before[name].dim() > 1}
+    assert matrices <= changed
+    assert all(name.startswith((*places, "logit_")) for name in changed)
+
+
+def test_a_fresh_part_must_train() -> None:
+    with pytest.raises(RecipeError, match="not among tune.parts"):
+        Tune(parts=("text",), fresh=("audio",))
 
 
 def test_tuning_everything_trains_everything_that_is_not_frozen_already() -> None:

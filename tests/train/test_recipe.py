@@ -9,7 +9,7 @@ import pytest
 from peav.objectives.pairs import FINETUNE, PRETRAIN
 from peav.train.ablate import read_ablations, runs
 from peav.train.reading import RecipeError
-from peav.train.recipe import read_recipe
+from peav.train.recipe import Data, Optim, Recipe, Source, read_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 ABLATIONS = FOLDER / "ablations.yaml"
@@ -89,3 +89,14 @@ def test_a_recipe_that_is_not_yaml_is_named(tmp_path: Path) -> None:
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"optim\.batch_size: is missing"):
         read(tmp_path, MINIMAL.replace(", batch_size: 2", ""))
+
+
+def test_a_source_without_what_mixtures_were_made_of_is_one_of_recordings() -> None:
+    with pytest.raises(RecipeError, match="goes with `recordings`"):
+        Source(manifest="m.jsonl", without="mixtures.jsonl")
+
+
+def test_buckets_and_shards_are_refused_together() -> None:
+    optim = Optim(steps=1, batch_size=2, buckets=2)
+    with pytest.raises(RecipeError, match=r"optim\.buckets"):
+        Recipe("r", "out", Data("cache", sources=(Source(manifest="m.jsonl"),)), optim, parallel="fsdp")

@@ -20,6 +20,7 @@ from peav.model import PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss
 from peav.objectives.ranks import ALONE, Ranks
+from peav.train.buckets import in_buckets
 from peav.train.feed import Feed
 from peav.train.recipe import Recipe
 
@@ -65,9 +66,9 @@ class Aligned(nn.Module):
     `clip`: whole clips against their captions too, so that the model still retrieves.
     """
 
-    def __init__(self, model: PEAFrame, clip: bool, ranks: Ranks = ALONE) -> None:
+    def __init__(self, model: PEAFrame, clip: bool, buckets: int = 1, ranks: Ranks = ALONE) -> None:
         super().__init__()
-        self.model, self.ranks = model, ranks
+        self.model, self.buckets, self.ranks = model, buckets, ranks
         scale = model.logit_scale.detach().clone().squeeze(0)  # frames are to have one of their own, see `start`
         self.clip_scale = nn.Parameter(scale) if clip else None
 
@@ -93,7 +94,7 @@ class Aligned(nn.Module):
     def forward(self, batch: TimedBatch) -> dict[str, Tensor]:
         """This process's share of the losses, unweighted, by name: fp32 scalars."""
         model, clips = self.model, batch.clips
-        audio = model.audio_hidden(clips.audio, clips.audio_lengths)
+        audio = in_buckets(model.audio_hidden, clips.audio, clips.audio_lengths, self.buckets)
         texts = model.text_embedding(batch.ids, batch.mask)
         logits = model.score(model.heads["audio"](audio.sequence), texts) + batch.offsets[None, :, None]
         losses = {"frames": frame_sigmoid_loss(logits, batch.heard, batch.known, self.ranks)}
@@ -126,7 +127,7 @@ class Alignment:
         self.feed, self.collator, self.targets = feed, collator, targets
         self.weights: Mapping[str, float] = {"frames": 1.0, "clip": recipe.align.clip_weight}
         device = next(model.parameters()).device
-        self.module = Aligned(model, recipe.align.clip_weight > 0, ranks).to(device)
+        self.module = Aligned(model, recipe.align.clip_weight > 0, recipe.optim.buckets, ranks).to(device)
         model.audio.codec.requires_grad_(False)
         model.logit_scale.requires_grad_(False)
 

@@ -28,7 +28,8 @@ class Contrast:
         self.recipe, self.feed, self.collator = recipe, feed, collator
         self.weights: Mapping[str, float] = loss_weights(recipe.objective)
         device = next(model.parameters()).device
-        self.module = Trainable(model, recipe.objective, self._best_rq(model), self._words(model), ranks).to(device)
+        own = (self._best_rq(model), self._words(model))
+        self.module = Trainable(model, recipe.objective, *own, ranks, recipe.optim.buckets).to(device)
         model.audio.codec.requires_grad_(recipe.codec.trainable)
         model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
         model.recompute_layers(recipe.optim.recompute)

@@ -38,6 +38,22 @@ def restrict(model: PEAV, tune: Tune, pairs: Iterable[Pair], seed: int = 0) -> N
         _set_trainable([model.logit_scale[pair.name], model.logit_bias[pair.name]])
 
 
+def renew(model: PEAV, parts: Iterable[str]) -> None:
+    """Give some of `PARTS` new random weights, but for codec and frame encoder; scales and biases start anew too."""
+    parts = tuple(parts)
+    if not parts:
+        return
+    new = PEAV(model.config)
+    if "audio" in parts:
+        model.audio.tower = new.audio.tower
+    if "video" in parts:
+        model.video.proj, model.video.tower = new.video.proj, new.video.tower
+    for part in ("fusion", "text", "heads"):
+        if part in parts:
+            setattr(model, part, getattr(new, part))
+    model.logit_scale, model.logit_bias = new.logit_scale, new.logit_bias
+
+
 def _set_trainable(parameters: Iterable[Tensor], on: bool = True) -> None:
     for parameter in parameters:
         parameter.requires_grad_(on)

@@ -37,6 +37,7 @@ class Source:
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
     of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`).
+    `without` names a manifest of mixtures: the recordings that those were made of are left out.
     """
 
     manifest: str | None = None
@@ -47,12 +48,15 @@ class Source:
     weight: float = 1.0
     only: Literal["transcript"] | None = None
     splice: float = 0.0
+    without: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.splice <= 1:
             raise RecipeError(f"a source's splice is a share of words, from 0 to 1, not {self.splice}")
         if sum(getattr(self, place) is not None for place in PLACES) != 1:
             raise RecipeError(f"a source needs just one of {', '.join(PLACES)}")
+        if self.without is not None and self.recordings is None:
+            raise RecipeError("a source's `without` goes with `recordings`; mixtures have a `without` of their own")
         if self.weight <= 0:
             raise RecipeError(f"a source's weight must be above 0, not {self.weight}")
 
@@ -154,7 +158,8 @@ class Optim:
     """AdamW with linear warm-up and cosine decay to `final_lr` x lr; a step is `accumulate` batches.
 
     `recompute`: keep the input of every layer alone and compute the rest anew in the backward pass (gradient
-    checkpointing): more time, far less memory.
+    checkpointing): more time, far less memory. `buckets`: the audio tower takes its clips in so many groups of like
+    length, so that short ones are not padded to the longest; the batch and its losses stay what they are.
     """
 
     steps: int
@@ -168,9 +173,10 @@ class Optim:
     accumulate: int = 1
     bf16: bool = True
     recompute: bool = False
+    buckets: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate"):
+        for name in ("steps", "batch_size", "accumulate", "buckets"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"optim.{name} must be at least 1, not {getattr(self, name)}")
         if self.lr <= 0:
@@ -182,17 +188,23 @@ class Tune:
     """Fine-tuning of the checkpoint that `model` names (see `train.finetune`): which of `PARTS` train, and how.
 
     `rank` above 0: by LoRA of that rank, merged when the model is saved; 0: the parts' own weights. `ema` above 0:
-    the decay of an average of the weights, which is what is evaluated and saved.
+    the decay of an average of the weights, which is what is evaluated and saved. Parts in `fresh` start from random
+    weights; the codec and the frame encoder stay.
     """
 
     parts: tuple[str, ...] = PARTS
     rank: int = 0
     ema: float = 0.0
+    fresh: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [part for part in self.parts if part not in PARTS]
         if unknown or not self.parts:
             raise RecipeError(f"tune.parts: {unknown} is none of {', '.join(PARTS)}; name one part or more")
+        if unknown := [part for part in self.fresh if part not in self.parts]:
+            raise RecipeError(
+                f"tune.fresh: {unknown[0]!r} is not among tune.parts; a part of random weights must train"
+            )
         if self.rank < 0:
             raise RecipeError(f"tune.rank must be 0 (train the weights themselves) or a rank above, not {self.rank}")
         if not 0 <= self.ema < 1:
@@ -265,6 +277,8 @@ class Recipe:
             raise RecipeError("tune.rank: LoRA has no layers in the codec; leave out codec.trainable, or set rank: 0")
         if self.align is not None:
             self._check_align()
+        if self.optim.buckets > 1 and self.parallel == "fsdp":
+            raise RecipeError("optim.buckets needs the model whole in each process; set parallel: ddp, or buckets: 1")
         sees = not self.frames.frozen and self.align is None
         alive = sees or self.frames.pretrain_steps or self.codec.trainable or self.codec.distil_steps
         if alive and any(source.prepared is not None for source in self.data.sources):

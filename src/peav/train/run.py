@@ -19,7 +19,7 @@ from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest
-from peav.data.mix import make_mixtures
+from peav.data.mix import make_mixtures, without_sources
 from peav.data.prepare import frozen_parts
 from peav.data.prepared import check_prepared, read_prepared
 from peav.data.recordings import read_recordings
@@ -36,7 +36,7 @@ from peav.train.codec import distil_codec
 from peav.train.contrast import Contrast
 from peav.train.errors import TrainingError
 from peav.train.feed import Feed
-from peav.train.finetune import served
+from peav.train.finetune import renew, served
 from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
 from peav.train.reading import RecipeError
@@ -142,6 +142,8 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
     if recipe.align is not None:
         clips = clips.sound_alone()
     model, tokenizer = build(recipe, clips)
+    if recipe.tune is not None:
+        renew(model, recipe.tune.fresh)
     _ready_codec(recipe, model, clips, reporter)
     _take_frames(recipe, model)
     _check_prepared(recipe, model)
@@ -204,7 +206,8 @@ def _rows(source: Source, data: Data, reporter: Reporter) -> list[Row]:
     if source.webdataset is not None:
         return read_webdataset(source.webdataset, f"{data.cache}/webdataset")
     assert source.recordings is not None
-    return read_recordings(source.recordings)
+    rows = read_recordings(source.recordings)
+    return rows if source.without is None else without_sources(rows, source.without)
 
 
 def _make_world(world: World, workers: int, reporter: Reporter) -> Path:

@@ -17,6 +17,7 @@ from peav.objectives.frame_loss import FrameLoss
 from peav.objectives.pairs import Embedding, needed, pair_losses
 from peav.objectives.ranks import ALONE, Ranks
 from peav.objectives.words import WordFrames
+from peav.train.buckets import in_buckets
 from peav.train.parallel import full
 from peav.train.recipe import Objective
 
@@ -55,6 +56,7 @@ def forward(
     needed: Iterable[Embedding],
     masking: Masking | None = None,
     words: WordFrames | None = None,
+    buckets: int = 1,
 ) -> Forward:
     """Embed a batch for training; streams are computed for the rows that have them, other rows are zero.
 
@@ -62,6 +64,7 @@ def forward(
         needed: what the pairs ask for, see `peav.objectives.pairs.needed`.
         masking: hide spans of the audio latents and predict them; None leaves the audio whole.
         words: learn the batch's timed words from the middle of the audio tower; None leaves them.
+        buckets: how many groups of like length the audio tower takes the clips in.
     """
     needed = tuple(needed)
     media = {embedding.medium for embedding in needed}
@@ -72,7 +75,7 @@ def forward(
     streams: dict[str, _Stream] = {}
     best_rq = word_loss = None
     if media & {"audio", "audio_video"}:
-        streams["audio"], best_rq = _audio(model, batch, present["audio"], masking)
+        streams["audio"], best_rq = _audio(model, batch, present["audio"], masking, buckets)
         if words is not None and batch.words is not None:
             word_loss = words.loss(streams["audio"].output.middle, batch.words[streams["audio"].rows])
     if media & {"video", "audio_video"}:
@@ -115,18 +118,20 @@ def _with_empty_streams(batch: Batch, model: PEAV) -> Batch:
     )
 
 
-def _audio(model: PEAV, batch: Batch, real: Tensor, masking: Masking | None) -> tuple[_Stream, FrameLoss | None]:
+def _audio(
+    model: PEAV, batch: Batch, real: Tensor, masking: Masking | None, buckets: int
+) -> tuple[_Stream, FrameLoss | None]:
     rows = batch.audio_lengths > 0
     audio, lengths = batch.audio[rows], batch.audio_lengths[rows]
     if audio.dim() == 2:  # waveforms, for a codec that trains
         audio = model.encode_codec(audio, lengths)
         lengths = lengths // model.config.audio.codec.hop_length
     if masking is None:
-        return _Stream(model.audio_hidden(audio, lengths), lengths, rows), None
+        return _Stream(in_buckets(model.audio_hidden, audio, lengths, buckets), lengths, rows), None
     generators = [masking.generators[row] for row in rows.nonzero()[:, 0].tolist()]
     hidden, mask = masking.best_rq.mask(audio, lengths, generators)
     chosen = (masking.rows.to(rows.device) & real)[rows]
-    output = model.audio_hidden(torch.where(chosen[:, None, None], hidden, audio), lengths)
+    output = in_buckets(model.audio_hidden, torch.where(chosen[:, None, None], hidden, audio), lengths, buckets)
     labels = masking.best_rq.labels(audio.detach(), lengths)
     return _Stream(output, lengths, rows), masking.best_rq.loss(output.sequence, labels, mask & chosen[:, None])
 
@@ -176,14 +181,15 @@ class Trainable(nn.Module):
         best_rq: BestRQ | None = None,
         words: WordFrames | None = None,
         ranks: Ranks = ALONE,
+        buckets: int = 1,
     ) -> None:
         super().__init__()
-        self.model, self.best_rq, self.words = model, best_rq, words
+        self.model, self.best_rq, self.words, self.buckets = model, best_rq, words, buckets
         self.pairs, self.loss, self.ranks = objective.table(), objective.loss, ranks
 
     def forward(self, batch: Batch, masking: Masking | None = None) -> dict[str, Tensor]:
         """This process's share of every loss on its part of a batch, unweighted, by name: fp32 scalars."""
-        output = forward(self.model, batch, needed(self.pairs), masking, self.words)
+        output = forward(self.model, batch, needed(self.pairs), masking, self.words, self.buckets)
         groups = {
             embedding: batch.texts[embedding.caption].groups
             for embedding in output.embeddings

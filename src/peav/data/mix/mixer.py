@@ -21,6 +21,8 @@ QUIET, LOUD = -45.0, -30.0  # dBFS of backgrounds
 MASKED = 6.0  # decibels below its background at which a sound's tail is no longer heard
 PEAK = 0.98
 TRIES = 20
+LOWEST = 50.0  # hertz: below this a tilted spectrum goes on level
+OCTAVE = 20 * np.log10(2)  # decibels by which an amplitude that grows with frequency grows in an octave
 
 
 class MixingError(ValueError):
@@ -40,6 +42,8 @@ class Mixing:
         repeat: how often a sound comes again.
         cut: how often only a part of a sound is taken.
         fade: seconds over which cut edges fade.
+        speed: how many times as fast, and as high, a sound is played, at least and at most.
+        tilt: by how many decibels an octave a sound is made brighter or darker, at most.
     """
 
     duration: float = 10.0
@@ -49,6 +53,8 @@ class Mixing:
     repeat: float = 0.2
     cut: float = 0.3
     fade: float = 0.02
+    speed: tuple[float, float] = (1.0, 1.0)
+    tilt: float = 0.0
 
     def __post_init__(self) -> None:
         if self.duration < 1:
@@ -59,6 +65,10 @@ class Mixing:
             raise MixingError(f"snr: give the lowest and the highest, not {self.snr}")
         if self.overlap < 1:
             raise MixingError(f"overlap must be at least 1, not {self.overlap}")
+        if not 0.25 <= self.speed[0] <= self.speed[1] <= 4:
+            raise MixingError(f"speed: give the lowest and the highest, between 0.25 and 4, not {self.speed}")
+        if not 0 <= self.tilt <= 12:
+            raise MixingError(f"tilt must be from 0 to 12 decibels an octave, not {self.tilt}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class Mixer:
         placed: list[tuple[Event, Sound]] = []
         for _ in range(int(rng.integers(how.events[0], how.events[1] + 1))):
             sound = self._draw(rng)
-            waveform = self._cut(_load(sound), rng)
+            waveform = self._cut(self._varied(_load(sound), rng), rng)
             for _ in range(1 + (rng.random() < how.repeat)):
                 gain = ground + rng.uniform(*how.snr) - _active_level(waveform)
                 self._place(mixed, (waveform * 10 ** (gain / 20)).astype(np.float32), sound, ground, placed, rng)
@@ -130,6 +140,17 @@ class Mixer:
             waveform = _pink(count, rng)
         gain = rng.uniform(QUIET, LOUD) - level(waveform)
         return (waveform * 10 ** (gain / 20)).astype(np.float32), sound
+
+    def _varied(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
+        """A sound at another speed and with another tilt of its spectrum, where the soundscapes vary them."""
+        how = self.how
+        if how.speed == (1.0, 1.0) and how.tilt == 0:
+            return waveform
+        count = max(1, round(len(waveform) / np.exp(rng.uniform(*np.log(how.speed)))))
+        frequency = np.fft.rfftfreq(len(waveform), 1 / RATE)
+        gain = (np.maximum(frequency, LOWEST) / 1000) ** (rng.uniform(-how.tilt, how.tilt) / OCTAVE)
+        spectrum = np.fft.rfft(waveform) * gain
+        return np.fft.irfft(spectrum, count).astype(np.float32)
 
     def _cut(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
         """What is heard of a sound, now and then a part of it, with faded edges; not longer than the soundscape."""

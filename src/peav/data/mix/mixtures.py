@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from peav.checkpoint.atomic import atomic_write
@@ -22,9 +22,10 @@ class Mixtures:
 
     Attributes:
         sounds: manifests, or folders of recordings. Rows of split `train`, and those without a split, make the training
-            clips, all others the validation clips.
+            clips, all others the validation clips; with `validation` 0 all make training clips.
         backgrounds: labels whose sounds are backgrounds, never events; a side without any has pink noise.
         without: a manifest of mixtures; what those were made of is left out.
+        how: how they are drawn.
     """
 
     folder: str
@@ -34,6 +35,7 @@ class Mixtures:
     backgrounds: tuple[str, ...] = ()
     without: str | None = None
     seed: int = 0
+    how: Mixing = field(default_factory=Mixing)
 
     def __post_init__(self) -> None:
         if self.train < 1 or self.validation < 0 or not self.sounds:
@@ -51,10 +53,10 @@ def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], Non
     for split, clips in (("train", wanted.train), ("validation", wanted.validation)):
         manifest = folder / split / "manifest.jsonl"
         if clips and not manifest.exists():
-            own = [row for row in rows if (row.split in (None, "train")) == (split == "train")]
+            own = [row for row in rows if not wanted.validation or _trains(row) == (split == "train")]
             there = {sound.label for sound in sounds_of(own)}
             ground = [label for label in wanted.backgrounds if readable(label) in there]
-            mixer = make_mixer(own, ground, folder / split / "failures.jsonl")
+            mixer = make_mixer(own, ground, folder / split / "failures.jsonl", wanted.how)
             before = len(made)
             write_mixes(
                 folder / split,
@@ -68,6 +70,10 @@ def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], Non
         made += read_manifest(manifest) if clips else []
         progress(len(made))
     return made
+
+
+def _trains(row: Row) -> bool:
+    return row.split in (None, "train")
 
 
 def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], failures: Path, how: Mixing | None = None) -> Mixer:
