@@ -110,6 +110,15 @@ def test_a_prompt_or_a_labels_file_decides_what_the_model_reads(
     assert np.allclose(again.row("dog"), scores.row("dog"), atol=1e-6)
 
 
+def test_a_label_is_read_without_its_underscores_as_in_python(
+    as_json: Run, frame_model: str, sounds: Path, tmp_path: Path
+) -> None:
+    options = ("--labels", "dog_bark", "-o", tmp_path / "out", "--scores", "--model", frame_model)
+    as_json("detect", sounds / "a.wav", *options)
+    scores = Detector.load(frame_model, device="cpu").scores(sounds / "a.wav", ["dog_bark"])
+    assert np.array_equal(read_scores(tmp_path / "out" / "scores" / "a.tsv").probabilities, scores.probabilities)
+
+
 def test_a_folder_of_results_goes_on_where_it_was(
     as_json: Run, frame_model: str, sounds: Path, wanted: dict[str, list[Event]], tmp_path: Path
 ) -> None:

@@ -215,7 +215,7 @@ def test_another_model_is_refused(peav: Run, library: Path, tmp_path: Path) -> N
 
 
 def test_classify_ranks_the_labels_of_each_file(as_json: Run, folder: Path, model: str, tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text("dog\nrain\n\nred car\ndog\n")
+    (tmp_path / "labels.txt").write_text("dog\nrain\n\nred_car\ndog\n")
     (tmp_path / "bad.wav").write_text("hello")
     options = ("--labels-file", tmp_path / "labels.txt", "--prompt", "the sound of {}", "--model", model)
     results = as_json("classify", folder / "sound.wav", folder / "more", tmp_path / "bad.wav", *options)
@@ -224,7 +224,7 @@ def test_classify_ranks_the_labels_of_each_file(as_json: Run, folder: Path, mode
     for name, space in (("sound.wav", "audio"), ("both.mp4", "audio_video"), ("long.flac", "audio")):
         labels = by_name[name]["labels"]
         assert by_name[name]["space"] == space
-        assert sorted(entry["label"] for entry in labels) == ["dog", "rain", "red car"]
+        assert sorted(entry["label"] for entry in labels) == ["dog", "rain", "red_car"]
         assert sum(entry["probability"] for entry in labels) == pytest.approx(1.0)
         assert labels[0]["label"] == by_name[name]["label"]
     encoder = random_encoder()
@@ -232,7 +232,7 @@ def test_classify_ranks_the_labels_of_each_file(as_json: Run, folder: Path, mode
     logits = encoder.logits(encoder.encode(folder / "sound.wav"), texts, "a_avc")
     wanted = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     found = {entry["label"]: entry["probability"] for entry in by_name["sound.wav"]["labels"]}
-    assert np.allclose([found["dog"], found["rain"], found["red car"]], wanted, atol=1e-4)
+    assert np.allclose([found["dog"], found["rain"], found["red_car"]], wanted, atol=1e-4)
 
 
 def one_line(result: Result, reason: str) -> None:

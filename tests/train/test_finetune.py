@@ -192,7 +192,7 @@ def test_a_fresh_part_forgets_and_the_rest_stays_to_the_bit(part: str) -> None:
 
 
 def test_a_fresh_part_must_train() -> None:
-    with pytest.raises(RecipeError, match="not among tune.parts"):
+    with pytest.raises(RecipeError, match=r"not among tune\.parts"):
         Tune(parts=("text",), fresh=("audio",))
 
 

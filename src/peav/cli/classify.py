@@ -25,6 +25,7 @@ from peav.cli.console import (
     print_json,
     shown,
 )
+from peav.labels import readable
 
 if TYPE_CHECKING:
     from peav.encoder import Encoder
@@ -84,7 +85,7 @@ def _classify(
     from peav.inputs import Unreadable
     from peav.search import TEXT_PAIR
 
-    captions = [prompt.replace("{}", label) for label in labels]
+    captions = [prompt.replace("{}", readable(label)) for label in labels]
     texts: dict[str, Any] = {}
     logits: dict[int, list[tuple[float, str, np.ndarray]]] = {}
     errors: dict[int, str] = {}

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from peav.cli.console import Device, Json, clock, err, fail, meter, one_line_warnings, out, print_json, shown
+from peav.labels import readable
 
 if TYPE_CHECKING:
     from peav.cli.detect_files import Outcome, Run
@@ -109,7 +110,7 @@ def label_texts(labels: str | None, file: Path | None, prompt: str) -> dict[str,
     texts = {}
     for line in filter(str.strip, text.splitlines()):
         label, _, words = (part.strip() for part in line.strip().partition("\t"))
-        texts[label] = words or prompt.replace("{}", label)
+        texts[label] = words or prompt.replace("{}", readable(label))
     if not texts:
         fail("no labels given")
     return texts
