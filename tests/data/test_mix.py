@@ -9,15 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from peav.checkpoint import load_model
 from peav.cli.main import app
+from peav.data.features import FeatureMaker
 from peav.data.manifest import Event, Row, read_manifest
 from peav.data.mix import (
     Mixer,
     Mixing,
     MixingError,
     Mixtures,
+    Remixer,
     make_mixtures,
     sounds_of,
     without_sources,
@@ -244,6 +248,43 @@ def test_a_tilted_sound_has_so_many_decibels_an_octave_more(rows: list[Row]) -> 
     assert max(slopes) > 3
     assert min(slopes) < -3
     assert max(map(abs, slopes)) <= 6.01
+
+
+def test_a_soundscape_is_told_by_one_caption_in_the_order_of_its_sounds(rows: list[Row], ground: list[Row]) -> None:
+    how = Mixing(duration=6.0, events=(3, 3), snr=(20.0, 20.0), repeat=0.3)
+    mixer = Mixer(sounds_of([replace(rows[0], captions={"audio": ["a beep"]}), *rows[1:]]), sounds_of(ground), how)
+    for seed in range(10):
+        scape = mixer(np.random.default_rng(seed))
+        names = {"beep": "a beep"}
+        order = list(dict.fromkeys(names.get(event.label, event.label) for event, _ in scape.events))
+        places = [scape.caption.index(name) for name in order]
+        assert places == sorted(places)
+        assert scape.caption.endswith(" and rain in the background")
+        assert scape.caption.count(",") == max(0, len(order) - 2)
+
+
+def test_a_soundscape_of_nothing_has_no_caption(rows: list[Row]) -> None:
+    scape = Mixer(sounds_of(rows), how=Mixing(duration=1.0, events=(0, 0)))(np.random.default_rng(0))
+    assert (scape.events, scape.caption) == ((), None)
+
+
+def test_a_remixed_clip_is_heard_among_others_and_told_as_such(rows: list[Row]) -> None:
+    model = load_model("tiny").float()
+    remixer = Remixer(Mixer(sounds_of(rows), how=Mixing(duration=4.0, events=(1, 3))), FeatureMaker(model))
+    clip = replace(rows[2], transcript="hello", video_path=rows[2].audio_path, captions={"video": ["a hiss"]})
+    others = set()
+    for seed in range(10):
+        row, mixed = remixer(clip, np.random.default_rng(seed))
+        again, _ = remixer(clip, np.random.default_rng(seed))
+        assert row == again
+        assert (row.id, row.transcript, row.video_path, set(row.captions)) == (clip.id, None, None, {"audio"})
+        assert "hiss" in {event.label for event in row.events}
+        others |= {event.label for event in row.events} - {"hiss"}
+        assert all(event.label in row.captions["audio"][0] for event in row.events)
+    with torch.inference_mode():
+        latents = model.encode_codec(torch.from_numpy(mixed.scape.waveform)[None])[0]
+    assert np.array_equal(mixed.features.latents, latents.to(torch.float16).numpy())
+    assert others == {"beep", "two beeps"}
 
 
 def test_the_command_mixes_a_manifest(rows: list[Row], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from peav.data.mix import Mixing
 from peav.objectives.pairs import FINETUNE, PRETRAIN
 from peav.train.ablate import read_ablations, runs
 from peav.train.reading import RecipeError
@@ -94,6 +95,12 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 def test_a_source_without_what_mixtures_were_made_of_is_one_of_recordings() -> None:
     with pytest.raises(RecipeError, match="goes with `recordings`"):
         Source(manifest="m.jsonl", without="mixtures.jsonl")
+
+
+def test_soundscapes_longer_than_clips_may_be_are_refused() -> None:
+    mixed = Source(manifest="m.jsonl", mix=Mixing(duration=10))
+    with pytest.raises(RecipeError, match=r"do not fit into data\.max_seconds"):
+        Data("cache", sources=(mixed,), max_seconds=6)
 
 
 def test_buckets_and_shards_are_refused_together() -> None:

@@ -62,17 +62,21 @@ class FeatureMaker:
         """Decode a clip: latents (or waveform) and pixels. Raises MediaError."""
         start = row.start or 0.0
         end = start + self.max_seconds if row.end is None else min(row.end, start + self.max_seconds)
-        hop = self.model.config.audio.codec.hop_length
-        latents = waveform = frames = None
+        sound, frames = ClipFeatures(), None
         if row.audio_path is not None and (row.audio_path != row.video_path or probe(row.audio_path).has_audio):
-            waveform = pad_to_hop(load_audio(row.audio_path, start=start, end=end), hop)
-            if not self.keep_waveform:
-                latents, waveform = self._encode(waveform), None
+            sound = self.of_sound(load_audio(row.audio_path, start=start, end=end))
         if row.video_path is not None and (row.audio_path != row.video_path or probe(row.video_path).has_video):
             frames = load_frames(
                 row.video_path, num_frames=self.num_frames, start=start, end=end, size=self.image_size
             ).pixels
-        return ClipFeatures(latents, None if waveform is None else waveform.astype(np.float16), frames)
+        return replace(sound, frames=frames)
+
+    def of_sound(self, waveform: np.ndarray) -> ClipFeatures:
+        """Those of (S,) samples at the codec's rate."""
+        waveform = pad_to_hop(waveform, self.model.config.audio.codec.hop_length)
+        if self.keep_waveform:
+            return ClipFeatures(waveform=waveform.astype(np.float16))
+        return ClipFeatures(latents=self._encode(waveform))
 
     @property
     def image_size(self) -> int:
@@ -94,8 +98,9 @@ class FeatureMaker:
 
     @torch.inference_mode()
     def _encode(self, waveform: np.ndarray) -> np.ndarray:
-        latents = self.model.encode_codec(torch.from_numpy(waveform)[None])
-        return latents[0].to(torch.float16).numpy()
+        device = next(self.model.audio.codec.parameters()).device
+        latents = self.model.encode_codec(torch.from_numpy(waveform)[None].to(device))
+        return latents[0].to(torch.float16).cpu().numpy()
 
 
 class FeatureCache:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from peav.data.features import ClipFeatures, FeatureCache
 from peav.data.manifest import Row
+from peav.data.mix import Remixer
 from peav.data.sampler import MixtureSampler
 from peav.data.splice import Splicer, bare
 from peav.objectives.ranks import ALONE, Ranks
@@ -24,6 +25,14 @@ class Collate(Protocol):
     ) -> Any: ...
 
 
+class Drawn(NamedTuple):
+    """A clip at a place of a batch, and what else is to be made of it."""
+
+    row: Row
+    splicer: Splicer | None = None
+    remixer: Remixer | None = None
+
+
 class Feed:
     """Draws, loads and collates the clips of each batch; with several processes, this one's part of them.
 
@@ -31,6 +40,7 @@ class Feed:
         sources: the training rows of each source, with `weights` their shares of a batch.
         cache: holds their features.
         splicers: makes a near miss, on top of the batch, for every clip of the sources at these places.
+        remixers: put every clip of the sources at these places into a soundscape.
     """
 
     def __init__(
@@ -42,10 +52,11 @@ class Feed:
         cache: FeatureCache,
         collate: Collate,
         splicers: Mapping[int, Splicer] = MappingProxyType({}),
+        remixers: Mapping[int, Remixer] = MappingProxyType({}),
         ranks: Ranks = ALONE,
     ) -> None:
         self.sources, self.seed, self.cache, self.collate = sources, seed, cache, collate
-        self.splicers, self.ranks = splicers, ranks
+        self.splicers, self.remixers, self.ranks = splicers, remixers, ranks
         self.sampler = MixtureSampler([len(rows) for rows in sources], weights, batch_size, seed)
         if 0 in self.sampler.counts:
             raise TrainingError(
@@ -67,27 +78,33 @@ class Feed:
     def batch(self, number: int) -> Any:
         """The collated batch of this number, counted from 0."""
         drawn = self._drawn(number)
-        # Bare even where another process splices them: captions are drawn for all rows by one generator.
-        rows = [row if splicer is None else bare(row) for row, splicer in drawn]
-        whole = iter(self.cache.load_all([drawn[place][0] for place in self.places if drawn[place][1] is None]))
+        # Bare or remixed even where another process has them: captions are drawn for all rows by one generator.
+        rows = [row if splicer is None else bare(row) for row, splicer, _ in drawn]
+        mixed = {}
+        for place, (row, _, remixer) in enumerate(drawn):
+            if remixer is not None:
+                rows[place], mixed[place] = remixer(row, np.random.default_rng((self.seed, 3, number, place)))
+        whole = iter(self.cache.load_all([drawn[place].row for place in self.places if not any(drawn[place][1:])]))
         clips = []
         for place in self.places:
-            row, splicer = drawn[place]
-            if splicer is None:
-                clips.append(next(whole))
-            else:
+            row, splicer, _ = drawn[place]
+            if splicer is not None:
                 rows[place], clip = splicer(row, np.random.default_rng((self.seed, 2, number, place)))
                 clips.append(clip)
+            else:
+                clips.append(mixed[place].features if place in mixed else next(whole))
         return self.collate(rows, clips, np.random.default_rng((self.seed, 1, number)), self.ranks.deal(self.size))
 
     def ids(self, number: int) -> list[str]:
         """The ids of the clips of a batch, in its order."""
-        return [row.id for row, _ in self._drawn(number)]
+        return [drawn.row.id for drawn in self._drawn(number)]
 
-    def _drawn(self, number: int) -> list[tuple[Row, Splicer | None]]:
+    def _drawn(self, number: int) -> list[Drawn]:
         """The clips of a batch, and after each of a spliced source the same clip with what makes its near miss."""
-        drawn: list[tuple[Row, Splicer | None]] = []
+        drawn = []
         for source, index in self.sampler.batch(number):
-            row, splicer = self.sources[source][index], self.splicers.get(source)
-            drawn += [(row, None)] if splicer is None else [(row, None), (row, splicer)]
+            row = self.sources[source][index]
+            drawn.append(Drawn(row, remixer=self.remixers.get(source)))
+            if source in self.splicers:
+                drawn.append(Drawn(row, self.splicers[source]))
         return drawn

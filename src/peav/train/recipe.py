@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from peav.data.mix import Mixtures
+from peav.data.mix import Mixing, Mixtures
 from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 from peav.train.reading import RecipeError, read_dataclass
@@ -37,7 +37,9 @@ class Source:
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
     of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`).
-    `without` names a manifest of mixtures: the recordings that those were made of are left out.
+    `without` names a manifest of mixtures: the recordings that those were made of are left out. With `mix` its clips
+    with a label or events train, each in a soundscape drawn anew every time, with others of the source and one caption
+    for all (see `data.mix`); this costs the codec's time, which `mixtures` spend once.
     """
 
     manifest: str | None = None
@@ -49,6 +51,7 @@ class Source:
     only: Literal["transcript"] | None = None
     splice: float = 0.0
     without: str | None = None
+    mix: Mixing | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.splice <= 1:
@@ -57,6 +60,8 @@ class Source:
             raise RecipeError(f"a source needs just one of {', '.join(PLACES)}")
         if self.without is not None and self.recordings is None:
             raise RecipeError("a source's `without` goes with `recordings`; mixtures have a `without` of their own")
+        if self.mix is not None and (self.splice or self.prepared is not None):
+            raise RecipeError("a source's `mix` needs its recordings, and leaves no speech to splice; leave it out")
         if self.weight <= 0:
             raise RecipeError(f"a source's weight must be above 0, not {self.weight}")
 
@@ -79,6 +84,12 @@ class Data:
     def __post_init__(self) -> None:
         if self.world is None and not self.sources:
             raise RecipeError("data needs `world` or at least one entry in `sources`")
+        for source in self.sources:
+            if source.mix is not None and source.mix.duration > self.max_seconds:
+                raise RecipeError(
+                    f"mix.duration: soundscapes of {source.mix.duration:g} s do not fit into data.max_seconds, "
+                    f"{self.max_seconds:g}; change one of them"
+                )
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
 from peav.data.features import FeatureCache
-from peav.data.manifest import Row, read_manifest
-from peav.data.mix import make_mixtures, without_sources
+from peav.data.manifest import Event, Row, read_manifest
+from peav.data.mix import Mixing, Remixer, make_mixer, make_mixtures, sounds_of, without_sources
 from peav.data.prepare import frozen_parts
 from peav.data.prepared import check_prepared, read_prepared
 from peav.data.recordings import read_recordings
@@ -59,13 +59,15 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Clips:
-    """Training rows by source with their weights, and held-out rows; `splices` are the shares of spliced sources."""
+    """Training rows by source with their weights, and held-out rows; `splices` are the shares of spliced sources,
+    `mixes` how remixed ones are mixed."""
 
     sources: list[list[Row]]
     weights: list[float]
     validation: list[Row]
     test: list[Row]
     splices: Mapping[int, float] = field(default_factory=dict)
+    mixes: Mapping[int, Mixing] = field(default_factory=dict)
 
     def groups(self) -> list[list[Row]]:
         """The rows of each source, then those held out."""
@@ -125,15 +127,35 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
     words = _vocabulary(recipe, clips)
     collator = Collator(tokenizer, length, recipe.data.transcript_share, words, rate)
     batches = (clips.sources, clips.weights, optim.batch_size, recipe.seed, cache)
+    remixers = _remixers(recipe, cache, clips)
     if recipe.align is not None:
-        targets = FrameTargetMaker(clips.sources, rate)
-        feed = Feed(*batches, TimedCollator(collator, targets, recipe.align.prior), ranks=ranks)
+        sources = enumerate(clips.sources)
+        targets = FrameTargetMaker([_told(rows) if source in remixers else rows for source, rows in sources], rate)
+        timed = TimedCollator(collator, targets, recipe.align.prior)
+        feed = Feed(*batches, timed, remixers=remixers, ranks=ranks)
         return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, targets, ranks)
     splicers = {
         source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length)
         for source, share in clips.splices.items()
     }
-    return Contrast(recipe, model, Feed(*batches, collator, splicers, ranks), collator, ranks)
+    return Contrast(recipe, model, Feed(*batches, collator, splicers, remixers, ranks), collator, ranks)
+
+
+def _remixers(recipe: Recipe, cache: FeatureCache, clips: Clips) -> dict[int, Remixer]:
+    return {
+        source: Remixer(
+            make_mixer(clips.sources[source], (), Path(recipe.output) / f"mix-{source}-failures.jsonl", how), cache.make
+        )
+        for source, how in clips.mixes.items()
+    }
+
+
+def _told(rows: Sequence[Row]) -> list[Row]:
+    """Rows with an event for each of their labels, so that it is known which labels their source tells of."""
+    return [
+        replace(row, events=tuple(Event(0.0, 1.0, sound.label, sound.texts) for sound in sounds_of([row])))
+        for row in rows
+    ]
 
 
 def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, FeatureCache, Clips]:
@@ -174,6 +196,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         validation += [row for row in rows if row.split == "validation"][: data.world.validation]
         test += [row for row in rows if row.split == "test"][: data.world.test]
     splices: dict[int, float] = {}
+    mixes: dict[int, Mixing] = {}
     for source in data.sources:
         if source.only is not None:
             rows = [row for row in _rows(source, data, reporter) if row.transcript]
@@ -187,12 +210,16 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         if source.splice:
             splices[len(sources)] = source.splice
             chosen = spliceable(chosen, data.max_seconds)
+        if source.mix is not None:
+            mixes[len(sources)] = source.mix
+            chosen = [row for row in chosen if sounds_of([row])]
         if not chosen:
             fit = " with each word of its transcript at its time" if source.splice else ""
+            fit += " with sound and a label or events" if source.mix else ""
             raise RecipeError(f"{source}: no row of split train{fit}")
         sources.append(chosen)
         weights.append(source.weight)
-    return Clips(sources, weights, validation, test, splices)
+    return Clips(sources, weights, validation, test, splices, mixes)
 
 
 def _rows(source: Source, data: Data, reporter: Reporter) -> list[Row]:

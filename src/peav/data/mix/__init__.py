@@ -2,6 +2,7 @@
 
 from peav.data.mix.mixer import Mixer, Mixing, MixingError, Sound, Soundscape, sounds_of
 from peav.data.mix.mixtures import Mixtures, make_mixer, make_mixtures, read_rows
+from peav.data.mix.remix import Remixer
 from peav.data.mix.write import without_sources, write_mixes
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Mixing",
     "MixingError",
     "Mixtures",
+    "Remixer",
     "Sound",
     "Soundscape",
     "make_mixer",

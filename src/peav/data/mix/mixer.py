@@ -93,6 +93,15 @@ class Soundscape:
     events: tuple[tuple[Event, Sound], ...]
     background: Sound | None
 
+    @property
+    def caption(self) -> str | None:
+        """What is heard in it, in the order in which it begins: the captions of its sounds joined; None for nothing."""
+        said = dict.fromkeys(_said(sound) for _, sound in self.events)
+        parts = [", ".join(list(said)[:-1]), list(said)[-1]] if said else []
+        if self.background is not None and _said(self.background) not in said:
+            parts.append(f"{_said(self.background)} in the background")
+        return " and ".join(filter(None, parts)) or None
+
 
 class Mixer:
     """Draws soundscapes from sounds and backgrounds; without backgrounds, or on a silent one, there is pink noise.
@@ -111,14 +120,15 @@ class Mixer:
         self._labels = sorted(self._sounds)
         self._backgrounds = tuple(backgrounds)
 
-    def __call__(self, rng: np.random.Generator) -> Soundscape:
-        """One soundscape; the same generator gives the same samples."""
+    def __call__(self, rng: np.random.Generator, first: Sound | None = None) -> Soundscape:
+        """One soundscape, with `first` among its sounds; the same generator gives the same samples."""
         how = self.how
         mixed, background = self._background(rng)
         ground = level(mixed)
         placed: list[tuple[Event, Sound]] = []
-        for _ in range(int(rng.integers(how.events[0], how.events[1] + 1))):
-            sound = self._draw(rng)
+        count = int(rng.integers(how.events[0], how.events[1] + 1))
+        for number in range(max(count, 1 if first else 0)):
+            sound = first if first and number == 0 else self._draw(rng)
             waveform = self._cut(self._varied(_load(sound), rng), rng)
             for _ in range(1 + (rng.random() < how.repeat)):
                 gain = ground + rng.uniform(*how.snr) - _active_level(waveform)
@@ -217,6 +227,10 @@ def sounds_of(rows: Sequence[Row]) -> list[Sound]:
             label = readable(row.extra["label"])
             found.append(Sound(row.id, label, row.audio_path, row.start, row.end, texts, row.license))
     return found
+
+
+def _said(sound: Sound) -> str:
+    return sound.texts[0] if sound.texts else sound.label
 
 
 def audible(sounds: Sequence[Sound]) -> tuple[list[Sound], list[tuple[Sound, str]]]:

@@ -108,6 +108,7 @@ def _described(scape: Soundscape) -> dict[str, Any]:
 
     background = scape.background
     return {
+        "captions": {"audio": [scape.caption]} if scape.caption else {},
         "duration": len(scape.waveform) / RATE,
         "background": None if background is None else background.label,
         "background_source": None if background is None else background.id,
