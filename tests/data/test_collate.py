@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +55,19 @@ def test_a_missing_caption_is_marked_and_a_transcript_stands_in_for_a_missing_au
     assert batch.texts["video"].present.tolist() == [False, False, True]
     expected = TOKENIZER.encode("hello world").ids
     assert batch.texts["audio"].ids[0, : len(expected)].tolist() == expected
+
+
+def test_of_real_and_synthetic_captions_so_many_are_real_and_either_kind_does_alone() -> None:
+    def draws(real: list[str], made: list[str]) -> list[str]:
+        row = Row(id="a", captions={"audio": real + made}, synthetic={"audio": made} if made else {})
+        collate, rng = Collator(TOKENIZER, 16), np.random.default_rng(0)
+        return [collate._draw(row, "audio", rng) for _ in range(4000)]
+
+    both = draws(["real"], ["made 1", "made 2"])
+    assert both.count("real") / 4000 == pytest.approx(1 / 11, abs=0.015)
+    assert both.count("made 1") / 4000 == pytest.approx(5 / 11, abs=0.03)
+    assert set(draws(["real"], [])) == {"real"}
+    assert set(draws([], ["made 1", "made 2"])) == {"made 1", "made 2"}
 
 
 def test_equal_texts_share_a_group() -> None:

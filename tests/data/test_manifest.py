@@ -108,6 +108,24 @@ def test_a_bad_line_of_a_folder_of_recordings_is_named(tmp_path: Path, line: str
         read_recordings(tmp_path)
 
 
+def test_synthetic_captions_come_after_the_others_and_are_known_as_such(tmp_path: Path) -> None:
+    made = {"audio": ["made"], "video": ["seen"]}
+    write_manifest(
+        tmp_path / "m.jsonl",
+        [
+            {"path": "a.mp4", "captions": {"audio": "real"}, "synthetic": made},
+            {"path": "b.mp4", "text": "plain", "synthetic": made},
+            {"path": "c.mp4", "synthetic": made},
+        ],
+    )
+    one, two, three = read_manifest(tmp_path / "m.jsonl")
+    assert one.captions == {"audio": ["real", "made"], "video": ["seen"]}
+    assert two.captions == {"audio": ["plain", "made"], "video": ["plain", "seen"], "audio_video": ["plain"]}
+    assert two.with_streams(True, False).captions == {"audio": ["plain", "made"], "video": ["seen"]}
+    assert three.captions == {kind: list(texts) for kind, texts in made.items()}
+    assert one.synthetic == two.synthetic == three.synthetic == made
+
+
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such manifest"):
         read_manifest(tmp_path / "none.jsonl")

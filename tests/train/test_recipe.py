@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from peav.data.manifest import Row
 from peav.data.mix import Mixing
 from peav.objectives.pairs import FINETUNE, PRETRAIN
 from peav.train.ablate import read_ablations, runs
 from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Optim, Recipe, Source, read_recipe
+from peav.train.run import Clips
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 ABLATIONS = FOLDER / "ablations.yaml"
@@ -101,6 +103,19 @@ def test_soundscapes_longer_than_clips_may_be_are_refused() -> None:
     mixed = Source(manifest="m.jsonl", mix=Mixing(duration=10))
     with pytest.raises(RecipeError, match=r"do not fit into data\.max_seconds"):
         Data("cache", sources=(mixed,), max_seconds=6)
+
+
+def test_a_temperature_of_one_draws_every_clip_equally_often_and_higher_ones_favour_small_sources() -> None:
+    clips = Clips([[Row("a")] * 100, [Row("b")] * 4], [1.0, 2.0], [], [])
+    assert clips.shares(None) == [1.0, 2.0]
+    assert clips.shares(1.0) == pytest.approx([100, 8])
+    assert clips.shares(2.0) == pytest.approx([10, 4])
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"real_share": 1.5}, {"transcript_share": -0.1}])
+def test_shares_and_temperatures_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(RecipeError, match=next(iter(wrong))):
+        Data("cache", sources=(Source(manifest="m.jsonl"),), **wrong)
 
 
 def test_buckets_and_shards_are_refused_together() -> None:

@@ -67,7 +67,9 @@ class Collator:
     """Makes batches; every random draw comes from the generator that a call is given.
 
     `transcript_share` is how often a clip with a transcript has it for its audio caption (a transcript is an audio
-    caption in phase 2 of the paper). `words` numbers the words whose times become labels, `rate` is latents a second.
+    caption in phase 2 of the paper). `real_share` is how often a clip that has both kinds has a caption that people
+    wrote, and not a synthetic one (1 : 10 in the paper). `words` numbers the words whose times become labels, `rate` is
+    latents a second.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class Collator:
         transcript_share: float = 0.5,
         words: dict[str, int] | None = None,
         rate: float = 25.0,
+        real_share: float = 1 / 11,
     ) -> None:
         self.tokenizer, self.transcript_share, self.words, self.rate = tokenizer, transcript_share, words, rate
+        self.real_share = real_share
         tokenizer.enable_truncation(max_tokens)
         tokenizer.enable_padding(pad_id=tokenizer.token_to_id("[PAD]"), pad_token="[PAD]")
 
@@ -119,6 +123,10 @@ class Collator:
         says = kind == "audio" and bool(row.transcript) and (rng.random() < self.transcript_share or not captions)
         if says:
             return row.transcript
+        made = row.synthetic.get(kind, [])
+        real = [caption for caption in captions if caption not in made]
+        if made and real:
+            captions = real if rng.random() < self.real_share else made
         return captions[rng.integers(len(captions))] if captions else None
 
     def tokenised(self, texts: Sequence[str | None]) -> Texts:

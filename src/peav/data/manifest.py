@@ -48,7 +48,8 @@ class Row:
     `audio_path` and `video_path` are absolute; both point to the same file where a manifest gives `path`. They are
     parts of an archive where the clip comes out of one.
     `start` and `end` are seconds within the file, None for the whole of it. `plain` are texts that the manifest gives
-    without a kind; `captions` then has them under every kind that the paths allow, see `with_streams`.
+    without a kind; `captions` then has them under every kind that the paths allow, see `with_streams`. `synthetic` are
+    those of the `captions` that a machine wrote: a column of its own in a manifest, in `captions` after the others.
     """
 
     id: str
@@ -65,10 +66,13 @@ class Row:
     license: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
+    synthetic: Mapping[str, list[str]] = field(default_factory=dict)
 
     def with_streams(self, audio: bool, video: bool) -> Row:
         """The row with its plain texts under the kinds of the streams that its files turned out to have."""
-        return replace(self, captions=_everywhere(self.plain, audio, video)) if self.plain else self
+        if not self.plain:
+            return self
+        return replace(self, captions=_joined(_everywhere(self.plain, audio, video), self.synthetic))
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
@@ -141,11 +145,14 @@ def parse_row(record: Mapping[str, Any], folder: Path, where: str) -> Row:
             wanted = "a number of seconds" if name in ("start", "end") else "a string"
             raise ManifestError(f"{where}: {name} must be {wanted}, not {value!r}")
     captions = _captions(values.pop("captions", None), where)
+    synthetic = _captions(values.pop("synthetic", None), where)
     plain = () if captions else _plain(values, where)
+    captions = captions or _everywhere(plain, audio is not None, video is not None)
     return Row(
         audio_path=folder.absolute() / audio if audio else None,
         video_path=folder.absolute() / video if video else None,
-        captions=captions or _everywhere(plain, audio is not None, video is not None),
+        captions=_joined(captions, synthetic),
+        synthetic=synthetic,
         plain=plain,
         words=parse_words(values.pop("words", None), where),
         events=_events(values.pop("events", None), where),
@@ -166,6 +173,11 @@ def _captions(value: Any, where: str) -> dict[str, list[str]]:
     if not all(isinstance(text, str) for texts in captions.values() for text in texts):
         raise ManifestError(f"{where}: captions must be strings, not {value!r}")
     return {kind: texts for kind, texts in captions.items() if texts}
+
+
+def _joined(captions: Mapping[str, list[str]], more: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    every = {kind: [*captions.get(kind, ()), *more.get(kind, ())] for kind in CAPTION_KINDS}
+    return {kind: texts for kind, texts in every.items() if texts}
 
 
 def _plain(values: Mapping[str, Any], where: str) -> tuple[str, ...]:

@@ -71,19 +71,33 @@ class Source:
 
 @dataclass(frozen=True)
 class Data:
-    """Where clips come from. The world, when there is one, is a source of weight `world_weight`."""
+    """Where clips come from. The world, when there is one, is a source of weight `world_weight`.
+
+    With a `temperature` T a source's share of every batch is its weight times n^(1/T), n being its number of clips: 1
+    draws every clip equally often, higher ones favour small sources, and without one its size does not count.
+    `transcript_share` and `real_share` are as in `data.collate.Collator`.
+    """
 
     cache: str
     world: World | None = None
     world_weight: float = 1.0
     sources: tuple[Source, ...] = ()
     max_seconds: float = 10.0
+    temperature: float | None = None
     transcript_share: float = 0.5
+    real_share: float = 1 / 11
     workers: int = 2
 
     def __post_init__(self) -> None:
         if self.world is None and not self.sources:
             raise RecipeError("data needs `world` or at least one entry in `sources`")
+        if self.temperature is not None and self.temperature <= 0:
+            raise RecipeError(
+                f"data.temperature must be above 0, not {self.temperature}; leave it out for weights alone"
+            )
+        for name in ("transcript_share", "real_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"data.{name} is a share, from 0 to 1, not {getattr(self, name)}")
         for source in self.sources:
             if source.mix is not None and source.mix.duration > self.max_seconds:
                 raise RecipeError(

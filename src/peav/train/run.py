@@ -73,6 +73,14 @@ class Clips:
         """The rows of each source, then those held out."""
         return [*self.sources, self.validation, self.test]
 
+    def shares(self, temperature: float | None) -> list[float]:
+        """How the sources share a batch, see `recipe.Data`; they need not sum to one."""
+        if temperature is None:
+            return self.weights
+        return [
+            weight * len(rows) ** (1 / temperature) for weight, rows in zip(self.weights, self.sources, strict=True)
+        ]
+
     def sound_alone(self) -> Clips:
         """The clips that have sound, without their pictures."""
         *sources, validation, test = [
@@ -125,8 +133,8 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
     optim, codec, length = recipe.optim, model.config.audio.codec, model.config.text.max_length
     rate = codec.sampling_rate / codec.hop_length
     words = _vocabulary(recipe, clips)
-    collator = Collator(tokenizer, length, recipe.data.transcript_share, words, rate)
-    batches = (clips.sources, clips.weights, optim.batch_size, recipe.seed, cache)
+    collator = Collator(tokenizer, length, recipe.data.transcript_share, words, rate, recipe.data.real_share)
+    batches = (clips.sources, clips.shares(recipe.data.temperature), optim.batch_size, recipe.seed, cache)
     remixers = _remixers(recipe, cache, clips)
     if recipe.align is not None:
         sources = enumerate(clips.sources)
