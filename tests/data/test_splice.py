@@ -97,6 +97,40 @@ def test_nothing_that_is_no_longer_true_of_a_clip_stays_with_it() -> None:
     assert (row.captions, row.events, row.video_path, clip.frames) == ({}, (), None, None)
 
 
+def test_the_picture_is_spliced_along_with_the_words() -> None:
+    """Two clips of unlike speed, whose frames tell their clip and their time."""
+    words = {
+        "a": tuple(Word(word, at, at + 0.4) for word, at in (("bin", 0.0), ("blue", 0.4), ("now", 0.8))),
+        "b": tuple(Word(word, at, at + 0.8) for word, at in (("set", 0.0), ("red", 0.8), ("soon", 1.6))),
+    }
+    lengths = {"a": 30, "b": 60}
+    rows = [
+        Row(i, audio_path=Path(i), video_path=Path(i), transcript=" ".join(w.word for w in words[i]), words=words[i])
+        for i in words
+    ]
+    clips = {
+        i: ClipFeatures(
+            latents=np.zeros((lengths[i], 2), np.float16),
+            frames=np.array([[number, time] for time in np.linspace(0, 1, 61)]),
+        )
+        for number, i in enumerate(words)
+    }
+    splicer = Splicer(rows, Cache(clips), 0.4, RATE, 4, picture=True)
+    for seed in range(10):
+        row, clip = splicer(rows[0], np.random.default_rng(seed))
+        assert row.video_path == rows[0].video_path
+        assert len(clip.frames) == 61
+        total = len(clip.latents) / RATE
+        for (number, time), at in zip(clip.frames, np.linspace(0, total - 1 / RATE, 61), strict=True):
+            place, word = next((n, w) for n, w in enumerate(row.words) if w.start <= at + 1e-9 < w.end)
+            if min(at - word.start, word.end - at) < 1 / RATE:
+                continue  # on the edge of a step either word may be shown
+            source = "b" if word.word in {w.word for w in words["b"]} else "a"
+            assert number == "ab".index(source)
+            then = words[source][place].start + at - word.start
+            assert time * (lengths[source] - 1) / RATE == pytest.approx(then, abs=0.05)
+
+
 def test_the_same_generator_gives_the_same_sentence() -> None:
     rows, cache = rows_and_cache()
     first, second = (Splicer(rows, cache, 0.5, RATE, 4)(rows[1], np.random.default_rng(3)) for _ in range(2))

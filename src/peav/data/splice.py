@@ -24,10 +24,13 @@ class Splicer:
         share: how often a word comes from the other sentence; at least one does.
         rate: latents a second.
         hop: samples a latent, for clips that are kept as waveforms.
+        picture: the video is spliced along: each moment shows what was seen at that moment of its own clip.
     """
 
-    def __init__(self, rows: Sequence[Row], cache: FeatureCache, share: float, rate: float, hop: int) -> None:
-        self.cache, self.share, self.rate, self.hop = cache, share, rate, hop
+    def __init__(
+        self, rows: Sequence[Row], cache: FeatureCache, share: float, rate: float, hop: int, picture: bool = False
+    ) -> None:
+        self.cache, self.share, self.rate, self.hop, self.picture = cache, share, rate, hop, picture
         self._by_length: dict[int, list[Row]] = defaultdict(list)
         for row in rows:
             self._by_length[len(row.words)].append(row)
@@ -41,11 +44,16 @@ class Splicer:
         taken = rng.random(len(row.words)) < self.share
         taken[rng.integers(len(taken))] = True
         clip, donor = self.cache.load(row), self.cache.load(other)
-        spliced, words = cross(self._steps(clip), row.words, self._steps(donor), other.words, taken, self.rate)
+        base, theirs = self._steps(clip), self._steps(donor)
+        spliced, words = cross(base, row.words, theirs, other.words, taken, self.rate)
         kept = ClipFeatures(latents=spliced) if clip.waveform is None else ClipFeatures(waveform=spliced.reshape(-1))
+        if self.picture and clip.frames is not None and donor.frames is not None:
+            steps, _ = cross(_numbered(base, 0), row.words, _numbered(theirs, 1), other.words, taken, self.rate)
+            kept = replace(kept, frames=_shown(steps, (clip.frames, donor.frames), (len(base), len(theirs))))
         texts = zip(_spelt(row), _spelt(other), taken, strict=True)
-        said = " ".join(theirs if new else own for own, theirs, new in texts)
-        return replace(bare(row), transcript=said, words=words), kept
+        said = " ".join(new if take else own for own, new, take in texts)
+        told = replace(bare(row), transcript=said, words=words)
+        return replace(told, video_path=row.video_path) if kept.frames is not None else told, kept
 
     def _steps(self, clip: ClipFeatures) -> np.ndarray:
         """A clip's sound, a row for each latent."""
@@ -53,6 +61,24 @@ class Splicer:
             return clip.latents
         assert clip.waveform is not None
         return clip.waveform.reshape(-1, self.hop)
+
+
+def _numbered(steps: np.ndarray, clip: int) -> np.ndarray:
+    """(T, 2): for each step of a clip, which clip it is of and its number in it."""
+    return np.stack([np.full(len(steps), clip), np.arange(len(steps))], axis=1)
+
+
+def _shown(steps: np.ndarray, frames: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
+    """As many frames as the first clip has, evenly over the `steps` of a spliced one, each the nearest of its clip.
+
+    Args:
+        steps: (T, 2) as `_numbered` gives them. frames: of each clip, (N, ...), from its first step to its last.
+        lengths: how many steps each clip has.
+    """
+    count = len(frames[0])
+    chosen = steps[np.linspace(0, len(steps) - 1, count).round().astype(int)]
+    nearest = [round(step / max(lengths[clip] - 1, 1) * (len(frames[clip]) - 1)) for clip, step in chosen.tolist()]
+    return np.stack([frames[clip][frame] for clip, frame in zip(chosen[:, 0].tolist(), nearest, strict=True)])
 
 
 def bare(row: Row) -> Row:

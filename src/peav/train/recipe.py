@@ -36,7 +36,8 @@ class Source:
 
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
-    of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`).
+    of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`), and
+    with `splice_video` its pictures too, for clips that look alike.
     `without` names a manifest of mixtures: the recordings that those were made of are left out. With `mix` its clips
     with a label or events train, each in a soundscape drawn anew every time, with others of the source and one caption
     for all (see `data.mix`); this costs the codec's time, which `mixtures` spend once.
@@ -50,12 +51,15 @@ class Source:
     weight: float = 1.0
     only: Literal["transcript"] | None = None
     splice: float = 0.0
+    splice_video: bool = False
     without: str | None = None
     mix: Mixing | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.splice <= 1:
             raise RecipeError(f"a source's splice is a share of words, from 0 to 1, not {self.splice}")
+        if self.splice_video and not self.splice:
+            raise RecipeError("a source's splice_video goes with `splice`, the share of words")
         if sum(getattr(self, place) is not None for place in PLACES) != 1:
             raise RecipeError(f"a source needs just one of {', '.join(PLACES)}")
         if self.without is not None and self.recordings is None:

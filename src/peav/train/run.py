@@ -59,14 +59,14 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Clips:
-    """Training rows by source with their weights, and held-out rows; `splices` are the shares of spliced sources,
-    `mixes` how remixed ones are mixed."""
+    """Training rows by source with their weights, and held-out rows; `splices` are of spliced sources the share and
+    whether the video is spliced along, `mixes` how remixed ones are mixed."""
 
     sources: list[list[Row]]
     weights: list[float]
     validation: list[Row]
     test: list[Row]
-    splices: Mapping[int, float] = field(default_factory=dict)
+    splices: Mapping[int, tuple[float, bool]] = field(default_factory=dict)
     mixes: Mapping[int, Mixing] = field(default_factory=dict)
 
     def groups(self) -> list[list[Row]]:
@@ -143,8 +143,8 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
         feed = Feed(*batches, timed, remixers=remixers, ranks=ranks)
         return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, targets, ranks)
     splicers = {
-        source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length)
-        for source, share in clips.splices.items()
+        source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length, picture)
+        for source, (share, picture) in clips.splices.items()
     }
     return Contrast(recipe, model, Feed(*batches, collator, splicers, remixers, ranks), collator, ranks)
 
@@ -203,7 +203,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         weights.append(data.world_weight)
         validation += [row for row in rows if row.split == "validation"][: data.world.validation]
         test += [row for row in rows if row.split == "test"][: data.world.test]
-    splices: dict[int, float] = {}
+    splices: dict[int, tuple[float, bool]] = {}
     mixes: dict[int, Mixing] = {}
     for source in data.sources:
         if source.only is not None:
@@ -216,7 +216,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
             rows = _rows(source, data, reporter)
         chosen = [row for row in rows if row.split in (None, "train")]
         if source.splice:
-            splices[len(sources)] = source.splice
+            splices[len(sources)] = (source.splice, source.splice_video)
             chosen = spliceable(chosen, data.max_seconds)
         if source.mix is not None:
             mixes[len(sources)] = source.mix
