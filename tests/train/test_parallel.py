@@ -14,6 +14,7 @@ from test_training import Silent, losses, recipe_file
 
 from peav.objectives.ranks import ALONE
 from peav.train import read_recipe, train
+from peav.train.state import remove_state, states
 
 SEEDS = range(12)
 
@@ -67,10 +68,39 @@ def test_a_run_shared_by_two_processes_goes_on_alone_with_the_same_losses(
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "peav"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "train", str(shared)], env=environment, check=True, capture_output=True)
-    for path in (tmp_path / "shared" / "checkpoints").glob("step-0000006.pt"):
-        path.unlink()
+    kept = states(tmp_path / "shared" / "checkpoints")
+    assert [path.name for path in kept] == [f"step-000000{n}.{'pt' if how == 'ddp' else 'shards'}" for n in (4, 6)]
+    remove_state(kept[-1])
     train(read_recipe(shared), Silent(), resume=True)
     alone, together = losses(tmp_path / "alone"), losses(tmp_path / "shared")
     assert len(alone) == len(together) == 6
     for one, two in zip(alone, together, strict=True):
         assert two == pytest.approx(one, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["flip", "remove", "torn sums"])
+def test_a_run_in_shards_resumes_from_the_checkpoint_before_a_damaged_one_with_the_same_losses(
+    damage: str, world: Path, tmp_path: Path
+) -> None:
+    """InfoNCE leaves the pairs' biases without a gradient, and so without a state of the optimiser."""
+    objective = {"objective": {"pairs": ["a_ac", "a_v"], "loss": "infonce"}}
+    recipe = recipe_file(tmp_path, world, "run", **objective)
+    recipe.write_text(recipe.read_text() + "parallel: fsdp\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "peav"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "train", str(recipe)], env=environment, check=True, capture_output=True)
+    before = losses(tmp_path / "run")
+    newest = states(tmp_path / "run" / "checkpoints")[-1]
+    if damage == "torn sums":
+        (newest / "sums-1.json").write_text("{")
+    else:
+        shard = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content) if damage == "flip" else shard.unlink()
+    resumed = subprocess.run(
+        [*command, "train", str(recipe), "--resume"], env=environment, check=True, capture_output=True, text=True
+    )
+    assert "step-0000006.shards: torn or changed" in " ".join(resumed.stderr.split())
+    assert losses(tmp_path / "run") == before

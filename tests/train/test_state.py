@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from peav.train.state import StateError, load_state, save_state
+from peav.train.errors import StateError
+from peav.train.state import load_state, save_state
 
 
 class Branches(nn.Module):

@@ -1,8 +1,8 @@
 """Training checkpoints: written whole or not at all, checked before they are trusted, the newest two kept.
 
 Nothing random is stored: which clips, captions and masks a step draws is a function of (seed, step), so the weights,
-the optimiser and the step are all that a run is. A checkpoint is one file whatever the number of processes, so a run
-may go on with another number.
+the optimiser and the step are all that a run is. A checkpoint is one file, or a folder where processes hold the model
+in shards (`train.shards`); either way a run may go on with another number of processes.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.fsdp import FSDPModule
 
 from peav.checkpoint.atomic import atomic_write
 from peav.objectives.ranks import ALONE, Ranks
+from peav.train.errors import StateError
+from peav.train.shards import load_shards, save_shards
 
 KEEP = 2
 _MAGIC = b"peav-state-1 "
-
-
-class StateError(ValueError):
-    """A checkpoint that cannot be trusted; the message says which and why."""
 
 
 def save_state(
@@ -38,29 +38,38 @@ def save_state(
 ) -> None:
     """Write `step-N.pt`: the state after N steps, headed by its SHA-256; the newest `keep` stay.
 
-    Every process must call this.
+    Of a module in shards it is the folder `step-N.shards`. Every process must call this.
     """
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights, optimiser_state = get_state_dict(module, optimiser, options=options)
+    if isinstance(module, FSDPModule):
+        save_shards(folder / f"step-{step:07d}.shards", step, module, optimiser, ranks)
+    else:
+        _save_whole(folder / f"step-{step:07d}.pt", step, module, optimiser, ranks)
     if ranks.first:
-        folder.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save({"step": step, "module": weights, "optimiser": optimiser_state}, buffer)
-        content = buffer.getbuffer()
-        with atomic_write(folder / f"step-{step:07d}.pt") as temporary, open(temporary, "wb") as out:
-            out.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
-            out.write(content)
         for path in states(folder)[:-keep]:
-            path.unlink()
+            remove_state(path)
     ranks.wait()
 
 
-def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Restore what `save_state` wrote, in place; returns the number of steps done.
+def _save_whole(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks) -> None:
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights, optimiser_state = get_state_dict(module, optimiser, options=options)
+    if ranks.first:
+        buffer = io.BytesIO()
+        torch.save({"step": step, "module": weights, "optimiser": optimiser_state}, buffer)
+        content = buffer.getbuffer()
+        with atomic_write(path) as temporary, open(temporary, "wb") as out:
+            out.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
+            out.write(content)
+
+
+def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks = ALONE) -> int:
+    """Restore what `save_state` wrote, in place; returns the number of steps done. Every process must call this.
 
     Raises:
         StateError: the file is torn, or a bit of it has changed, or it is of another model.
     """
+    if path.suffix == ".shards":
+        return load_shards(path, module, optimiser, ranks)
     state = read_state(path)
     differing = sorted(state["module"].keys() ^ module.state_dict().keys())
     if differing:
@@ -91,7 +100,15 @@ def states(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d{7}\.pt", path.name))
+    return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d{7}\.(pt|shards)", path.name))
+
+
+def remove_state(path: Path) -> None:
+    """Remove a checkpoint."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def step_of(path: Path) -> int:

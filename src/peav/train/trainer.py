@@ -21,13 +21,13 @@ from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import Row
 from peav.model import PEAV, PEAFrame
 from peav.objectives.ranks import ALONE, Ranks
-from peav.train.errors import TrainingError
+from peav.train.errors import StateError, TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank
 from peav.train.parallel import full, wrap
 from peav.train.recipe import Recipe
-from peav.train.state import StateError, load_state, save_state, states, step_of
+from peav.train.state import load_state, remove_state, save_state, states, step_of
 
 Model = PEAV | PEAFrame
 
@@ -142,7 +142,7 @@ class Trainer:
         if name is None or not kept:
             return
         if self._agreed(self.evaluate(self.recipe.evaluation.candidates)[name] <= self._best()):
-            load_state(kept[-1], self.module, self.optimiser)
+            load_state(kept[-1], self.module, self.optimiser, self.ranks)
 
     def _agreed(self, mine: bool) -> bool:
         """What the first process says: it has the log."""
@@ -174,14 +174,14 @@ class Trainer:
                 temporary.write_text("".join(kept), encoding="utf-8")
             for path in states(self.output / "best"):
                 if step_of(path) > self.step:  # of another course, or this one's, which comes again
-                    path.unlink()
+                    remove_state(path)
         self.ranks.wait()
 
     def _restore(self, found: list[Path]) -> int:
         """Load the newest checkpoint that can be trusted and name those that cannot; the number of steps done."""
         for path in reversed(found):
             try:
-                return load_state(path, self.module, self.optimiser)
+                return load_state(path, self.module, self.optimiser, self.ranks)
             except StateError as error:
                 warnings.warn(f"{error}; going on from the one before it", stacklevel=2)
         if found:

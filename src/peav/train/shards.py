@@ -1,0 +1,104 @@
+"""Checkpoints of a model that processes hold in shards: each writes and reads its own part, none holds the whole.
+
+A folder by torch.distributed.checkpoint, written under a temporary name, with checksums, synced and renamed. Another
+number of processes, or one alone, may read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+
+from peav.checkpoint.atomic import atomic_write, sync
+from peav.objectives.ranks import Ranks
+from peav.train.errors import StateError
+
+SUMS = "sums-{}.json"
+
+
+def save_shards(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks) -> None:
+    """Write the folder `path`, which appears when it is whole; every process must call this."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    if ranks.first:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        temporary.mkdir(parents=True)
+    ranks.wait()
+    weights, optimiser_state = get_state_dict(module, optimiser)
+    state = {"step": step, "module": weights, "optimiser": optimiser_state}
+    dcp.save(state, storage_writer=FileSystemWriter(temporary), process_group=ranks.group)
+    with atomic_write(temporary / SUMS.format(ranks.rank)) as sums:
+        sums.write_text(json.dumps({file.name: _digest(file) for file in _own(_written(temporary), ranks)}))
+    ranks.wait()
+    if ranks.first:
+        shutil.rmtree(path, ignore_errors=True)  # of the same step, by a run that was since resumed before it
+        temporary.rename(path)
+        sync(path.parent)
+    ranks.wait()
+
+
+def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks) -> int:
+    """Restore what `save_shards` wrote, in place; returns the number of steps done. Every process must call this.
+
+    Raises:
+        StateError: in every process, where a file is missing or has changed, or the folder is of another model.
+    """
+    if ranks.total(torch.tensor(float(not _whole(path, ranks)), device=next(module.parameters()).device)):
+        raise StateError(f"{path}: torn or changed since it was written")
+    reader = FileSystemReader(path)
+    stored = reader.read_metadata().state_dict_metadata
+    weights, optimiser_state = get_state_dict(module, optimiser)
+    differing = sorted({f"module.{name}" for name in weights} ^ {key for key in stored if key.startswith("module.")})
+    if differing:
+        name = differing[0].removeprefix("module.")
+        raise StateError(f"{path}: of another model, which differs in {name} and {len(differing) - 1} more")
+    state: dict[str, Any] = {"step": 0, "module": weights, "optimiser": optimiser_state}
+    # Partial: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimiser state.
+    planner = DefaultLoadPlanner(allow_partial_load=True)
+    dcp.load(state, storage_reader=reader, planner=planner, process_group=ranks.group, no_dist=ranks.size == 1)
+    options = StateDictOptions(strict=False)
+    set_state_dict(
+        module, optimiser, model_state_dict=state["module"], optim_state_dict=state["optimiser"], options=options
+    )
+    learnt = {key.removeprefix("optimiser.state.").rsplit(".", 1)[0] for key in stored}
+    for name, parameter in module.named_parameters():
+        if name not in learnt:
+            optimiser.state.pop(parameter, None)  # or torch would leave it a step behind the others
+    return int(state["step"])
+
+
+def _whole(path: Path, ranks: Ranks) -> bool:
+    """Whether this process's share of the files is as it was written, and none is missing."""
+    try:
+        sums: dict[str, str] = {}
+        for file in path.glob(SUMS.format("*")):
+            sums |= json.loads(file.read_text())
+        written = _written(path)
+        return sums.keys() == {file.name for file in written} and all(
+            _digest(file) == sums[file.name] for file in _own(written, ranks)
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _written(folder: Path) -> list[Path]:
+    """What torch wrote there, by name."""
+    return sorted(file for file in folder.iterdir() if file.suffix == ".distcp" or file.name == ".metadata")
+
+
+def _own(files: list[Path], ranks: Ranks) -> list[Path]:
+    return files[ranks.rank :: ranks.size]
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
