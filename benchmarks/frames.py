@@ -57,10 +57,10 @@ def frame_model(name: str) -> Detector:
     directory = resolve(name)
     model = load_model(directory).float()
     if isinstance(model, PEAFrame):
-        return Detector.load(name)
+        return Detector.load(name, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(PEAFrame.from_peav(model), Path(folder), load_tokenizer(directory))
-        return Detector.load(folder)
+        return Detector.load(folder, device="cpu")
 
 
 def mixtures(detector: Detector, folder: Path) -> float:

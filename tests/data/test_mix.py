@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from peav.checkpoint import load_model
@@ -22,13 +21,15 @@ from peav.data.mix import (
     MixingError,
     Mixtures,
     Remixer,
+    make_mixer,
     make_mixtures,
+    mixable,
     sounds_of,
     without_sources,
     write_mixes,
 )
 from peav.data.mix.loudness import heard, level
-from peav.data.mix.mixer import audible
+from peav.data.mix.mixer import Sound, audible, said
 from peav.data.mix.write import generator
 from peav.media import load_audio
 
@@ -269,22 +270,48 @@ def test_a_soundscape_of_nothing_has_no_caption(rows: list[Row]) -> None:
 
 
 def test_a_remixed_clip_is_heard_among_others_and_told_as_such(rows: list[Row]) -> None:
-    model = load_model("tiny").float()
-    remixer = Remixer(Mixer(sounds_of(rows), how=Mixing(duration=4.0, events=(1, 3))), FeatureMaker(model))
-    clip = replace(rows[2], transcript="hello", video_path=rows[2].audio_path, captions={"video": ["a hiss"]})
+    named = {"beep": "a high tone", "two_beeps": "two chirps", "hiss": "steam"}
+    told = [replace(row, captions={"audio": [named[row.extra["label"]]]}) for row in rows]
+    told[2] = replace(told[2], transcript="hello", video_path=rows[2].audio_path, synthetic={"audio": ["x"]})
+    clips = mixable([*told, Row("unlabelled", audio_path=rows[0].audio_path)])
+    assert [clip.id for clip in clips] == [row.id for row in rows]
+    assert (clips[2].transcript, clips[2].video_path, clips[2].synthetic) == (None, None, {})
+    remixer = Remixer(
+        Mixer(sounds_of(clips), how=Mixing(duration=4.0, events=(1, 3))), FeatureMaker(load_model("tiny"))
+    )
     others = set()
     for seed in range(10):
-        row, mixed = remixer(clip, np.random.default_rng(seed))
-        again, _ = remixer(clip, np.random.default_rng(seed))
+        row, waveform = remixer(clips[2], np.random.default_rng(seed))
+        again, same = remixer(clips[2], np.random.default_rng(seed))
         assert row == again
-        assert (row.id, row.transcript, row.video_path, set(row.captions)) == (clip.id, None, None, {"audio"})
-        assert "hiss" in {event.label for event in row.events}
-        others |= {event.label for event in row.events} - {"hiss"}
-        assert all(event.label in row.captions["audio"][0] for event in row.events)
-    with torch.inference_mode():
-        latents = model.encode_codec(torch.from_numpy(mixed.scape.waveform)[None])[0]
-    assert np.array_equal(mixed.features.latents, latents.to(torch.float16).numpy())
+        assert np.array_equal(waveform, same)
+        heard_ = {event.label for event in row.events}
+        assert "hiss" in heard_
+        others |= heard_ - {"hiss"}
+        for label, name in named.items():
+            assert (name in row.captions["audio"][0]) == (label.replace("_", " ") in heard_)
     assert others == {"beep", "two beeps"}
+
+
+def test_a_clip_in_which_nothing_is_heard_is_no_sound_to_mix(rows: list[Row], tmp_path: Path) -> None:
+    silent = Row("silent", audio_path=save(tmp_path / "silent.wav", np.zeros(RATE, np.float32)), extra={"label": "x"})
+    mixer = make_mixer([*rows, silent], (), tmp_path / "failures.jsonl")
+    remixer = Remixer(mixer, FeatureMaker(load_model("tiny")))
+    assert [remixer.takes(row) for row in (*rows, silent)] == [True, True, True, False]
+
+
+def test_an_event_is_a_sound_where_no_other_label_sounds_and_it_lasts(rows: list[Row]) -> None:
+    spans = {"alone": (0, 1), "over": (2, 4), "under": (3, 5), "again": (6, 7), "short": (8, 8)}
+    events = [Event(*map(float, span), label) for label, span in spans.items()]
+    events.append(Event(6.5, 8.0, "again"))
+    clip = Row("x", audio_path=rows[0].audio_path, events=tuple(events))
+    assert [sound.label for sound in sounds_of([clip])] == ["alone", "again", "again"]
+
+
+def test_a_caption_stands_in_a_sentence() -> None:
+    texts = {"A dog barks.": "a dog barks", "TV noise": "TV noise", "rain": "rain", "I hum": "I hum"}
+    assert {text: said(Sound("x", "x", Path("x"), texts=(text,))) for text in texts} == texts
+    assert said(Sound("x", "door knock", Path("x"))) == "door knock"
 
 
 def test_the_command_mixes_a_manifest(rows: list[Row], tmp_path: Path) -> None:

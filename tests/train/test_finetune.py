@@ -179,21 +179,34 @@ def test_chosen_parts_alone_train_with_the_scales_of_the_pairs(rank: int) -> Non
 
 
 @pytest.mark.parametrize("part", ["audio", "video", "fusion", "text", "heads"])
-def test_a_fresh_part_forgets_and_the_rest_stays_to_the_bit(part: str) -> None:
+def test_a_fresh_part_forgets_what_the_pairs_use_of_it_and_the_rest_stays_to_the_bit(part: str) -> None:
     model, before = small_model(0), small_model(0).state_dict()
     torch.manual_seed(5)
-    renew(model, [part])
-    places = {"audio": ("audio.tower.",), "video": ("video.proj.", "video.tower.")}.get(part, (f"{part}.",))
+    renew(model, [part], AUDIO_PAIRS)
+    places = {"audio": ("audio.tower.",), "text": ("text.",), "heads": ("heads.audio.", "heads.text_audio.")}
+    own = places.get(part, ())  # no pair of sound and text runs through video or fusion
+    scales = tuple(f"logit_{kind}.{pair.name}" for kind in ("scale", "bias") for pair in AUDIO_PAIRS)
     after = model.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    matrices = {name for name in before if name.startswith(places) and before[name].dim() > 1}
-    assert matrices <= changed
-    assert all(name.startswith((*places, "logit_")) for name in changed)
+    assert {name for name in before if name.startswith(own or ("none",)) and before[name].dim() > 1} <= changed
+    assert all(name.startswith((*own, *scales)) for name in changed)
+
+
+def test_a_fresh_video_part_keeps_its_frame_encoder() -> None:
+    model, before = small_model(0), small_model(0).state_dict()
+    torch.manual_seed(5)
+    renew(model, ["video"], FINETUNE)
+    after = model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "video.proj.weight" in changed
+    assert not any(name.startswith("video.frame_encoder.") for name in changed)
 
 
 def test_a_fresh_part_must_train() -> None:
     with pytest.raises(RecipeError, match=r"not among tune\.parts"):
         Tune(parts=("text",), fresh=("audio",))
+    with pytest.raises(RecipeError, match="set rank: 0"):
+        Tune(fresh=("audio",), rank=4)
 
 
 def test_tuning_everything_trains_everything_that_is_not_frozen_already() -> None:

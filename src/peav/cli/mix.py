@@ -33,6 +33,11 @@ def mix(
         0.0,
         20.0,
     ),
+    speed: Annotated[tuple[float, float], typer.Option(help="Slowest and fastest that a sound is played.")] = (
+        1.0,
+        1.0,
+    ),
+    tilt: Annotated[float, typer.Option(help="Most that a sound is made brighter or darker, dB an octave.")] = 0.0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +48,7 @@ def mix(
     if without is not None:
         rows = without_sources(rows, without)
     ground = [label.strip() for label in backgrounds.split(",") if label.strip()]
-    how = Mixing(duration=duration, events=events, overlap=overlap, snr=snr)
+    how = Mixing(duration=duration, events=events, overlap=overlap, snr=snr, speed=speed, tilt=tilt)
     failures = folder / "failures.jsonl"
     mixer = make_mixer(rows, ground, failures, how)
     if failures.exists():

@@ -58,7 +58,7 @@ def train(
     pairs = {} if init is None else {"model": json.dumps(init)}
     pairs |= {} if data is None else {"data.sources": json.dumps([{"manifest": str(data)}])}
     pairs |= dict(_split(override) for override in overrides or ())
-    if init is not None and read_recipe(recipe, pairs).fresh:
+    if init is not None and read_recipe(recipe, pairs).from_scratch:
         fail(
             f"--init goes with a recipe that has `tune:` (recipes/finetune.yaml) or `align:`, and {recipe} has neither"
         )

@@ -74,6 +74,14 @@ class Row:
             return self
         return replace(self, captions=_joined(_everywhere(self.plain, audio, video), self.synthetic))
 
+    def by_people(self) -> Row:
+        """The row without the synthetic captions of kinds of which it has others: what it is to be tested on."""
+        real = {
+            kind: [text for text in texts if text not in self.synthetic.get(kind, ())] or texts
+            for kind, texts in self.captions.items()
+        }
+        return replace(self, captions=real)
+
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
     """Read a `.jsonl` or `.parquet` manifest, all rows or one split of it.
@@ -144,8 +152,8 @@ def parse_row(record: Mapping[str, Any], folder: Path, where: str) -> Row:
         if value is not None and not isinstance(value, kind):
             wanted = "a number of seconds" if name in ("start", "end") else "a string"
             raise ManifestError(f"{where}: {name} must be {wanted}, not {value!r}")
-    captions = _captions(values.pop("captions", None), where)
-    synthetic = _captions(values.pop("synthetic", None), where)
+    captions = _captions(values.pop("captions", None), f"{where}: captions")
+    synthetic = _captions(values.pop("synthetic", None), f"{where}: synthetic captions")
     plain = () if captions else _plain(values, where)
     captions = captions or _everywhere(plain, audio is not None, video is not None)
     return Row(
@@ -165,13 +173,13 @@ def _captions(value: Any, where: str) -> dict[str, list[str]]:
     """Lists of captions by kind; a single string counts as a list of one."""
     value = value or {}
     if not isinstance(value, dict):
-        raise ManifestError(f"{where}: captions go by kind ({', '.join(CAPTION_KINDS)}), not {value!r}")
+        raise ManifestError(f"{where} go by kind ({', '.join(CAPTION_KINDS)}), not {value!r}")
     unknown = set(value) - set(CAPTION_KINDS)
     if unknown:
-        raise ManifestError(f"{where}: caption kinds are {', '.join(CAPTION_KINDS)}, not {', '.join(sorted(unknown))}")
+        raise ManifestError(f"{where} go by kind ({', '.join(CAPTION_KINDS)}), not {', '.join(sorted(unknown))}")
     captions = {kind: [texts] if isinstance(texts, str) else list(texts or ()) for kind, texts in value.items()}
     if not all(isinstance(text, str) for texts in captions.values() for text in texts):
-        raise ManifestError(f"{where}: captions must be strings, not {value!r}")
+        raise ManifestError(f"{where} must be strings, not {value!r}")
     return {kind: texts for kind, texts in captions.items() if texts}
 
 

@@ -30,10 +30,11 @@ class Side:
     text: Literal["caption", "transcript"] | None = None
 
     def texts(self, row: Row) -> list[str]:
-        """The row's texts on this side: all captions of the medium's own kind, or its transcript."""
+        """The row's texts on this side: captions of the medium's own kind, synthetic ones where there are no others, or
+        its transcript."""
         if self.text == "transcript":
             return [row.transcript] if row.transcript else []
-        return list(row.captions.get(self.medium, ()))
+        return list(row.by_people().captions.get(self.medium, ()))
 
 
 # Names are query2target; t is a caption of the kind of the medium it is compared with.

@@ -87,12 +87,12 @@ class Feed:
         whole = iter(self.cache.load_all([drawn[place].row for place in self.places if not any(drawn[place][1:])]))
         clips = []
         for place in self.places:
-            row, splicer, _ = drawn[place]
+            row, splicer, remixer = drawn[place]
             if splicer is not None:
                 rows[place], clip = splicer(row, np.random.default_rng((self.seed, 2, number, place)))
                 clips.append(clip)
             else:
-                clips.append(mixed[place].features if place in mixed else next(whole))
+                clips.append(next(whole) if remixer is None else remixer.make.of_sound(mixed[place]))
         return self.collate(rows, clips, np.random.default_rng((self.seed, 1, number)), self.ranks.deal(self.size))
 
     def ids(self, number: int) -> list[str]:

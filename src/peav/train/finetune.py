@@ -38,20 +38,25 @@ def restrict(model: PEAV, tune: Tune, pairs: Iterable[Pair], seed: int = 0) -> N
         _set_trainable([model.logit_scale[pair.name], model.logit_bias[pair.name]])
 
 
-def renew(model: PEAV, parts: Iterable[str]) -> None:
-    """Give some of `PARTS` new random weights, but for codec and frame encoder; scales and biases start anew too."""
-    parts = tuple(parts)
+@torch.no_grad()
+def renew(model: PEAV, parts: Iterable[str], pairs: Iterable[Pair]) -> None:
+    """Give what the pairs use of some of `PARTS` new random weights, and their scales and biases where these start.
+
+    The codec and the frame encoder keep theirs.
+    """
+    parts, pairs = tuple(parts), tuple(pairs)
     if not parts:
         return
     new = PEAV(model.config)
-    if "audio" in parts:
-        model.audio.tower = new.audio.tower
-    if "video" in parts:
-        model.video.proj, model.video.tower = new.video.proj, new.video.tower
-    for part in ("fusion", "text", "heads"):
-        if part in parts:
-            setattr(model, part, getattr(new, part))
-    model.logit_scale, model.logit_bias = new.logit_scale, new.logit_bias
+    old_modules, new_modules = _parts(model, pairs), _parts(new, pairs)
+    for part in parts:
+        for old, fresh in zip(old_modules[part], new_modules[part], strict=True):
+            state = fresh.state_dict()
+            kept = [name for name in state if name.startswith(("codec.", "frame_encoder."))]
+            old.load_state_dict({name: state[name] for name in state if name not in kept}, strict=False)
+    for pair in pairs:
+        model.logit_scale[pair.name].copy_(new.logit_scale[pair.name])
+        model.logit_bias[pair.name].copy_(new.logit_bias[pair.name])
 
 
 def _set_trainable(parameters: Iterable[Tensor], on: bool = True) -> None:

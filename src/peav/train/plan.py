@@ -47,7 +47,7 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     Raises:
         RecipeError: the model is not a PE-AV preset, or the batch does not divide among the devices.
     """
-    config = preset(recipe.model) if recipe.fresh else None
+    config = preset(recipe.model) if recipe.from_scratch else None
     if not isinstance(config, PEAVConfig):
         raise RecipeError(
             f"model: {recipe.model!r} is no PE-AV preset here but a checkpoint; presets alone are planned"

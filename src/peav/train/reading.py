@@ -28,6 +28,11 @@ def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = 
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
     for key, value in (overrides or {}).items():
         _set(values, key, _yaml(value, key))
+    return from_mapping(cls, values)
+
+
+def from_mapping(cls: type[T], values: Any) -> T:
+    """A dataclass out of plain values, as YAML holds them; what they lack has its default. Raises RecipeError."""
     built: T = _build(cls, values, "")
     return built
 

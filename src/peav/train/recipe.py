@@ -39,8 +39,8 @@ class Source:
     of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`), and
     with `splice_video` its pictures too, for clips that look alike.
     `without` names a manifest of mixtures: the recordings that those were made of are left out. With `mix` its clips
-    with a label or events train, each in a soundscape drawn anew every time, with others of the source and one caption
-    for all (see `data.mix`); this costs the codec's time, which `mixtures` spend once.
+    with a label, or with events that sound alone, train: such a sound is heard in a soundscape drawn anew every time,
+    with others of the source and one caption for all (see `data.mix`); `mixtures` spend the time for it once.
     """
 
     manifest: str | None = None
@@ -234,6 +234,8 @@ class Tune:
             raise RecipeError(
                 f"tune.fresh: {unknown[0]!r} is not among tune.parts; a part of random weights must train"
             )
+        if self.fresh and self.rank:
+            raise RecipeError("tune.fresh: LoRA trains a correction of weights, which are random there; set rank: 0")
         if self.rank < 0:
             raise RecipeError(f"tune.rank must be 0 (train the weights themselves) or a rank above, not {self.rank}")
         if not 0 <= self.ema < 1:
@@ -308,6 +310,10 @@ class Recipe:
             self._check_align()
         if self.optim.buckets > 1 and self.parallel == "fsdp":
             raise RecipeError("optim.buckets needs the model whole in each process; set parallel: ddp, or buckets: 1")
+        if self.parallel == "fsdp" and any(source.mix for source in self.data.sources):
+            raise RecipeError(
+                "a source's `mix` needs the codec whole in each process; set parallel: ddp, or use mixtures"
+            )
         sees = not self.frames.frozen and self.align is None
         alive = sees or self.frames.pretrain_steps or self.codec.trainable or self.codec.distil_steps
         if alive and any(source.prepared is not None for source in self.data.sources):
@@ -331,7 +337,7 @@ class Recipe:
             raise RecipeError(f"align: frame-level training knows no {', '.join(given)}; leave it out")
 
     @property
-    def fresh(self) -> bool:
+    def from_scratch(self) -> bool:
         """Whether the model starts from a preset, with random weights."""
         return self.model in PRESETS and self.tune is None and self.align is None
 

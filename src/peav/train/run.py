@@ -19,7 +19,7 @@ from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
 from peav.data.features import FeatureCache
 from peav.data.manifest import Event, Row, read_manifest
-from peav.data.mix import Mixing, Remixer, make_mixer, make_mixtures, sounds_of, without_sources
+from peav.data.mix import Mixing, Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
 from peav.data.prepare import frozen_parts
 from peav.data.prepared import check_prepared, read_prepared
 from peav.data.recordings import read_recordings
@@ -111,8 +111,9 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     earlier_states(output, resume)  # before hours of preparation
     with ranks.one_by_one():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
-    if recipe.tune is not None:
+    if (tune := recipe.tune) is not None:
         recipe = served(recipe, [row for rows in clips.sources for row in rows], cache)
+        renew(model, tune.fresh, recipe.objective.table())
     task = _task(recipe, model.to(device), tokenizer, cache, clips, ranks)
     trainer = Trainer(recipe, task, clips.validation, on_step=reporter.step, ranks=ranks)
     reporter.stage("train", recipe.optim.steps)
@@ -135,10 +136,10 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
     words = _vocabulary(recipe, clips)
     collator = Collator(tokenizer, length, recipe.data.transcript_share, words, rate, recipe.data.real_share)
     batches = (clips.sources, clips.shares(recipe.data.temperature), optim.batch_size, recipe.seed, cache)
-    remixers = _remixers(recipe, cache, clips)
+    clips, remixers = _remixed(recipe, cache, clips)
     if recipe.align is not None:
-        sources = enumerate(clips.sources)
-        targets = FrameTargetMaker([_told(rows) if source in remixers else rows for source, rows in sources], rate)
+        sources = [_labelled(rows) if source in remixers else rows for source, rows in enumerate(clips.sources)]
+        targets = FrameTargetMaker(sources, rate)
         timed = TimedCollator(collator, targets, recipe.align.prior)
         feed = Feed(*batches, timed, remixers=remixers, ranks=ranks)
         return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, targets, ranks)
@@ -149,21 +150,19 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
     return Contrast(recipe, model, Feed(*batches, collator, splicers, remixers, ranks), collator, ranks)
 
 
-def _remixers(recipe: Recipe, cache: FeatureCache, clips: Clips) -> dict[int, Remixer]:
-    return {
-        source: Remixer(
-            make_mixer(clips.sources[source], (), Path(recipe.output) / f"mix-{source}-failures.jsonl", how), cache.make
-        )
-        for source, how in clips.mixes.items()
-    }
+def _remixed(recipe: Recipe, cache: FeatureCache, clips: Clips) -> tuple[Clips, dict[int, Remixer]]:
+    """What mixes the clips of each source with `mix`, and the clips without those of them in which nothing is heard."""
+    remixers, sources = {}, list(clips.sources)
+    for source, how in clips.mixes.items():
+        failures = Path(recipe.output) / f"mix-{source}-failures.jsonl"
+        remixers[source] = Remixer(make_mixer(sources[source], (), failures, how), cache.make)
+        sources[source] = [row for row in sources[source] if remixers[source].takes(row)]
+    return replace(clips, sources=sources), remixers
 
 
-def _told(rows: Sequence[Row]) -> list[Row]:
-    """Rows with an event for each of their labels, so that it is known which labels their source tells of."""
-    return [
-        replace(row, events=tuple(Event(0.0, 1.0, sound.label, sound.texts) for sound in sounds_of([row])))
-        for row in rows
-    ]
+def _labelled(rows: Sequence[Row]) -> list[Row]:
+    """Rows with an event of no length for each of their labels: these are known, how long they sound is not."""
+    return [replace(row, events=tuple(Event(0.0, 0.0, sound.label) for sound in sounds_of([row]))) for row in rows]
 
 
 def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, FeatureCache, Clips]:
@@ -172,8 +171,6 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
     if recipe.align is not None:
         clips = clips.sound_alone()
     model, tokenizer = build(recipe, clips)
-    if recipe.tune is not None:
-        renew(model, recipe.tune.fresh)
     _ready_codec(recipe, model, clips, reporter)
     _take_frames(recipe, model)
     _check_prepared(recipe, model)
@@ -220,13 +217,14 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
             chosen = spliceable(chosen, data.max_seconds)
         if source.mix is not None:
             mixes[len(sources)] = source.mix
-            chosen = [row for row in chosen if sounds_of([row])]
+            chosen = mixable(chosen)
         if not chosen:
             fit = " with each word of its transcript at its time" if source.splice else ""
             fit += " with sound and a label or events" if source.mix else ""
             raise RecipeError(f"{source}: no row of split train{fit}")
         sources.append(chosen)
         weights.append(source.weight)
+    validation, test = ([row.by_people() for row in rows] for rows in (validation, test))
     return Clips(sources, weights, validation, test, splices, mixes)
 
 
@@ -263,7 +261,7 @@ def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
 
 def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
     """A checkpoint's model and tokenizer, or a fresh preset with a tokenizer trained on the captions."""
-    if not recipe.fresh:
+    if not recipe.from_scratch:
         directory = resolve(recipe.model)
         model, tokenizer = load_model(directory), load_tokenizer(directory)
         if not isinstance(model, PEAV) or tokenizer is None:

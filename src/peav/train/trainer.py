@@ -26,6 +26,7 @@ from peav.train.feed import Feed
 from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank
 from peav.train.parallel import full, wrap
+from peav.train.reading import from_mapping
 from peav.train.recipe import Recipe
 from peav.train.state import load_state, remove_state, save_state, states, step_of
 
@@ -192,8 +193,9 @@ class Trainer:
         """Keep the recipe with the run; a run goes on by the recipe that it began with, or not at all."""
         path, recipe = self.output / "recipe.json", json.loads(json.dumps(asdict(self.recipe)))
         if begun and path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            changed = [key for key in recipe if _given(recipe[key]) != _given(before.get(key)) and key != "output"]
+            before = asdict(from_mapping(Recipe, json.loads(path.read_text(encoding="utf-8"))))
+            before = json.loads(json.dumps(before))
+            changed = [key for key in recipe if recipe[key] != before[key] and key != "output"]
             if changed:
                 raise TrainingError(
                     f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
@@ -276,13 +278,6 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _given(value: Any) -> Any:
-    """A recipe's value without the keys that are not set: those that a later version added are none of its changes."""
-    if isinstance(value, dict):
-        return {key: _given(item) for key, item in value.items() if item is not None}
-    return [_given(item) for item in value] if isinstance(value, list) else value
 
 
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

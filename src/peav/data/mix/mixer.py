@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from peav.data.manifest import Event, Row
-from peav.data.mix.loudness import PAUSE, SILENCE, Waveform, heard, level
+from peav.data.mix.loudness import PAUSE, SHORTEST, SILENCE, Waveform, heard, level
 from peav.labels import readable
 from peav.media import MediaError, load_audio
 from peav.storage import FilePart
@@ -96,10 +96,10 @@ class Soundscape:
     @property
     def caption(self) -> str | None:
         """What is heard in it, in the order in which it begins: the captions of its sounds joined; None for nothing."""
-        said = dict.fromkeys(_said(sound) for _, sound in self.events)
-        parts = [", ".join(list(said)[:-1]), list(said)[-1]] if said else []
-        if self.background is not None and _said(self.background) not in said:
-            parts.append(f"{_said(self.background)} in the background")
+        told = list(dict.fromkeys(said(sound) for _, sound in self.events))
+        parts = [", ".join(told[:-1]), told[-1]] if told else []
+        if self.background is not None and said(self.background) not in told:
+            parts.append(f"{said(self.background)} in the background")
         return " and ".join(filter(None, parts)) or None
 
 
@@ -119,6 +119,11 @@ class Mixer:
             self._sounds[sound.label].append(sound)
         self._labels = sorted(self._sounds)
         self._backgrounds = tuple(backgrounds)
+
+    @property
+    def sounds(self) -> list[Sound]:
+        """Those that may be events."""
+        return [sound for sounds in self._sounds.values() for sound in sounds]
 
     def __call__(self, rng: np.random.Generator, first: Sound | None = None) -> Soundscape:
         """One soundscape, with `first` among its sounds; the same generator gives the same samples."""
@@ -211,15 +216,15 @@ class Mixer:
 
 
 def sounds_of(rows: Sequence[Row]) -> list[Sound]:
-    """The labelled sounds of manifest rows: their timed events, or the whole of a row with a `label` column, whose
-    audio captions are other words for it."""
+    """The labelled sounds of manifest rows: timed events during which no other label sounds, or the whole of a row with
+    a `label` column, whose audio captions are other words for it."""
     found = []
     for row in rows:
         if row.audio_path is None:
             continue
         start = row.start or 0.0
         if row.events:
-            for event in row.events:
+            for event in filter(lambda event: _alone(event, row.events), row.events):
                 times = (start + event.onset, start + event.offset)
                 found.append(Sound(row.id, readable(event.label), row.audio_path, *times, event.texts, row.license))
         elif isinstance(row.extra.get("label"), str):
@@ -229,8 +234,18 @@ def sounds_of(rows: Sequence[Row]) -> list[Sound]:
     return found
 
 
-def _said(sound: Sound) -> str:
-    return sound.texts[0] if sound.texts else sound.label
+def _alone(event: Event, events: Sequence[Event]) -> bool:
+    """Whether an event lasts, and no other label sounds meanwhile."""
+    lasts = event.offset - event.onset >= SHORTEST
+    return lasts and not any(
+        other.label != event.label and other.onset < event.offset and event.onset < other.offset for other in events
+    )
+
+
+def said(sound: Sound) -> str:
+    """A sound in words, as a part of a sentence: a caption of it, or its label."""
+    text = sound.texts[0].strip().rstrip(".") if sound.texts else sound.label
+    return text[:1].lower() + text[1:] if text[1:2].islower() or text.startswith("A ") else text
 
 
 def audible(sounds: Sequence[Sound]) -> tuple[list[Sound], list[tuple[Sound, str]]]:

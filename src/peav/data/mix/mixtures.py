@@ -103,7 +103,9 @@ def _claim(folder: Path, wanted: Mixtures) -> None:
     """Note in the folder what it holds, so that a recipe cannot find another one's mixtures."""
     note, said = folder / "mixtures.json", json.loads(json.dumps(asdict(wanted)))
     if note.exists():
-        if json.loads(note.read_text(encoding="utf-8")) != said:
+        before = json.loads(note.read_text(encoding="utf-8"))
+        before.setdefault("how", json.loads(json.dumps(asdict(Mixing()))))  # older notes have none
+        if before != said:
             raise MixingError(f"{folder} holds other mixtures, see {note}; choose an empty folder or remove it")
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 
-from peav.data.features import ClipFeatures, FeatureMaker
+from peav.data.features import FeatureMaker
 from peav.data.manifest import Row
-from peav.data.mix.mixer import Mixer, Soundscape, sounds_of
+from peav.data.mix.loudness import Waveform
+from peav.data.mix.mixer import Mixer, Sound, said, sounds_of
 
 
 class Remixer:
-    """Puts a clip into a soundscape of its own, anew each time it is drawn.
+    """Puts a sound of a clip into a soundscape of its own, anew each time the clip is drawn.
 
     Args:
         mixer: draws the soundscapes; none longer than clips may be.
@@ -22,34 +24,27 @@ class Remixer:
 
     def __init__(self, mixer: Mixer, make: FeatureMaker) -> None:
         self.mixer, self.make = mixer, make
+        self._sounds: dict[str, list[Sound]] = defaultdict(list)
+        for sound in mixer.sounds:
+            self._sounds[sound.id].append(sound)
 
-    def __call__(self, row: Row, rng: np.random.Generator) -> tuple[Row, Remixed]:
-        """A row that tells what is heard now (audio caption, timed events), and its sound; `row` has a label or events.
+    def takes(self, row: Row) -> bool:
+        """Whether something is heard in a clip that the mixer can use."""
+        return row.id in self._sounds
 
-        What was seen in the clip or said in it is no longer told.
-        """
-        choices = sounds_of([row])
+    def __call__(self, row: Row, rng: np.random.Generator) -> tuple[Row, Waveform]:
+        """A row that tells what is heard now (audio caption, timed events), and (S,) samples."""
+        choices = self._sounds[row.id]
         scape = self.mixer(rng, choices[rng.integers(len(choices))])
-        background = {} if scape.background is None else {"background": scape.background.label}
-        told = replace(
-            row,
-            video_path=None,
-            captions={"audio": [scape.caption]} if scape.caption else {},
-            transcript=None,
-            words=(),
-            events=tuple(event for event, _ in scape.events),
-            extra=background,
-        )
-        return told, Remixed(scape, self.make)
+        captions = {"audio": [scape.caption]} if scape.caption else {}
+        return replace(row, captions=captions, events=tuple(event for event, _ in scape.events)), scape.waveform
 
 
-class Remixed:
-    """A soundscape whose features are computed when they are asked for: by one of the processes that share a batch."""
-
-    def __init__(self, scape: Soundscape, make: FeatureMaker) -> None:
-        self.scape, self._make = scape, make
-
-    @cached_property
-    def features(self) -> ClipFeatures:
-        """Latents, or the waveform for a codec that trains."""
-        return self._make.of_sound(self.scape.waveform)
+def mixable(rows: Sequence[Row]) -> list[Row]:
+    """The rows with labelled sounds, told by these alone: what is seen or said in a clip is not so in a soundscape."""
+    told = []
+    for row in rows:
+        if words := list(dict.fromkeys(said(sound) for sound in sounds_of([row]))):
+            bare = replace(row, video_path=None, transcript=None, words=(), synthetic={}, plain=())
+            told.append(replace(bare, captions={"audio": words}))
+    return told
