@@ -1,4 +1,4 @@
-"""A fixed input and the embeddings that a model should give for it, to tell whether a machine computes them right."""
+"""A fixed input and what a model should give for it, to tell whether a machine computes it right."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from peav.checkpoint.atomic import atomic_write
+from peav.detector import Detector
 from peav.encoder import SPACES, Encoder
 
 GOLDEN = "golden.json"
@@ -26,30 +27,36 @@ def sample() -> dict[str, np.ndarray]:
     return {"audio": tone.astype(np.float32), "video": frames.astype(np.uint8)}
 
 
-def embeddings(encoder: Encoder) -> dict[str, np.ndarray]:
-    """Every embedding of the sample: the three media spaces and, with a tokenizer, the three text spaces; (D,) each."""
-    (window,) = encoder.encode_windows([sample()], SPACES, sampling_rate=48000)
-    texts = {f"text_{space}": encoder.encode_text(CAPTION, space) for space in SPACES} if encoder.tokenizer else {}
+def outputs(model: Encoder | Detector) -> dict[str, np.ndarray]:
+    """What a model makes of the sample.
+
+    An encoder's embeddings (D,): the three media spaces and, with a tokenizer, the three text spaces. Of a detector the
+    probabilities (50,) of the caption in each frame.
+    """
+    if isinstance(model, Detector):
+        return {"scores": model.scores(sample()["audio"], [CAPTION], sampling_rate=48000).probabilities[0]}
+    (window,) = model.encode_windows([sample()], SPACES, sampling_rate=48000)
+    texts = {f"text_{space}": model.encode_text(CAPTION, space) for space in SPACES} if model.tokenizer else {}
     return {**window.embeddings, **{name: np.asarray(values) for name, values in texts.items()}}
 
 
-def write_golden(encoder: Encoder, directory: Path) -> None:
+def write_golden(model: Encoder | Detector, directory: Path) -> None:
     """Write what this machine computes to `golden.json` beside the weights."""
-    record: dict[str, Any] = {"model_id": encoder.model_id}
-    record["embeddings"] = {name: [round(float(v), 6) for v in row] for name, row in embeddings(encoder).items()}
+    record: dict[str, Any] = {"model_id": model.model_id}
+    record["outputs"] = {name: [float(f"{v:.6g}") for v in row] for name, row in outputs(model).items()}
     with atomic_write(directory / GOLDEN) as temporary:
         Path(temporary).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
-def golden_error(encoder: Encoder, directory: Path) -> float:
-    """The largest relative error against `golden.json` over all embeddings.
+def golden_error(model: Encoder | Detector, directory: Path) -> float:
+    """The largest relative error against `golden.json` over all outputs.
 
     Raises:
         ValueError: the file belongs to other weights. FileNotFoundError: there is none.
     """
     record = json.loads((directory / GOLDEN).read_text(encoding="utf-8"))
-    if record["model_id"] != encoder.model_id:
-        raise ValueError(f"{directory / GOLDEN} belongs to other weights: {record['model_id']}, not {encoder.model_id}")
-    found = embeddings(encoder)
-    expected = {name: np.array(values) for name, values in record["embeddings"].items()}
+    if record["model_id"] != model.model_id:
+        raise ValueError(f"{directory / GOLDEN} belongs to other weights: {record['model_id']}, not {model.model_id}")
+    found = outputs(model)
+    expected = {name: np.array(values) for name, values in record["outputs"].items()}
     return max(float(np.abs(found[name] - row).max() / np.abs(row).max()) for name, row in expected.items())

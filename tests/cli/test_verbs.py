@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from random_detector import random_detector
 from random_model import random_encoder
 
+from peav.checkpoint import save_pretrained
+from peav.detector import Detector
 from peav.selfcheck import write_golden
 
 Run = Callable[..., Any]
@@ -71,13 +74,25 @@ def test_doctor_fails_where_the_numbers_differ(peav: Run, tmp_path: Path) -> Non
     write_golden(encoder, tmp_path)
     assert peav("doctor", "--model", tmp_path).exit_code == 0
     record = json.loads((tmp_path / "golden.json").read_text())
-    record["embeddings"]["audio"][0] += 0.1
+    record["outputs"]["audio"][0] += 0.1
     (tmp_path / "golden.json").write_text(json.dumps(record))
     result = peav("doctor", "--model", tmp_path, "--json")
     assert result.exit_code == 1
     checks = {check["check"]: check for check in json.loads(result.stdout)["checks"]}
     assert checks[f"model {tmp_path}"]["status"] == "failed"
     assert checks["decoding mp4"]["status"] == "ok"
+
+
+def test_doctor_checks_a_frame_model_by_its_scores(as_json: Run, peav: Run, tmp_path: Path) -> None:
+    copy, detector = tmp_path / "copy", random_detector()
+    save_pretrained(detector.model, copy, detector.tokenizer)
+    assert "none to compare" in as_json("doctor", "--model", copy)["checks"][-1]["detail"]
+    write_golden(Detector.load(copy, device="cpu"), copy)
+    assert "of the known one" in as_json("doctor", "--model", copy)["checks"][-1]["detail"]
+    record = json.loads((copy / "golden.json").read_text())
+    record["outputs"]["scores"][7] += 0.1
+    (copy / "golden.json").write_text(json.dumps(record))
+    assert peav("doctor", "--model", copy).exit_code == 1
 
 
 def test_doctor_without_weights_says_what_to_do(peav: Run, tmp_path: Path) -> None:

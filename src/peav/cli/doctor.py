@@ -144,18 +144,21 @@ def _espeak() -> str:
 def _model(name: str, device: str | None) -> str:
     """Load the weights and run one forward pass; against known numbers where they are beside the weights."""
     from peav.checkpoint import resolve
-    from peav.selfcheck import GOLDEN, TOLERANCE, embeddings, golden_error
+    from peav.checkpoint.convert import read_checkpoint
+    from peav.model import PEAFrameConfig
+    from peav.selfcheck import GOLDEN, TOLERANCE, golden_error, outputs
 
-    encoder = peav.load(name, device=device)
-    parameters = sum(weight.numel() for weight in encoder.model.parameters())
-    about = f"{parameters / 1e6:.1f} M parameters on {encoder.device}"
     folder = resolve(name)
+    frames = isinstance(read_checkpoint(folder).config, PEAFrameConfig)
+    loaded = peav.Detector.load(name, device=device) if frames else peav.load(name, device=device)
+    parameters = sum(weight.numel() for weight in loaded.model.parameters())
+    about = f"{parameters / 1e6:.1f} M parameters on {next(loaded.model.parameters()).device}"
     if not (folder / GOLDEN).is_file():
-        values = embeddings(encoder)
+        values = outputs(loaded)
         if not all(np.isfinite(row).all() for row in values.values()):
             raise CheckError(f"{about}; a forward pass gave NaN")
         return f"{about}; a forward pass gave finite numbers, there are none to compare them with"
-    error = golden_error(encoder, folder)
+    error = golden_error(loaded, folder)
     if error > TOLERANCE:
         raise CheckError(f"{about}; a forward pass is off by {error:.1e}: reinstall peav and torch")
     return f"{about}; a forward pass is within {error:.1e} of the known one"
