@@ -109,6 +109,12 @@ def test_a_bad_line_of_a_folder_of_recordings_is_named(tmp_path: Path, line: str
         read_recordings(tmp_path)
 
 
+def test_parquet_keeps_columns_that_the_first_row_lacks(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.parquet", [{"path": "a.wav"}, {"path": "b.wav", "transcript": "hello", "mine": 3}])
+    one, two = read_manifest(tmp_path / "m.parquet")
+    assert (one.transcript, two.transcript, two.extra["mine"]) == (None, "hello", 3)
+
+
 def test_synthetic_captions_come_after_the_others_and_are_known_as_such(tmp_path: Path) -> None:
     made = {"audio": ["made"], "video": ["seen"]}
     write_manifest(

@@ -138,6 +138,15 @@ def test_the_same_generator_gives_the_same_sentence() -> None:
     assert np.array_equal(first[1].latents, second[1].latents)
 
 
+def test_punctuation_keeps_no_sentence_from_being_spliced() -> None:
+    first, second, _ = rows_and_cache()[0]
+    first = replace(first, transcript="Bin, blue now!")
+    assert spliceable([first, second], 1.25) == [first, second]
+    _, cache = rows_and_cache()
+    row, _ = Splicer([first, second], cache, 0.0, RATE, 4)(first, np.random.default_rng(0))
+    assert row.transcript in {"set blue now!", "Bin, red now!", "Bin, blue soon"}
+
+
 def test_only_clips_that_hold_each_word_at_its_time_and_have_a_partner_are_spliced() -> None:
     first, second, alone = rows_and_cache()[0]
     swapped = (first.words[1], first.words[0], first.words[2])

@@ -60,20 +60,9 @@ def test_the_loss_of_frames_falls(world: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_frames_as_one_does(world: Path, tmp_path: Path) -> None:
-    train(read_recipe(aligned(tmp_path, world, "alone", 3)), Silent())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "peav"]
-    shared = aligned(tmp_path, world, "shared", 3)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "train", str(shared)], env=environment, check=True, capture_output=True)
-    for one, two in zip(losses(tmp_path / "alone"), losses(tmp_path / "shared"), strict=True):
-        assert two == pytest.approx(one, rel=1e-3)
-
-
-@pytest.mark.slow
-def test_soundscapes_drawn_anew_are_the_same_for_one_process_and_two(world: Path, tmp_path: Path) -> None:
-    source = {"manifest": str(world / "manifest.jsonl"), "mix": {"duration": 2, "events": [1, 3]}}
-    data = {"sources": [source], "max_seconds": 5}
+@pytest.mark.parametrize("mix", [None, {"duration": 2, "events": [1, 3]}], ids=["clips", "soundscapes drawn anew"])
+def test_two_processes_train_frames_as_one_does(mix: dict | None, world: Path, tmp_path: Path) -> None:
+    data = {"sources": [{"manifest": str(world / "manifest.jsonl"), "mix": mix}], "max_seconds": 5}
     train(read_recipe(aligned(tmp_path, world, "alone", 3, data=data)), Silent())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "peav"]
     shared = aligned(tmp_path, world, "shared", 3, data=data)

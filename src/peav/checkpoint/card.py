@@ -23,8 +23,7 @@ Audio: 48 kHz mono. {frames}Embeddings have {width} channels and are not normali
 _USAGE = {
     "PE-AV": 'import peav\n\nmodel = peav.load("{path}")\nclips = model.encode_audio_video(["clip.mp4"])\n'
     'peav.similarity(model.encode_text(["a dog barking"]), clips)',
-    "PE-A-Frame": "from peav.detector import Detector\n\n"
-    'Detector.from_pretrained("{path}").detect("clip.wav", ["a dog"])',
+    "PE-A-Frame": 'import peav\n\npeav.Detector.load("{path}").detect("clip.wav", ["a dog"])',
 }
 
 

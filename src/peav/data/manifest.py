@@ -113,7 +113,9 @@ def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> No
     path = Path(path)
     with atomic_write(path) as temporary:
         if path.suffix == ".parquet":
-            pq.write_table(pa.Table.from_pylist([dict(record) for record in records]), temporary)
+            rows = [dict(record) for record in records]
+            columns = dict.fromkeys(name for row in rows for name in row)  # pyarrow would take those of the first row
+            pq.write_table(pa.Table.from_pylist([dict.fromkeys(columns) | row for row in rows]), temporary)
         else:
             with open(temporary, "w", encoding="utf-8") as out:
                 out.writelines(json.dumps(dict(record), ensure_ascii=False) + "\n" for record in records)

@@ -130,9 +130,14 @@ def spliceable(rows: Sequence[Row], seconds: float) -> list[Row]:
 
 
 def _timed(row: Row, seconds: float) -> bool:
-    said = [word.lower() for word in _spelt(row)]
+    said = [_letters(word) for word in _spelt(row)]
     times = [0.0, *(time for word in row.words for time in (word.start, word.end)), seconds]
-    return bool(said) and said == [word.word for word in row.words] and times == sorted(times)
+    return bool(said) and said == [_letters(word.word) for word in row.words] and times == sorted(times)
+
+
+def _letters(word: str) -> str:
+    """A word without the punctuation around it: transcripts have it, timings mostly do not."""
+    return "".join(letter for letter in word.lower() if letter.isalnum() or letter == "'")
 
 
 def _spelt(row: Row) -> list[str]:
