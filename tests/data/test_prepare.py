@@ -22,6 +22,7 @@ from peav.data.manifest import Row, read_manifest
 from peav.data.prepare import Prepared, frozen_parts, prepare
 from peav.data.prepared import PreparedClip, PreparedError, check_prepared, read_prepared
 from peav.data.world import generate
+from peav.lock import FolderLock
 from peav.model import PEAV
 from peav.storage import StorageError, names_in, read_all
 
@@ -59,6 +60,17 @@ def made(rows: list[Row], model: PEAV, root: Path, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("made")
     assert run(rows, folder, model, root) == Prepared(7, 7, 0)
     return folder
+
+
+def test_a_second_process_in_the_same_folder_is_refused(
+    rows: list[Row], model: PEAV, root: Path, tmp_path: Path
+) -> None:
+    lock = FolderLock(tmp_path / "out")
+    with pytest.raises(PreparedError, match="another process"):
+        run(rows[:1], tmp_path / "out", model, root)
+    lock.release()
+    assert run(rows[:1], tmp_path / "out", model, root).clips == 1
+    assert not (tmp_path / "out" / "lock").exists()
 
 
 def test_prepared_rows_and_features_are_those_of_the_manifest_and_its_media(

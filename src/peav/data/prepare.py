@@ -9,6 +9,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from peav.data.failures import Failures, write_failures
 from peav.data.features import ClipFeatures, FeatureMaker, add_weights, clip_key
 from peav.data.manifest import Row
 from peav.data.prepared import ABOUT, CLIPS, FAILURES, FORMAT, Frozen, PreparedError, frozen_of, place_of, to_line
+from peav.lock import FolderLock
 from peav.media import MediaError
 from peav.model import PEAV
 from peav.storage import FilePart, is_remote, join, names_in, read_all, write_all
@@ -99,40 +101,57 @@ def prepare(
     until it is removed.
 
     Args:
-        folder: a path, or an address in object storage. One process at a time may write there.
+        folder: a path, or an address in object storage. One process at a time may write there; a second is refused,
+            except in object storage, which has no locks.
         name: of the model, for messages.
         jobs: clips decoded at a time.
         progress: told how many rows are done.
 
     Raises:
-        PreparedError: another codec, frame encoder or size made what is there.
+        PreparedError: another codec, frame encoder or size made what is there, or another process writes there.
         TooManyFailures: see `data.failures`.
     """
-    _claim(folder, frozen_parts(model, max_seconds, name))
-    shards, failed = Shards(folder), _failed(folder)
-    keyed = [(clip_key(_from(root, row)), row) for row in rows]
-    todo = [(key, row) for key, row in keyed if key not in shards.places and key not in failed]
-    make, failures = FeatureMaker(model, max_seconds=max_seconds), Failures(len(rows), before=len(failed))
-    done = len(rows) - len(todo)
-    for first in range(0, len(todo), shard_clips):
-        clips: list[tuple[str, ClipFeatures]] = []
-        try:
-            for key, row, result in _computed(make, todo[first : first + shard_clips], jobs):
-                if isinstance(result, ClipFeatures):
-                    clips.append((key, result))
-                    failures.note(row, None)
-                else:
-                    failed[key] = {"clip": key, "id": row.id, "reason": result}
-                    failures.note(row, result)
-                done += 1
-                progress(done)
-        finally:
-            write_failures(join(folder, FAILURES), failed.values())
-        if clips:
-            shards.write(clips)
-    listed = [to_line(row, shards.places[key]) for key, row in keyed if key in shards.places]
-    write_all(join(folder, CLIPS), b"".join(listed))
-    return Prepared(len(listed), len(todo) - len(failures.failed), len(rows) - len(listed))
+    with _alone(folder):
+        _claim(folder, frozen_parts(model, max_seconds, name))
+        shards, failed = Shards(folder), _failed(folder)
+        keyed = [(clip_key(_from(root, row)), row) for row in rows]
+        todo = [(key, row) for key, row in keyed if key not in shards.places and key not in failed]
+        make, failures = FeatureMaker(model, max_seconds=max_seconds), Failures(len(rows), before=len(failed))
+        done = len(rows) - len(todo)
+        for first in range(0, len(todo), shard_clips):
+            clips: list[tuple[str, ClipFeatures]] = []
+            try:
+                for key, row, result in _computed(make, todo[first : first + shard_clips], jobs):
+                    if isinstance(result, ClipFeatures):
+                        clips.append((key, result))
+                        failures.note(row, None)
+                    else:
+                        failed[key] = {"clip": key, "id": row.id, "reason": result}
+                        failures.note(row, result)
+                    done += 1
+                    progress(done)
+            finally:
+                write_failures(join(folder, FAILURES), failed.values())
+            if clips:
+                shards.write(clips)
+        listed = [to_line(row, shards.places[key]) for key, row in keyed if key in shards.places]
+        write_all(join(folder, CLIPS), b"".join(listed))
+        return Prepared(len(listed), len(todo) - len(failures.failed), len(rows) - len(listed))
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    if is_remote(folder):
+        yield
+        return
+    try:
+        lock = FolderLock(Path(folder))
+    except BlockingIOError as error:
+        raise PreparedError(f"{folder}: another process prepares clips there; wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _computed(

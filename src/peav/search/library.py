@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peav.checkpoint.atomic import atomic_write
-from peav.search.lock import FolderLock
+from peav.lock import FolderLock
 
 SPACES = ("audio", "video", "audio_video")
 ROWS_PER_PART = 1024
