@@ -49,14 +49,17 @@ def write_golden(model: Encoder | Detector, directory: Path) -> None:
 
 
 def golden_error(model: Encoder | Detector, directory: Path) -> float:
-    """The largest relative error against `golden.json` over all outputs.
+    """The largest relative error against `golden.json` over all outputs; NaN where one is.
 
     Raises:
-        ValueError: the file belongs to other weights. FileNotFoundError: there is none.
+        ValueError: the file belongs to other weights, or to a model with a tokenizer. FileNotFoundError: there is none.
     """
     record = json.loads((directory / GOLDEN).read_text(encoding="utf-8"))
     if record["model_id"] != model.model_id:
         raise ValueError(f"{directory / GOLDEN} belongs to other weights: {record['model_id']}, not {model.model_id}")
     found = outputs(model)
     expected = {name: np.array(values) for name, values in record["outputs"].items()}
-    return max(float(np.abs(found[name] - row).max() / np.abs(row).max()) for name, row in expected.items())
+    if found.keys() != expected.keys():
+        names = ", ".join(sorted(found.keys() ^ expected.keys()))
+        raise ValueError(f"{directory}: {names} on one side alone; is its tokenizer.json missing?")
+    return float(np.max([np.abs(found[name] - row).max() / np.abs(row).max() for name, row in expected.items()]))

@@ -90,9 +90,13 @@ def test_doctor_checks_a_frame_model_by_its_scores(as_json: Run, peav: Run, tmp_
     write_golden(Detector.load(copy, device="cpu"), copy)
     assert "of the known one" in as_json("doctor", "--model", copy)["checks"][-1]["detail"]
     record = json.loads((copy / "golden.json").read_text())
-    record["outputs"]["scores"][7] += 0.1
+    for wrong in (record["outputs"]["scores"][7] + 0.1, float("nan")):
+        record["outputs"]["scores"][7] = wrong
+        (copy / "golden.json").write_text(json.dumps(record))
+        assert peav("doctor", "--model", copy).exit_code == 1
+    record["outputs"]["text_audio"] = [0.0]
     (copy / "golden.json").write_text(json.dumps(record))
-    assert peav("doctor", "--model", copy).exit_code == 1
+    assert "on one side alone" in json.loads(peav("doctor", "--model", copy, "--json").stdout)["checks"][-1]["detail"]
 
 
 def test_doctor_without_weights_says_what_to_do(peav: Run, tmp_path: Path) -> None:

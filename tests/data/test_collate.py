@@ -67,6 +67,8 @@ def test_of_real_and_synthetic_captions_so_many_are_real_and_either_kind_does_al
     assert both.count("real") / 4000 == pytest.approx(1 / 11, abs=0.015)
     assert both.count("made 1") / 4000 == pytest.approx(5 / 11, abs=0.03)
     assert set(draws(["real"], [])) == {"real"}
+    tested = Row(id="a", captions={"audio": ["real", "made"]}, synthetic={"audio": ["made"]}).by_people()
+    assert {Collator(TOKENIZER, 16)._draw(tested, "audio", np.random.default_rng(i)) for i in range(50)} == {"real"}
     assert set(draws([], ["made 1", "made 2"])) == {"made 1", "made 2"}
 
 

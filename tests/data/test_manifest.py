@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from peav.data.manifest import Event, ManifestError, read_manifest, write_manifest
+from peav.data.manifest import Event, ManifestError, Row, read_manifest, write_manifest
 from peav.data.recordings import read_recordings
 
 RECORD = {
@@ -131,6 +131,18 @@ def test_synthetic_captions_come_after_the_others_and_are_known_as_such(tmp_path
     assert two.with_streams(True, False).captions == {"audio": ["plain", "made"], "video": ["seen"]}
     assert three.captions == {kind: list(texts) for kind, texts in made.items()}
     assert one.synthetic == two.synthetic == three.synthetic == made
+
+
+def test_a_clip_is_tested_on_by_peoples_captions_where_it_has_any(tmp_path: Path) -> None:
+    made = {"audio": ["made"], "video": ["seen"]}
+    record = {"path": "a.mp4", "text": "real", "synthetic": made}
+    write_manifest(tmp_path / "m.jsonl", [record])
+    (row,) = read_manifest(tmp_path / "m.jsonl")
+    tested = row.by_people()
+    assert tested.captions == {kind: ["real"] for kind in ("audio", "video", "audio_video")}
+    assert tested.with_streams(True, True).captions == tested.captions
+    alone = Row("x", captions={"audio": ["made"]}, synthetic={"audio": ["made"]})
+    assert alone.by_people() == alone
 
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:

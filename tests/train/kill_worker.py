@@ -58,7 +58,7 @@ def arm(point: str, count: int) -> None:
 
     hook(Trainer, "_step", "step", None, False)
     hook(Trainer, "_log", None, "logged", False)
-    hook(atomic, "_sync", "before fsync", None, True)
+    hook(atomic, "sync", "before fsync", None, True)
     hook(Path, "replace", "between fsync and rename", "renamed", True)
     save = torch.save
 

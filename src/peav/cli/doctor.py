@@ -159,6 +159,6 @@ def _model(name: str, device: str | None) -> str:
             raise CheckError(f"{about}; a forward pass gave NaN")
         return f"{about}; a forward pass gave finite numbers, there are none to compare them with"
     error = golden_error(loaded, folder)
-    if error > TOLERANCE:
+    if not error <= TOLERANCE:  # NaN is none
         raise CheckError(f"{about}; a forward pass is off by {error:.1e}: reinstall peav and torch")
     return f"{about}; a forward pass is within {error:.1e} of the known one"

@@ -76,11 +76,12 @@ class Row:
 
     def by_people(self) -> Row:
         """The row without the synthetic captions of kinds of which it has others: what it is to be tested on."""
+        made = {kind: texts for kind, texts in self.synthetic.items() if set(self.captions.get(kind, ())) <= set(texts)}
         real = {
-            kind: [text for text in texts if text not in self.synthetic.get(kind, ())] or texts
+            kind: [text for text in texts if kind in made or text not in self.synthetic.get(kind, ())]
             for kind, texts in self.captions.items()
         }
-        return replace(self, captions=real)
+        return replace(self, captions=real, synthetic=made)
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:

@@ -17,7 +17,7 @@ from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
-from peav.data.features import FeatureCache
+from peav.data.features import FeatureCache, clip_key
 from peav.data.manifest import Event, Row, read_manifest
 from peav.data.mix import Mixing, Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
 from peav.data.prepare import frozen_parts
@@ -135,8 +135,8 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
     rate = codec.sampling_rate / codec.hop_length
     words = _vocabulary(recipe, clips)
     collator = Collator(tokenizer, length, recipe.data.transcript_share, words, rate, recipe.data.real_share)
-    batches = (clips.sources, clips.shares(recipe.data.temperature), optim.batch_size, recipe.seed, cache)
     clips, remixers = _remixed(recipe, cache, clips)
+    batches = (clips.sources, clips.shares(recipe.data.temperature), optim.batch_size, recipe.seed, cache)
     if recipe.align is not None:
         sources = [_labelled(rows) if source in remixers else rows for source, rows in enumerate(clips.sources)]
         targets = FrameTargetMaker(sources, rate)
@@ -224,7 +224,8 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
             raise RecipeError(f"{source}: no row of split train{fit}")
         sources.append(chosen)
         weights.append(source.weight)
-    validation, test = ([row.by_people() for row in rows] for rows in (validation, test))
+    # A manifest may be a source twice, once as it is and once mixed or spliced: each of its clips is tested on once.
+    validation, test = (list({clip_key(row): row.by_people() for row in rows}.values()) for rows in (validation, test))
     return Clips(sources, weights, validation, test, splices, mixes)
 
 

@@ -24,26 +24,54 @@ from peav.objectives.ranks import Ranks
 from peav.train.errors import StateError
 
 SUMS = "sums-{}.json"
+METADATA = ".metadata"
 
 
 def save_shards(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks) -> None:
-    """Write the folder `path`, which appears when it is whole; every process must call this."""
+    """Write the folder `path`, which appears when it is whole; every process must call this.
+
+    Raises:
+        OSError: in every process, where one could not write.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     if ranks.first:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        remove_unfinished(path.parent)
         temporary.mkdir(parents=True)
     ranks.wait()
     weights, optimiser_state = get_state_dict(module, optimiser)
     state = {"step": step, "module": weights, "optimiser": optimiser_state}
-    dcp.save(state, storage_writer=FileSystemWriter(temporary), process_group=ranks.group)
+    try:
+        dcp.save(state, storage_writer=FileSystemWriter(temporary), process_group=ranks.group)
+    except dcp.api.CheckpointException as error:  # not an Exception: it would pass by who handles those
+        if ranks.first:
+            shutil.rmtree(temporary, ignore_errors=True)
+        reasons = ", ".join(f"process {rank}: {failure}" for rank, (failure, _) in error.failures.items())
+        raise OSError(f"{path}: cannot be written; {reasons}") from error
+    # What others wrote may not be in sight yet on a disk of the network.
+    own = [*temporary.glob(f"__{ranks.rank}_*.distcp"), *([temporary / METADATA] if ranks.first else [])]
     with atomic_write(temporary / SUMS.format(ranks.rank)) as sums:
-        sums.write_text(json.dumps({file.name: _digest(file) for file in _own(_written(temporary), ranks)}))
+        sums.write_text(json.dumps({file.name: _digest(file) for file in own}))
     ranks.wait()
     if ranks.first:
-        shutil.rmtree(path, ignore_errors=True)  # of the same step, by a run that was since resumed before it
-        temporary.rename(path)
+        remove_folder(path)  # of the same step, by a run that was since resumed before it
+        temporary.replace(path)
         sync(path.parent)
     ranks.wait()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed left of checkpoints in `folder`."""
+    for path in [*folder.glob(".step-*.shards.tmp"), *folder.glob(".step-*.shards.gone")]:
+        shutil.rmtree(path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a checkpoint so that no part of it is ever taken for one."""
+    if path.is_dir():
+        hidden = path.with_name(f".{path.name}.gone")
+        shutil.rmtree(hidden, ignore_errors=True)
+        path.rename(hidden)
+        shutil.rmtree(hidden)
 
 
 def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks) -> int:
@@ -83,20 +111,15 @@ def _whole(path: Path, ranks: Ranks) -> bool:
         for file in path.glob(SUMS.format("*")):
             sums |= json.loads(file.read_text())
         written = _written(path)
-        return sums.keys() == {file.name for file in written} and all(
-            _digest(file) == sums[file.name] for file in _own(written, ranks)
-        )
+        there = METADATA in sums and sums.keys() == {file.name for file in written}
+        return there and all(_digest(file) == sums[file.name] for file in written[ranks.rank :: ranks.size])
     except (OSError, ValueError):
         return False
 
 
 def _written(folder: Path) -> list[Path]:
     """What torch wrote there, by name."""
-    return sorted(file for file in folder.iterdir() if file.suffix == ".distcp" or file.name == ".metadata")
-
-
-def _own(files: list[Path], ranks: Ranks) -> list[Path]:
-    return files[ranks.rank :: ranks.size]
+    return sorted(file for file in folder.iterdir() if file.suffix == ".distcp" or file.name == METADATA)
 
 
 def _digest(file: Path) -> str:

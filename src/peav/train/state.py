@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule
 from peav.checkpoint.atomic import atomic_write
 from peav.objectives.ranks import ALONE, Ranks
 from peav.train.errors import StateError
-from peav.train.shards import load_shards, save_shards
+from peav.train.shards import load_shards, remove_folder, remove_unfinished, save_shards
 
 KEEP = 2
 _MAGIC = b"peav-state-1 "
@@ -34,19 +33,23 @@ def save_state(
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     ranks: Ranks = ALONE,
-    keep: int = KEEP,
+    keep: int | None = KEEP,
 ) -> None:
     """Write `step-N.pt`: the state after N steps, headed by its SHA-256; the newest `keep` stay.
 
-    Of a module in shards it is the folder `step-N.shards`. Every process must call this.
+    Of a module in shards it is the folder `step-N.shards`. All stay with `keep` None. Every process must call this.
     """
+    name = f"step-{step:07d}"
     if isinstance(module, FSDPModule):
-        save_shards(folder / f"step-{step:07d}.shards", step, module, optimiser, ranks)
+        save_shards(folder / f"{name}.shards", step, module, optimiser, ranks)
+        other = folder / f"{name}.pt"
     else:
-        _save_whole(folder / f"step-{step:07d}.pt", step, module, optimiser, ranks)
+        _save_whole(folder / f"{name}.pt", step, module, optimiser, ranks)
+        other = folder / f"{name}.shards"
     if ranks.first:
-        for path in states(folder)[:-keep]:
-            remove_state(path)
+        for path in ([other] if other.exists() else []) + (states(folder)[:-keep] if keep else []):
+            if path.exists():
+                remove_state(path)
     ranks.wait()
 
 
@@ -54,6 +57,7 @@ def _save_whole(path: Path, step: int, module: nn.Module, optimiser: torch.optim
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights, optimiser_state = get_state_dict(module, optimiser, options=options)
     if ranks.first:
+        remove_unfinished(path.parent)
         buffer = io.BytesIO()
         torch.save({"step": step, "module": weights, "optimiser": optimiser_state}, buffer)
         content = buffer.getbuffer()
@@ -106,7 +110,7 @@ def states(folder: Path) -> list[Path]:
 def remove_state(path: Path) -> None:
     """Remove a checkpoint."""
     if path.is_dir():
-        shutil.rmtree(path)
+        remove_folder(path)
     else:
         path.unlink()
 

@@ -129,7 +129,16 @@ class Trainer:
         if name not in figures:
             raise TrainingError(f"evaluation.keep: {name!r} is not among the figures {', '.join(figures)}")
         if self._agreed(figures[name] > self._best()):
-            save_state(self.output / "best", self.step, self.module, self.optimiser, self.ranks, keep=1)
+            save_state(self.output / "best", self.step, self.module, self.optimiser, self.ranks, keep=None)
+            if self.ranks.first:
+                self._drop_older_best()
+
+    def _drop_older_best(self) -> None:
+        """Keep the newest best, and those that a run resumed from its checkpoint would want."""
+        saved = [step_of(path) for path in states(self.output / "checkpoints")]
+        covered = [path for path in states(self.output / "best") if saved and step_of(path) <= saved[-1]]
+        for path in covered[:-1]:
+            remove_state(path)
 
     def _best(self) -> float:
         """The highest figure in the log so far: of the steps that this run has done, wherever it was resumed."""
@@ -168,6 +177,11 @@ class Trainer:
         found = earlier_states(self.output, resume)
         self._claim(bool(found))
         self.step = self._restore(found)
+        steps = torch.tensor([self.step, -self.step], device=self.device)
+        if (self.ranks.largest(steps) != steps).any():
+            raise TrainingError(
+                f"processes found different checkpoints: {self.output} must be on a disk that all share"
+            )
         log = self.output / "log.jsonl"
         if self.ranks.first:
             kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[: self.step] if log.exists() else []

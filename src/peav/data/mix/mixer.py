@@ -152,7 +152,7 @@ class Mixer:
         sound = self._backgrounds[rng.integers(len(self._backgrounds))] if self._backgrounds else None
         waveform = np.zeros(0, np.float32) if sound is None else _looped(_load(sound), count, rng)
         if level(waveform) < SILENCE:
-            waveform = _pink(count, rng)
+            waveform, sound = _pink(count, rng), None
         gain = rng.uniform(QUIET, LOUD) - level(waveform)
         return (waveform * 10 ** (gain / 20)).astype(np.float32), sound
 
@@ -244,7 +244,7 @@ def _alone(event: Event, events: Sequence[Event]) -> bool:
 
 def said(sound: Sound) -> str:
     """A sound in words, as a part of a sentence: a caption of it, or its label."""
-    text = sound.texts[0].strip().rstrip(".") if sound.texts else sound.label
+    text = next(iter(sound.texts), "").strip().rstrip(".") or sound.label
     return text[:1].lower() + text[1:] if text[1:2].islower() or text.startswith("A ") else text
 
 
