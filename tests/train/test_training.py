@@ -27,7 +27,7 @@ from peav.train import RecipeError, TrainingError, read_recipe, train
 from peav.train.contrast import loss_weights
 from peav.train.recipe import Objective
 from peav.train.run import Clips, _cached, _ready_codec, gather
-from peav.train.state import read_state
+from peav.train.state import read_state, states
 from peav.train.trainer import learning_rate
 
 
@@ -271,6 +271,19 @@ def test_best_weights_of_a_run_that_was_removed_are_not_taken_for_this_ones(
         (kept,) = (tmp_path / "stale" / "best").iterdir()
         assert kept.name == f"step-000000{best}.pt"
         shutil.rmtree(tmp_path / "stale" / "checkpoints")
+
+
+def test_a_best_that_a_resumed_run_would_want_is_kept_until_its_checkpoints_cover_the_next(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints every two steps: a run stopped in step four goes on from two, and the best of three is gone then."""
+    figures = iter([0.5, 0.6, 0.7])
+    monkeypatch.setattr("peav.train.contrast.evaluate", lambda *arguments: {"t2av": next(figures)})
+    recipe = recipe_file(tmp_path, world, "kept", evaluation={"every": 1, "keep": "t2av"})
+    with pytest.raises(StopIteration):
+        train(read_recipe(recipe), Silent())
+    kept = [path.name for path in states(tmp_path / "kept" / "best")]
+    assert kept == ["step-0000002.pt", "step-0000003.pt"]
 
 
 def test_a_figure_that_does_not_exist_is_refused(world: Path, tmp_path: Path) -> None:

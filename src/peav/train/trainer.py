@@ -153,6 +153,9 @@ class Trainer:
             return
         if self._agreed(self.evaluate(self.recipe.evaluation.candidates)[name] <= self._best()):
             load_state(kept[-1], self.module, self.optimiser, self.ranks)
+        if self.ranks.first:
+            for path in kept[:-1]:
+                remove_state(path)
 
     def _agreed(self, mine: bool) -> bool:
         """What the first process says: it has the log."""
