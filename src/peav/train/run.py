@@ -19,7 +19,7 @@ from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
 from peav.data.features import FeatureCache, clip_key
 from peav.data.manifest import Event, Row, read_manifest
-from peav.data.mix import Mixing, Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
+from peav.data.mix import Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
 from peav.data.prepare import frozen_parts
 from peav.data.prepared import check_prepared, read_prepared
 from peav.data.recordings import read_recordings
@@ -59,15 +59,14 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Clips:
-    """Training rows by source with their weights, and held-out rows; `splices` are of spliced sources the share and
-    whether the video is spliced along, `mixes` how remixed ones are mixed."""
+    """Training rows by source with their weights, and held-out rows; `altered` are by number the
+    sources whose clips are spliced or mixed when they are drawn."""
 
     sources: list[list[Row]]
     weights: list[float]
     validation: list[Row]
     test: list[Row]
-    splices: Mapping[int, tuple[float, bool]] = field(default_factory=dict)
-    mixes: Mapping[int, Mixing] = field(default_factory=dict)
+    altered: Mapping[int, Source] = field(default_factory=dict)
 
     def groups(self) -> list[list[Row]]:
         """The rows of each source, then those held out."""
@@ -144,8 +143,9 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
         feed = Feed(*batches, timed, remixers=remixers, ranks=ranks)
         return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, targets, ranks)
     splicers = {
-        source: Splicer(clips.sources[source], cache, share, rate, codec.hop_length, picture)
-        for source, (share, picture) in clips.splices.items()
+        number: Splicer(clips.sources[number], cache, source.splice, rate, codec.hop_length, source.splice_video)
+        for number, source in clips.altered.items()
+        if source.splice
     }
     return Contrast(recipe, model, Feed(*batches, collator, splicers, remixers, ranks), collator, ranks)
 
@@ -153,10 +153,11 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
 def _remixed(recipe: Recipe, cache: FeatureCache, clips: Clips) -> tuple[Clips, dict[int, Remixer]]:
     """What mixes the clips of each source with `mix`, and the clips without those of them in which nothing is heard."""
     remixers, sources = {}, list(clips.sources)
-    for source, how in clips.mixes.items():
-        failures = Path(recipe.output) / f"mix-{source}-failures.jsonl"
-        remixers[source] = Remixer(make_mixer(sources[source], (), failures, how), cache.make)
-        sources[source] = [row for row in sources[source] if remixers[source].takes(row)]
+    for number, source in clips.altered.items():
+        if source.mix is not None:
+            failures = Path(recipe.output) / f"mix-{number}-failures.jsonl"
+            remixers[number] = Remixer(make_mixer(sources[number], (), failures, source.mix), cache.make)
+            sources[number] = [row for row in sources[number] if remixers[number].takes(row)]
     return replace(clips, sources=sources), remixers
 
 
@@ -200,8 +201,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         weights.append(data.world_weight)
         validation += [row for row in rows if row.split == "validation"][: data.world.validation]
         test += [row for row in rows if row.split == "test"][: data.world.test]
-    splices: dict[int, tuple[float, bool]] = {}
-    mixes: dict[int, Mixing] = {}
+    altered: dict[int, Source] = {}
     for source in data.sources:
         if source.only is not None:
             rows = [row for row in _rows(source, data, reporter) if row.transcript]
@@ -213,20 +213,20 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
             rows = _rows(source, data, reporter)
         chosen = [row for row in rows if row.split in (None, "train")]
         if source.splice:
-            splices[len(sources)] = (source.splice, source.splice_video)
             chosen = spliceable(chosen, data.max_seconds)
         if source.mix is not None:
-            mixes[len(sources)] = source.mix
             chosen = mixable(chosen)
         if not chosen:
             fit = " with each word of its transcript at its time" if source.splice else ""
             fit += " with sound and a label or events" if source.mix else ""
             raise RecipeError(f"{source}: no row of split train{fit}")
+        if source.splice or source.mix is not None:
+            altered[len(sources)] = source
         sources.append(chosen)
         weights.append(source.weight)
     # A manifest may be a source twice, once as it is and once mixed or spliced: each of its clips is tested on once.
     validation, test = (list({clip_key(row): row.by_people() for row in rows}.values()) for rows in (validation, test))
-    return Clips(sources, weights, validation, test, splices, mixes)
+    return Clips(sources, weights, validation, test, altered)
 
 
 def _rows(source: Source, data: Data, reporter: Reporter) -> list[Row]:
