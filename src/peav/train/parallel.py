@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ def process_group(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group())
     finally:
         dist.destroy_process_group()
+        # What an error's traceback still holds of the groups would end with the interpreter, too late for their threads.
+        gc.collect()
 
 
 def local_device(name: str | None = None) -> torch.device:
