@@ -24,6 +24,9 @@ def eval(
         int | None, typer.Option(help="Its fold to test on; by default the one training leaves out.")
     ] = None,
     grid: Annotated[Path | None, typer.Option(help="A folder of GRID sentences.")] = None,
+    sentences: Annotated[
+        bool, typer.Option("--sentences", help="Hold GRID's clips against all 64 000 sentences of its grammar, too.")
+    ] = False,
     candidates: Annotated[int, typer.Option(min=2, help="Clips to search among in --world.")] = 256,
     seed: Annotated[int, typer.Option(help="Decides which clips those are.")] = 0,
     normalize: Annotated[bool, typer.Option(help="Compare by cosine instead of by dot product.")] = False,
@@ -38,6 +41,7 @@ def eval(
     """
     from peav.eval import benchmarks
     from peav.eval.embedder import FileEmbedder
+    from peav.eval.grid import sentence_table
     from peav.progress import bar
 
     jobs: list[Callable[..., Table]] = []
@@ -46,6 +50,10 @@ def eval(
     jobs += [partial(benchmarks.sounds, folder=folder, fold=fold) for folder in esc10 or ()]
     if grid is not None:
         jobs.append(partial(benchmarks.grid, folder=grid, split=split, seed=seed))
+        if sentences:
+            jobs.append(partial(sentence_table, folder=grid, split=split))
+    elif sentences:
+        fail("--sentences is about GRID; give --grid FOLDER as well")
     if not jobs:
         fail("nothing to measure; give --world MANIFEST, --esc10 FOLDER or --grid FOLDER")
     encoder = load(model, device)

@@ -8,6 +8,7 @@ from pathlib import Path
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.eval.embedder import Embedder
+from peav.eval.grid import CANDIDATES, clips_of, retrievals
 from peav.eval.protocols import (
     KS,
     WORLD_DIRECTIONS,
@@ -19,9 +20,6 @@ from peav.eval.protocols import (
     zero_shot,
 )
 from peav.eval.tables import Column, Table
-
-GRID_DIRECTIONS = ("speech2transcript", "transcript2speech", "video2transcript", "a2v", "v2a")
-GRID_CANDIDATES = 150
 
 
 def world(embedder: Embedder, manifest: str | Path, split: str = "test", candidates: int = 256, seed: int = 0) -> Table:
@@ -85,9 +83,9 @@ def _labels(rows: Sequence[Row]) -> list[str]:
 
 
 def grid(
-    embedder: Embedder, folder: str | Path, split: str | None = "test", candidates: int = GRID_CANDIDATES, seed: int = 0
+    embedder: Embedder, folder: str | Path, split: str | None = "test", candidates: int = CANDIDATES, seed: int = 0
 ) -> Table:
-    """Sentences of the GRID corpus: from speech or silent video to the transcript and between sound and picture.
+    """Sentences of the GRID corpus, see `eval.grid.retrievals`.
 
     Args:
         split: `test` or `train` of `read_recordings`; None: all clips, for a model that was trained on none.
@@ -95,10 +93,7 @@ def grid(
     Raises:
         ProtocolError: fewer than two clips. ManifestError, MediaError.
     """
-    rows = read_recordings(folder, split)
-    results = retrieval(embedder, rows, GRID_DIRECTIONS, candidates, seed)
-    if not results:
-        raise ProtocolError(f"{folder}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
+    results = retrievals(embedder, clips_of(folder, split), candidates, seed)
     return retrieval_table(f"{Path(folder).name}: sentences (%), split {split or 'all'}", results)
 
 

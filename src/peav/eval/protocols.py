@@ -232,8 +232,15 @@ def _items(
 
 
 def _search(name: str, query: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Retrieval:
-    relevant = query[1].astype(int) @ target[1].astype(int).T > 0
-    scores = query[0] @ target[0].T
+    return ranked(name, query[0] @ target[0].T, query[1].astype(int) @ target[1].astype(int).T > 0)
+
+
+def ranked(name: str, scores: np.ndarray, relevant: np.ndarray) -> Retrieval:
+    """The figures of one direction.
+
+    Args:
+        scores: (queries, targets), higher is closer. relevant: of the same shape, bool.
+    """
     return Retrieval(
         direction=name,
         queries=relevant.shape[0],

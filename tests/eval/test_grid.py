@@ -1,0 +1,133 @@
+"""Sentences of GRID: every clip against the whole grammar, and sound against picture without the sentence's timing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_clip
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from peav.cli.main import app
+from peav.data.manifest import Row, Word
+from peav.data.recordings import read_recordings
+from peav.encoder import Encoder
+from peav.eval import grid
+from peav.eval.protocols import ProtocolError
+
+SAID = (
+    "bin blue at f five again",
+    "set white with z zero soon",
+    "lay red in a one now",
+    "place green by q nine please",
+)
+
+
+class Listener:
+    """An embedder that is told which sentence each clip seems to say, and counts the words that texts share with it."""
+
+    def __init__(self, heard: Mapping[str, str]) -> None:
+        self.heard, self.asked = heard, list[Row]()
+
+    def media(self, rows: Sequence[Row], spaces: Collection[str]) -> dict[str, np.ndarray]:
+        self.asked += rows
+        return {space: self.texts([self.heard[row.transcript or ""] for row in rows], space) for space in spaces}
+
+    def texts(self, texts: Sequence[str], space: str) -> np.ndarray:
+        slots = [
+            words.index(word) for text in texts for words, word in zip(grid.GRAMMAR.values(), text.split(), strict=True)
+        ]
+        vectors = [np.eye(25)[slots[i : i + 6]].ravel() for i in range(0, len(slots), 6)]
+        return np.array(vectors, dtype=np.float32)
+
+
+def recordings(folder: Path, transcripts: Sequence[str]) -> Path:
+    words = [{"word": word, "start": 0.5 + 0.3 * i, "end": 0.8 + 0.3 * i} for i, word in enumerate("abcdef")]
+    records = [
+        {"path": f"{i}.mp4", "kind": "video+speech", "transcript": said, "words": words, "duration": 3.0}
+        for i, said in enumerate(transcripts)
+    ]
+    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return folder
+
+
+def test_the_grammar_has_64000_sentences_and_every_transcript_is_one(shared: Path) -> None:
+    everything = set(grid.sentences())
+    assert len(everything) == 64_000
+    assert {row.transcript for row in read_recordings(shared / "data" / "grid_av")} <= everything
+
+
+def test_a_sentence_counts_only_with_all_its_words_and_each_word_by_itself(tmp_path: Path) -> None:
+    heard = dict(zip(SAID, SAID, strict=True))
+    heard[SAID[1]] = "set blue with z zero soon"  # one of six words is wrong
+    table = grid.sentence_table(Listener(heard), recordings(tmp_path, SAID), None)
+    speech, video, chance = table.rows
+    assert speech | {"direction": ""} == video | {"direction": ""}
+    assert speech["recall@1"] == 3 / 4
+    assert [speech[slot] for slot in grid.GRAMMAR] == [1, 3 / 4, 1, 1, 1, 1]
+    # Behind the one that was heard, 3 + 3 + 3 + 24 + 9 + 3 sentences share five words with it; ties count against.
+    assert speech["recall@10"] == 3 / 4
+    assert chance["letter"] == 1 / 25
+    assert chance["recall@1"] == 1 / 64_000
+
+
+def test_what_scores_every_sentence_alike_is_never_right(tmp_path: Path) -> None:
+    listener = Listener({})
+    listener.media = lambda rows, spaces: {space: np.zeros((len(rows), 150), np.float32) for space in spaces}
+    assert grid.sentence_table(listener, recordings(tmp_path, SAID), None).rows[0]["recall@10"] == 0
+
+
+def test_a_transcript_outside_the_grammar_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match=r"'bin black at f five again' is not a sentence of GRID's grammar"):
+        grid.sentence_table(Listener({}), recordings(tmp_path, [SAID[0], "bin black at f five again"]), None)
+
+
+@given(first=st.floats(0, 2), spoken=st.floats(0.1, 2), rest=st.floats(0, 2), seed=st.integers(0, 99))
+def test_without_its_timing_a_clip_still_has_its_whole_sentence(
+    first: float, spoken: float, rest: float, seed: int
+) -> None:
+    words = (Word("bin", first, first + spoken / 2), Word("soon", first + spoken / 2, first + spoken))
+    rows = [
+        Row(f"c{i}", Path("a"), Path("a"), transcript=said, words=words, extra={"duration": first + spoken + rest})
+        for i, said in enumerate(SAID)
+    ]
+    listener = Listener(dict(zip(SAID, SAID, strict=True)))
+    results = grid.untimed(listener, rows, seed)
+    assert [result.recall[1] for result in results] == [1, 1]
+    heard, seen = listener.asked[:4], listener.asked[4:]
+    assert all(row.start <= first and row.end >= first + spoken for row in listener.asked)
+    assert all(row.video_path is None and row.audio_path for row in heard)
+    assert all(row.audio_path is None and row.video_path for row in seen)
+    if first > 0.1:
+        assert all(one.start != other.start for one, other in zip(heard, seen, strict=True))
+
+
+def test_the_command_holds_clips_against_all_sentences(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for slot, words in (("letter", ("f", "q")), ("digit", ("one", "five"))):
+        monkeypatch.setitem(grid.GRAMMAR, slot, words)  # 64 000 take a minute
+    encoder.save_pretrained(tmp_path / "model")
+    transcripts = [sentence for sentence in grid.sentences() if "bin" in sentence][:12]
+    folder = recordings(tmp_path, transcripts)
+    for i in range(len(transcripts)):
+        write_clip(folder / f"{i}.mp4", 3.0, i)
+    command = ["eval", str(tmp_path / "model"), "--grid", str(folder), "--sentences", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    retrieval, sentences = json.loads(result.stdout)["results"]
+    names = ["speech2transcript", "transcript2speech", "video2transcript", "a2v", "v2a"]
+    assert [row["direction"] for row in retrieval["rows"]] == [*names, "a2v, silence cut", "v2a, silence cut"]
+    assert [row["direction"] for row in sentences["rows"]] == ["speech2sentence", "video2sentence", "chance"]
+    assert "all 1024 sentences" in sentences["title"]
+
+
+def test_sentences_are_of_grid_alone() -> None:
+    result = CliRunner().invoke(app, ["eval", "tiny", "--sentences"])
+    assert result.exit_code == 2
+    assert "--grid FOLDER" in result.stderr
