@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from typer.testing import CliRunner
 
 from peav.cli.main import app
 from peav.train import RecipeError, TrainingError
-from peav.train.ablate import Outcome, ablate, described, outcomes, read_ablations, runs
+from peav.train.ablate import Outcome, ablate, described, outcomes, read_ablations, runs, said
 from peav.train.chart import chart
+from peav.train.recipe import Recipe
 
 GROUPS = {
     "pairs": {"one": {"objective.pairs": ["a_ac"]}, "all": {}},
@@ -126,3 +128,16 @@ def test_the_command_trains_and_draws(world: Path, tmp_path: Path) -> None:
     rows = json.loads(result.stdout)["results"]["rows"]
     assert [row["variant"] for row in rows] == ["one", "all"]
     assert (tmp_path / "runs" / "ablations.svg").exists()
+
+
+def test_what_a_recipe_leaves_as_it_is_by_default_does_not_name_its_run(world: Path, tmp_path: Path) -> None:
+    """Or a key that a later version adds would have every run trained again."""
+    (run,) = runs(read_ablations(ablation_file(tmp_path, world, groups={"a": {"b": {}}}, seeds=[0])))
+
+    @dataclass(frozen=True)
+    class Later(Recipe):
+        added: tuple[int, ...] = field(default_factory=lambda: (1, 2))
+
+    later = Later(**vars(run.recipe))
+    assert said(later) == said(run.recipe)
+    assert said(replace(later, added=(3,))) == said(run.recipe) | {"added": [3]}

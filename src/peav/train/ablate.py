@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -121,8 +121,23 @@ def _recipe(wanted: Ablations, changes: Mapping[str, Any], seed: int) -> Recipe:
     keys = {**changes, "seed": seed, "output": ""}
     written = {key: json.dumps(value, default=str) for key, value in keys.items()}  # JSON is YAML
     recipe = read_recipe(wanted.base, written)
-    digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:10]
+    digest = hashlib.sha256(json.dumps(said(recipe), sort_keys=True).encode()).hexdigest()[:10]
     return replace(recipe, output=f"{wanted.output}/{digest}-{seed}")
+
+
+def said(value: Any) -> Any:
+    """A recipe without what is as by default: a key that a later version adds must not make old runs others."""
+    if isinstance(value, Mapping):
+        return {key: said(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [said(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    return {each.name: said(own) for each in fields(value) if (own := getattr(value, each.name)) != _default(each)}
+
+
+def _default(each: Field[Any]) -> Any:
+    return each.default if each.default_factory is MISSING else each.default_factory()
 
 
 def _result(run: Run) -> dict[str, Any] | None:

@@ -19,13 +19,18 @@ PARTS = ("audio", "video", "fusion", "text", "heads")
 
 @dataclass(frozen=True)
 class World:
-    """So many clips of each split of the procedural world, made under `folder` where they are not there yet."""
+    """So many clips of each split of the procedural world, made under `folder` where they are not there yet.
+
+    `synthetic`: those to train on have a captioning model's captions as well (see `data.world.captioner`), of which
+    `data.real_share` says how often they are read.
+    """
 
     folder: str
     train: int
     validation: int
     test: int
     seed: int = 0
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from peav.data.tokenizer import train_tokenizer
 from peav.data.webdataset import read_webdataset
 from peav.data.words import spoken_vocabulary
 from peav.data.world import generate
+from peav.data.world.captioner import with_synthetic_captions
 from peav.model import PEAV, PEAFrame, PEAVConfig, preset
 from peav.objectives.ranks import Ranks
 from peav.train.align import Alignment, TimedCollator
@@ -197,7 +198,8 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     if data.world is not None:
         rows = read_manifest(_make_world(data.world, data.workers, reporter))
         # The folder may hold more clips, of an earlier run that asked for more.
-        sources.append([row for row in rows if row.split == "train"][: data.world.train])
+        train = [row for row in rows if row.split == "train"][: data.world.train]
+        sources.append([with_synthetic_captions(row) for row in train] if data.world.synthetic else train)
         weights.append(data.world_weight)
         validation += [row for row in rows if row.split == "validation"][: data.world.validation]
         test += [row for row in rows if row.split == "test"][: data.world.test]

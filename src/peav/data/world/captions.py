@@ -127,13 +127,13 @@ class Narrator:
         parts = [self._brief(thing, heard=kind == "audio_video") for thing in things if thing.visible]
         if speaker is not None:
             who = "person" if speaker.figure.who == "hooded person" else speaker.figure.who
-            parts.append(f"{_article(who)} {self._one(SPEAKING if kind == 'audio_video' else TALKING)}")
+            parts.append(f"{article(who)} {self._one(SPEAKING if kind == 'audio_video' else TALKING)}")
         if kind == "audio_video":
             parts += [self._one(thing.kind.heard) for thing in things if not thing.visible]
         return " and ".join(parts[int(position)] for position in self._rng.permutation(len(parts)))
 
     def _brief(self, thing: Thing, heard: bool) -> str:
-        noun = _article(self._one(thing.kind.nouns))
+        noun = article(self._one(thing.kind.nouns))
         return f"{noun} {self._one(thing.kind.acts)}" if heard and thing.sounds else noun
 
     def _staged(self, common: tuple[str, ...], novel: tuple[str, ...], parts: list[str], camera: float) -> str:
@@ -153,13 +153,13 @@ class Narrator:
 
     def _seen(self, thing: Thing) -> str:
         move = self._one(thing.kind.moves) if thing.sounds else self._one(STILL)
-        return f"{_article(self._noun(thing))} {move} {self._side(thing)}"
+        return f"{article(self._noun(thing))} {move} {self._side(thing)}"
 
     def _acting(self, thing: Thing) -> str:
         side = self._side(thing)
         if not thing.sounds:
-            return f"{_article(self._one(MUTE) + ' ' + self._noun(thing))} {side}"
-        return f"{_article(self._noun(thing))} {self._one(thing.kind.acts)} {side}"
+            return f"{article(self._one(MUTE) + ' ' + self._noun(thing))} {side}"
+        return f"{article(self._noun(thing))} {self._one(thing.kind.acts)} {side}"
 
     def _side(self, thing: Thing) -> str:
         assert thing.place is not None, "only what is in sight has a side"
@@ -172,12 +172,12 @@ class Narrator:
     def _person(self, speaker: Speaker) -> str:
         figure = speaker.figure
         if figure.who == "robot":
-            return f"a robot with {_article(figure.clothes)} body"
+            return f"a robot with {article(figure.clothes)} body"
         if figure.who == "hooded person":
-            return f"a person in {_article(figure.clothes)} hood"
+            return f"a person in {article(figure.clothes)} hood"
         if figure.who in ("old man", "old woman"):
-            return f"an {figure.who} with glasses and {_article(figure.clothes)} {self._one(('shirt', 'jacket'))}"
-        return f"a {figure.who} with {figure.hair} hair and {_article(figure.clothes)} {self._one(('shirt', 'jacket'))}"
+            return f"an {figure.who} with glasses and {article(figure.clothes)} {self._one(('shirt', 'jacket'))}"
+        return f"a {figure.who} with {figure.hair} hair and {article(figure.clothes)} {self._one(('shirt', 'jacket'))}"
 
     def _saying(self, speaker: Speaker) -> str:
         side = self._one(SIDE_WORDS[speaker.place.side])
@@ -218,5 +218,6 @@ def _countable(thing: Thing) -> bool:
     return thing.kind.name != "vase" and longest < 1.3
 
 
-def _article(words: str) -> str:
+def article(words: str) -> str:
+    """The words behind "a" or "an"."""
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
