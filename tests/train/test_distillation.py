@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from peav.data.manifest import read_manifest
+from peav.data.manifest import Row, read_manifest
+from peav.data.world.write import write_wav
 from peav.model import PEAV, preset
-from peav.train.codec import FRAMES_PER_LATENT, MELS, LogMel, distil_codec, scale_convolutions
+from peav.train.codec import FRAMES_PER_LATENT, MELS, LogMel, _crops, distil_codec, scale_convolutions
 from peav.train.recipe import Codec
 
 
@@ -46,6 +48,30 @@ def test_log_mel_frames_line_up_with_latents() -> None:
 def test_distilling_lowers_the_error_of_the_log_mel_readout(model: PEAV, world: Path) -> None:
     rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")]
     errors: list[float] = []
-    last = distil_codec(model, rows, Codec(distil_steps=24, distil_batch=4), 0, lambda _, e: errors.append(e))
+    last = distil_codec(
+        model, [rows], Codec(distil_steps=24, distil_batch=4), 0, progress=lambda _, e: errors.append(e)
+    )
     assert len(errors) == 24
     assert last < 0.8 * np.mean(errors[:4])
+
+
+def test_distilling_on_starts_from_the_weights_that_are_there(model: PEAV, world: Path) -> None:
+    rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")]
+    before = deepcopy(model.audio.codec.state_dict())
+    slight = Codec(distil_steps=1, distil_batch=1, distil_lr=1e-9)
+    distil_codec(model, [rows], slight, 0, fresh=False)
+    torch.testing.assert_close(model.audio.codec.state_dict(), before, rtol=0, atol=1e-6)
+    distil_codec(model, [rows], slight, 0, fresh=True)
+    assert not torch.allclose(model.audio.codec.conv_in.weight, before["conv_in.weight"], atol=1e-2)
+
+
+def test_small_sources_are_heard_as_often_as_large_ones(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=48000)
+    rows = []
+    for name, level in (("large", 0.0), ("small", 0.1)):
+        path = tmp_path / f"{name}.wav"
+        write_wav(path, level * noise)
+        rows.append(Row(name, path))
+    crops = _crops([rows[:1] * 99, rows[1:]], 200, 48000, np.random.default_rng(0))
+    heard = (crops.abs().amax(1) > 0).float().mean()
+    assert 0.4 < heard < 0.6

@@ -67,7 +67,6 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
         ({"name__first": "x"}, r"name\.first: name holds 'x'"),
         ({"checkpoint_every": "0"}, r"checkpoint_every must be at least 1"),
         ({"evaluation__every": "0"}, r"evaluation\.every must be at least 1"),
-        ({"codec__checkpoint": "tiny", "codec__distil_steps": "8"}, r"not both"),
         ({"frames__checkpoint": "tiny", "frames__pretrain_steps": "8"}, r"not both"),
         ({"objective__weights": "{b: 2}"}, r"weights: 'b' is not among the pairs"),
         ({"objective__weights": "{a_ac: 0}"}, r"weight must be above 0"),

@@ -21,6 +21,7 @@ from peav.train.recipe import Codec
 
 MELS = 64
 FRAMES_PER_LATENT = 4
+READOUT_CROPS = 64
 
 
 class LogMel(nn.Module):
@@ -54,27 +55,34 @@ def mel_filters(sampling_rate: int, size: int, low: float = 40.0, high: float = 
 
 def distil_codec(
     model: PEAV,
-    rows: Sequence[Row],
+    sources: Sequence[Sequence[Row]],
     config: Codec,
     seed: int,
+    *,
+    fresh: bool = True,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> float:
-    """Train `model.audio.codec` in place on one-second crops of the rows' audio.
+    """Train `model.audio.codec` in place on one-second crops of audio.
+
+    Args:
+        sources: rows; every source is heard equally often, however small: no tower finds again what the codec loses.
+        fresh: the codec's weights are random; else they are gone on from.
 
     Returns:
         The mean squared error of the last tenth of the steps, where 1 is the variance of the target.
     """
-    audible = [row for row in rows if row.audio_path is not None]
+    audible = [heard for rows in sources if (heard := [row for row in rows if row.audio_path is not None])]
     codec_config = model.config.audio.codec
     rate, hop = codec_config.sampling_rate, codec_config.hop_length
     target = LogMel(rate, hop)
-    readout = nn.Linear(codec_config.latent_dim, FRAMES_PER_LATENT * MELS)
-    parameters = [*model.audio.codec.parameters(), *readout.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=config.distil_lr, betas=(0.9, 0.98), weight_decay=0.0)
-    first = _crops(audible, 4 * config.distil_batch, rate, np.random.default_rng((seed, 0)))
-    scale_convolutions(model, first)
+    first = _crops(audible, READOUT_CROPS, rate, np.random.default_rng((seed, 0)))
+    if fresh:
+        scale_convolutions(model, first[: 4 * config.distil_batch])
     with torch.no_grad():
         mean, std = target(first).mean((0, 1)), target(first).std((0, 1))
+        readout = _fitted(model.encode_codec(first), (target(first) - mean) / std)
+    parameters = [*model.audio.codec.parameters(), *readout.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=config.distil_lr, betas=(0.9, 0.98), weight_decay=0.0)
     errors = []
     for step in range(config.distil_steps):
         rate_now = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / config.distil_steps)) + 0.01
@@ -89,6 +97,18 @@ def distil_codec(
         errors.append(error.item())
         progress(step + 1, errors[-1])
     return float(np.mean(errors[-max(1, len(errors) // 10) :]))
+
+
+def _fitted(latents: Tensor, target: Tensor) -> nn.Linear:
+    """The linear readout of latents (B, T, D) that is nearest to the target (B, T, M), by least squares."""
+    x = torch.cat([latents.flatten(0, 1), torch.ones(latents.shape[0] * latents.shape[1], 1)], dim=1).double()
+    ridge = 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+    solution = torch.linalg.solve(x.T @ x + ridge, x.T @ target.flatten(0, 1).double()).float()
+    readout = nn.Linear(latents.shape[-1], target.shape[-1])
+    with torch.no_grad():
+        readout.weight.copy_(solution[:-1].T)
+        readout.bias.copy_(solution[-1])
+    return readout
 
 
 @torch.no_grad()
@@ -116,11 +136,11 @@ def _output_std(model: PEAV, module: nn.Module, waveform: Tensor) -> Tensor:
     return torch.cat(squares).mean().sqrt()
 
 
-def _crops(rows: Sequence[Row], count: int, rate: int, rng: np.random.Generator) -> Tensor:
+def _crops(sources: Sequence[Sequence[Row]], count: int, rate: int, rng: np.random.Generator) -> Tensor:
     """(count, rate) one-second crops at random places and levels; shorter clips are tiled."""
     crops = []
-    for index in rng.integers(len(rows), size=count):
-        row = rows[index]
+    for rows in (sources[index] for index in rng.integers(len(sources), size=count)):
+        row = rows[int(rng.integers(len(rows)))]
         assert row.audio_path is not None
         waveform = load_audio(row.audio_path, start=row.start or 0.0, end=row.end)
         if len(waveform) < rate:

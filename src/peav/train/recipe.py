@@ -117,7 +117,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Codec:
-    """The codec of a fresh model: taken over from `checkpoint`, or distilled for `distil_steps` (see `train.codec`).
+    """The codec of a fresh model: taken over from `checkpoint`, distilled for `distil_steps` (see `train.codec`), or
+    both: the checkpoint's is distilled on.
 
     It is then frozen, as in the paper, unless it is `trainable`.
     """
@@ -127,10 +128,6 @@ class Codec:
     distil_batch: int = 8
     distil_lr: float = 2e-3
     trainable: bool = False
-
-    def __post_init__(self) -> None:
-        if self.checkpoint is not None and self.distil_steps:
-            raise RecipeError("codec: distilling starts from scratch; give `checkpoint` or `distil_steps`, not both")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
-from peav.data.features import FeatureCache, clip_key
+from peav.data.features import FeatureCache, add_weights, clip_key
 from peav.data.manifest import Event, Row, read_manifest
 from peav.data.mix import Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
 from peav.data.prepare import frozen_parts
@@ -284,20 +284,29 @@ def _texts(row: Row) -> Sequence[str]:
 
 
 def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) -> None:
-    """Give a fresh model its codec: a checkpoint's, or a distilled one (read back where an earlier run did it)."""
+    """Give a fresh model its codec: a checkpoint's, distilled on if so asked, or one from scratch.
+
+    What an earlier run distilled is read back.
+    """
     codec = recipe.codec
     if codec.checkpoint is not None:
         model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
     if codec.distil_steps == 0:
         return
-    path = _made(recipe, "codec", codec, clips)
+    path = _made(recipe, "codec", codec, clips, model.audio.codec if codec.checkpoint is not None else None)
     if path.exists():
         model.audio.codec.load_state_dict(load_file(path))
         return
     reporter.stage("codec", codec.distil_steps)
-    rows = [row for source in clips.sources for row in source]
     with torch.random.fork_rng(devices=[]):  # what is drawn after this must not depend on whether it was done before
-        distil_codec(model, rows, codec, recipe.seed, lambda step, error: reporter.advance(step, f"mse {error:.3f}"))
+        distil_codec(
+            model,
+            clips.sources,
+            codec,
+            recipe.seed,
+            fresh=codec.checkpoint is None,
+            progress=lambda step, error: reporter.advance(step, f"mse {error:.3f}"),
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         save_file(model.audio.codec.state_dict(), temporary)
@@ -342,11 +351,15 @@ def _ready_frames(recipe: Recipe, model: PEAV, cache: FeatureCache, clips: Clips
         save_file(encoder.state_dict(), temporary)
 
 
-def _made(recipe: Recipe, part: str, config: Codec | Frames, clips: Clips) -> Path:
-    """Where a trained part of a fresh model is kept: named after all that made it."""
+def _made(
+    recipe: Recipe, part: str, config: Codec | Frames, clips: Clips, start: torch.nn.Module | None = None
+) -> Path:
+    """Where a trained part of a fresh model is kept: named after all that made it, the weights of `start` too."""
     names = [f"{row.id}|{row.audio_path}|{row.video_path}" for rows in clips.sources for row in rows]
-    digest = hashlib.sha256(json.dumps([asdict(config), names]).encode()).hexdigest()[:12]
-    return Path(recipe.data.cache) / f"{part}-{recipe.model}-{recipe.seed}-{digest}.safetensors"
+    digest = hashlib.sha256(json.dumps([asdict(config), names]).encode())
+    if start is not None:
+        add_weights(digest, start)
+    return Path(recipe.data.cache) / f"{part}-{recipe.model}-{recipe.seed}-{digest.hexdigest()[:12]}.safetensors"
 
 
 def _vocabulary(recipe: Recipe, clips: Clips) -> dict[str, int] | None:
