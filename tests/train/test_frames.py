@@ -39,7 +39,8 @@ def test_pretraining_lowers_the_loss_and_moves_nothing_but_the_frame_encoder(
     model = cache.model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     losses: list[float] = []
-    pretrain_frames(model, rows, cache, Frames(pretrain_steps=30, pretrain_batch=8), 0, lambda _, x: losses.append(x))
+    config = Frames(pretrain_steps=30, pretrain_batch=8)
+    pretrain_frames(model, rows, cache, config, 0, progress=lambda _, x: losses.append(x))
     assert sum(losses[-5:]) < sum(losses[:5])
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved

@@ -25,8 +25,9 @@ from peav.data.manifest import Row, read_manifest, write_manifest
 from peav.model import PEAV, preset
 from peav.train import RecipeError, TrainingError, read_recipe, train
 from peav.train.contrast import loss_weights
+from peav.train.parts import ready_codec
 from peav.train.recipe import Objective
-from peav.train.run import Clips, _cached, _ready_codec, gather
+from peav.train.run import Clips, _cached, gather
 from peav.train.state import read_state, states
 from peav.train.trainer import learning_rate
 
@@ -221,7 +222,7 @@ def test_what_is_drawn_after_the_codec_is_the_same_whether_it_was_distilled_or_r
     drawn = []
     for _ in range(2):
         torch.manual_seed(0)
-        _ready_codec(recipe, PEAV(preset("tiny")), Clips([rows], [1.0], [], []), Silent())
+        ready_codec(recipe, PEAV(preset("tiny")), [rows], Silent())
         drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
 

@@ -22,10 +22,12 @@ from peav.data.features import FeatureCache
 from peav.data.manifest import Row
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
+from peav.train.lips import Lips
 from peav.train.reading import RecipeError
 from peav.train.recipe import Frames
 
 RAREST, COMMONEST = 0.002, 0.3  # share of clips whose captions use a word
+LIPS_WEIGHT = 5.0  # a frame has some twenty nats of captions and two of lips
 
 
 def pretrain_frames(
@@ -34,12 +36,15 @@ def pretrain_frames(
     cache: FeatureCache,
     config: Frames,
     seed: int,
+    *,
+    speakers: Sequence[Row] = (),
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> float:
     """Train `model.video.frame_encoder` in place on one random frame a clip.
 
     Args:
         rows: clips whose frames are in `cache`; those without a visual caption are left out.
+        speakers: clips whose lips are to be read as well; see `train.lips`.
 
     Returns:
         The mean loss of the last tenth of the steps: nats a frame, summed over the words.
@@ -56,7 +61,9 @@ def pretrain_frames(
     head = nn.Linear(model.config.video.frame_encoder.output_dim, len(words))
     with torch.no_grad():
         head.bias.copy_(torch.logit(targets.mean(0)))  # the priors need not be learnt
-    parameters = [*encoder.parameters(), *head.parameters()]
+    shape = model.config.video.frame_encoder
+    lips = Lips(speakers, shape.image_size, shape.output_dim) if speakers else None
+    parameters = [*encoder.parameters(), *head.parameters(), *(lips.parameters() if lips else ())]
     optimiser = torch.optim.AdamW(parameters, lr=config.pretrain_lr, betas=(0.9, 0.98), weight_decay=0.05)
     losses = []
     for step in range(config.pretrain_steps):
@@ -65,11 +72,11 @@ def pretrain_frames(
             group["lr"] = config.pretrain_lr * rate
         rng = np.random.default_rng((seed, 2, step))
         chosen = rng.integers(len(rows), size=config.pretrain_batch)
-        pixels = to_pixels(torch.stack([_frame(cache, rows[index], rng) for index in chosen]))
-        with torch.autocast("cpu", torch.bfloat16):
-            features = encoder(pixels)
-        logits = head(features.float())
+        logits = head(_features(encoder, torch.stack([_frame(cache, rows[index], rng) for index in chosen])))
         loss = F.binary_cross_entropy_with_logits(logits, targets[chosen], reduction="sum") / len(chosen)
+        if lips is not None:
+            mouths, said = lips.draw(rng)
+            loss = loss + LIPS_WEIGHT * lips(_features(encoder, mouths.flatten(0, 1)).unflatten(0, said.shape), said)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -77,6 +84,13 @@ def pretrain_frames(
         losses.append(loss.item())
         progress(step + 1, losses[-1])
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+
+
+def _features(encoder: nn.Module, frames: Tensor) -> Tensor:
+    """(N, D) fp32 of (N, size, size, 3) uint8."""
+    with torch.autocast("cpu", torch.bfloat16):
+        features: Tensor = encoder(to_pixels(frames))
+    return features.float()
 
 
 def caption_words(rows: Sequence[Row]) -> list[str]:

@@ -82,7 +82,7 @@ def _clip(model: PEAV, recipe: Recipe) -> tuple[dict[str, float], int]:
     config, kept = model.config, _Kept(model)
     codec, frame = config.audio.codec, config.video.frame_encoder
     steps = int(recipe.data.max_seconds * codec.sampling_rate) // codec.hop_length
-    frames = config.video.num_frames or FRAMES
+    frames = recipe.frames.num_frames or config.video.num_frames or FRAMES
 
     def count(work: Callable[[], Tensor], trains: bool, times: float = 1.0) -> float:
         before = kept.bytes

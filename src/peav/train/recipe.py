@@ -43,6 +43,7 @@ class Source:
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
     of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`), and
     with `splice_video` its pictures too, for clips that look alike.
+    With `lips` a frame encoder that is pretrained learns to read the lips of its speakers, see `train.lips`.
     `without` names a manifest of mixtures: the recordings that those were made of are left out. With `mix` its clips
     with a label, or with events that sound alone, train: such a sound is heard in a soundscape drawn anew every time,
     with others of the source and one caption for all (see `data.mix`); `mixtures` spend the time for it once.
@@ -57,6 +58,7 @@ class Source:
     only: Literal["transcript"] | None = None
     splice: float = 0.0
     splice_video: bool = False
+    lips: bool = False
     without: str | None = None
     mix: Mixing | None = None
 
@@ -117,8 +119,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Codec:
-    """The codec of a fresh model: taken over from `checkpoint`, distilled for `distil_steps` (see `train.codec`), or
-    both: the checkpoint's is distilled on.
+    """The codec: the model's own, or taken over from `checkpoint`; then distilled on for `distil_steps` (see
+    `train.codec`), from scratch where the model is.
 
     It is then frozen, as in the paper, unless it is `trainable`.
     """
@@ -136,6 +138,8 @@ class Frames:
     (see `train.frames`), or neither.
 
     It then trains with the rest, or is `frozen` and its features are cached, which makes training much cheaper.
+    `num_frames`: how many frames of a clip the model takes from then on, evenly (16 in the paper's `-16-frame` models);
+    by default as many as it did.
     """
 
     checkpoint: str | None = None
@@ -143,8 +147,11 @@ class Frames:
     pretrain_batch: int = 96
     pretrain_lr: float = 2e-3
     frozen: bool = False
+    num_frames: int | None = None
 
     def __post_init__(self) -> None:
+        if self.num_frames is not None and self.num_frames < 1:
+            raise RecipeError(f"frames.num_frames must be at least 1, not {self.num_frames}")
         if self.checkpoint is not None and self.pretrain_steps:
             raise RecipeError("frames: give `checkpoint` or `pretrain_steps`, not both")
 

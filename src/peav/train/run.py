@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
-from peav.data.features import FeatureCache, add_weights, clip_key
+from peav.data.features import FeatureCache, clip_key
 from peav.data.manifest import Event, Row, read_manifest
 from peav.data.mix import Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
 from peav.data.prepare import frozen_parts
@@ -33,29 +31,15 @@ from peav.data.world.captioner import with_synthetic_captions
 from peav.model import PEAV, PEAFrame, PEAVConfig, preset
 from peav.objectives.ranks import Ranks
 from peav.train.align import Alignment, TimedCollator
-from peav.train.codec import distil_codec
 from peav.train.contrast import Contrast
 from peav.train.errors import TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import renew, served
-from peav.train.frames import pretrain_frames
 from peav.train.parallel import local_device, process_group
+from peav.train.parts import Reporter, ready_codec, ready_frames, take_frames
 from peav.train.reading import RecipeError
-from peav.train.recipe import Codec, Data, Frames, Recipe, Source, World
+from peav.train.recipe import Data, Recipe, Source, World
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
-
-
-class Reporter(Protocol):
-    """Who is told how a run goes."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """A new stage begins; `total` is its number of steps where known."""
-
-    def advance(self, done: int, note: str = "") -> None:
-        """The stage has done so much."""
-
-    def step(self, record: Mapping[str, Any]) -> None:
-        """One training step's log record."""
 
 
 @dataclass(frozen=True)
@@ -173,13 +157,13 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
     if recipe.align is not None:
         clips = clips.sound_alone()
     model, tokenizer = build(recipe, clips)
-    _ready_codec(recipe, model, clips, reporter)
-    _take_frames(recipe, model)
+    ready_codec(recipe, model, clips.sources, reporter)
+    take_frames(recipe, model)
     _check_prepared(recipe, model)
     data = recipe.data
     cache = FeatureCache(data.cache, model, keep_waveform=recipe.codec.trainable, max_seconds=data.max_seconds)
     clips = _cached(recipe, cache, clips, reporter)
-    _ready_frames(recipe, model, cache, clips, reporter)
+    ready_frames(recipe, model, cache, clips.sources, reporter)
     if recipe.frames.frozen:
         cache = cache.with_frozen_frames()
         everything = clips.all()
@@ -283,46 +267,6 @@ def _texts(row: Row) -> Sequence[str]:
     return [*captions, row.transcript] if row.transcript else captions
 
 
-def _ready_codec(recipe: Recipe, model: PEAV, clips: Clips, reporter: Reporter) -> None:
-    """Give a fresh model its codec: a checkpoint's, distilled on if so asked, or one from scratch.
-
-    What an earlier run distilled is read back.
-    """
-    codec = recipe.codec
-    if codec.checkpoint is not None:
-        model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
-    if codec.distil_steps == 0:
-        return
-    path = _made(recipe, "codec", codec, clips, model.audio.codec if codec.checkpoint is not None else None)
-    if path.exists():
-        model.audio.codec.load_state_dict(load_file(path))
-        return
-    reporter.stage("codec", codec.distil_steps)
-    with torch.random.fork_rng(devices=[]):  # what is drawn after this must not depend on whether it was done before
-        distil_codec(
-            model,
-            clips.sources,
-            codec,
-            recipe.seed,
-            fresh=codec.checkpoint is None,
-            progress=lambda step, error: reporter.advance(step, f"mse {error:.3f}"),
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        save_file(model.audio.codec.state_dict(), temporary)
-
-
-def _take_frames(recipe: Recipe, model: PEAV) -> None:
-    """Give a fresh model the frame encoder of a checkpoint, if the recipe names one."""
-    checkpoint = recipe.frames.checkpoint
-    if checkpoint is None:
-        return
-    source = load_model(checkpoint).float()
-    if not isinstance(source, PEAV):
-        raise RecipeError(f"frames.checkpoint: {checkpoint} holds no frame encoder; give a PE-AV checkpoint")
-    model.video.frame_encoder.load_state_dict(source.video.frame_encoder.state_dict())
-
-
 def _check_prepared(recipe: Recipe, model: PEAV) -> None:
     """Raises PreparedError where features in shards are not those that this model's frozen parts would make."""
     folders = [source.prepared for source in recipe.data.sources if source.prepared is not None]
@@ -330,36 +274,6 @@ def _check_prepared(recipe: Recipe, model: PEAV) -> None:
         frozen = frozen_parts(model, recipe.data.max_seconds, f"{recipe.model}, as this recipe has it")
         for folder in folders:
             check_prepared(folder, frozen)
-
-
-def _ready_frames(recipe: Recipe, model: PEAV, cache: FeatureCache, clips: Clips, reporter: Reporter) -> None:
-    """Teach a fresh model's frame encoder, or read back what an earlier run taught it."""
-    frames, encoder = recipe.frames, model.video.frame_encoder
-    if frames.pretrain_steps == 0:
-        return
-    path = _made(recipe, "frames", frames, clips)
-    if path.exists():
-        encoder.load_state_dict(load_file(path))
-        return
-    reporter.stage("frames", frames.pretrain_steps)
-    rows = [row for source in clips.sources for row in source]
-    with torch.random.fork_rng(devices=[]):
-        pretrain_frames(
-            model, rows, cache, frames, recipe.seed, lambda step, loss: reporter.advance(step, f"loss {loss:.3f}")
-        )
-    with atomic_write(path) as temporary:
-        save_file(encoder.state_dict(), temporary)
-
-
-def _made(
-    recipe: Recipe, part: str, config: Codec | Frames, clips: Clips, start: torch.nn.Module | None = None
-) -> Path:
-    """Where a trained part of a fresh model is kept: named after all that made it, the weights of `start` too."""
-    names = [f"{row.id}|{row.audio_path}|{row.video_path}" for rows in clips.sources for row in rows]
-    digest = hashlib.sha256(json.dumps([asdict(config), names]).encode())
-    if start is not None:
-        add_weights(digest, start)
-    return Path(recipe.data.cache) / f"{part}-{recipe.model}-{recipe.seed}-{digest.hexdigest()[:12]}.safetensors"
 
 
 def _vocabulary(recipe: Recipe, clips: Clips) -> dict[str, int] | None:

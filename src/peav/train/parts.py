@@ -1,0 +1,118 @@
+"""What must be ready before the towers train: codec and frame encoder, taken over, taught or found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from peav.checkpoint import load_model
+from peav.checkpoint.atomic import atomic_write
+from peav.data.features import FeatureCache, add_weights
+from peav.data.manifest import Row
+from peav.model import PEAV
+from peav.train.codec import distil_codec
+from peav.train.frames import pretrain_frames
+from peav.train.reading import RecipeError
+from peav.train.recipe import Codec, Frames, Recipe
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A new stage begins; `total` is its number of steps where known."""
+
+    def advance(self, done: int, note: str = "") -> None:
+        """The stage has done so much."""
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """One training step's log record."""
+
+
+def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], reporter: Reporter) -> None:
+    """Give a model its codec: a checkpoint's, distilled on if so asked (what an earlier run distilled is read back)."""
+    codec = recipe.codec
+    if codec.checkpoint is not None:
+        model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
+    if codec.distil_steps == 0:
+        return
+    fresh = recipe.from_scratch and codec.checkpoint is None
+    rows = [row for source in sources for row in source]
+    path = _made(recipe, "codec", codec, rows, None if fresh else model.audio.codec)
+    if path.exists():
+        model.audio.codec.load_state_dict(load_file(path))
+        return
+    reporter.stage("codec", codec.distil_steps)
+    with torch.random.fork_rng(devices=[]):  # what is drawn after this must not depend on whether it was done before
+        distil_codec(
+            model,
+            sources,
+            codec,
+            recipe.seed,
+            fresh=fresh,
+            progress=lambda step, error: reporter.advance(step, f"mse {error:.3f}"),
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        save_file(model.audio.codec.state_dict(), temporary)
+
+
+def take_frames(recipe: Recipe, model: PEAV) -> None:
+    """Give a model the number of frames and the checkpoint's frame encoder that a recipe asks for, if it does."""
+    if recipe.frames.num_frames is not None:
+        model.config = replace(model.config, video=replace(model.config.video, num_frames=recipe.frames.num_frames))
+    checkpoint = recipe.frames.checkpoint
+    if checkpoint is None:
+        return
+    source = load_model(checkpoint).float()
+    if not isinstance(source, PEAV):
+        raise RecipeError(f"frames.checkpoint: {checkpoint} holds no frame encoder; give a PE-AV checkpoint")
+    model.video.frame_encoder.load_state_dict(source.video.frame_encoder.state_dict())
+
+
+def ready_frames(
+    recipe: Recipe, model: PEAV, cache: FeatureCache, sources: Sequence[Sequence[Row]], reporter: Reporter
+) -> None:
+    """Teach a model's frame encoder, or read back what an earlier run taught it."""
+    frames, encoder = recipe.frames, model.video.frame_encoder
+    if frames.pretrain_steps == 0:
+        return
+    rows = [row for source in sources for row in source]
+    own = sources[len(sources) - len(recipe.data.sources) :]  # the world is no entry of these
+    speakers = [row for source, some in zip(recipe.data.sources, own, strict=True) if source.lips for row in some]
+    path = _made(recipe, "frames", frames, [*rows, *speakers], None if recipe.from_scratch else encoder)
+    if path.exists():
+        encoder.load_state_dict(load_file(path))
+        return
+    reporter.stage("frames", frames.pretrain_steps)
+    with torch.random.fork_rng(devices=[]):
+        pretrain_frames(
+            model,
+            rows,
+            cache,
+            frames,
+            recipe.seed,
+            speakers=speakers,
+            progress=lambda step, loss: reporter.advance(step, f"loss {loss:.3f}"),
+        )
+    with atomic_write(path) as temporary:
+        save_file(encoder.state_dict(), temporary)
+
+
+def _made(
+    recipe: Recipe, part: str, config: Codec | Frames, rows: Sequence[Row], start: torch.nn.Module | None
+) -> Path:
+    """Where a trained part of a model is kept: named after all that made it, the weights of `start` too."""
+    names = [f"{row.id}|{row.audio_path}|{row.video_path}" for row in rows]
+    digest = hashlib.sha256(json.dumps([asdict(config), names]).encode())
+    if start is not None:
+        add_weights(digest, start)
+    name = Path(recipe.model).name
+    return Path(recipe.data.cache) / f"{part}-{name}-{recipe.seed}-{digest.hexdigest()[:12]}.safetensors"
