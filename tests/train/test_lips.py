@@ -65,6 +65,18 @@ def test_every_frame_that_is_drawn_has_the_word_that_is_said_at_it(speakers: lis
             assert sides[1] != sides[2] or not sides[1]
 
 
+def test_words_are_timed_from_where_the_clip_begins_in_its_file(speakers: list[Row]) -> None:
+    row = speakers[0]
+    words = tuple(replace(word, start=word.start - 0.5, end=word.end - 0.5) for word in row.words[1:])
+    later = Lips([replace(row, start=0.5, words=words)], 64, 8)
+    for seed in range(3):
+        pixels, labels = later.draw(np.random.default_rng(seed))
+        light = pixels.float().mean((2, 4))
+        lit = (light[..., 8:24].mean(-1) - light[..., 40:56].mean(-1)).abs() >= 30
+        assert not ((labels > 0) & ~lit).any()
+        assert (labels > 0).any()
+
+
 def test_the_words_of_lips_are_learnt_beside_those_of_captions(speakers: list[Row], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = PEAV(preset("tiny"))

@@ -23,6 +23,7 @@ from peav.train.reading import RecipeError
 CLIPS, STRETCH = 6, 20  # clips of each step, frames of each
 SLOWEST = 3  # every third frame at most is looked at, or every second, or every one: frame rates differ
 SHIFT = 3  # pixels
+SILENT = 0.5  # seconds after the last word
 KEPT = 512  # clips whose frames stay in memory
 WIDTH, REACH = 192, 5  # of the head: channels, and frames that each of its two convolutions sees
 
@@ -71,9 +72,10 @@ class Lips(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED)
 
     def _frames(self, place: int) -> Frames:
-        path = self.rows[place].video_path
-        assert path is not None
-        return load_frames(path, size=self._size)
+        row = self.rows[place]
+        assert row.video_path is not None
+        start = row.start or 0.0
+        return load_frames(row.video_path, start=start, end=start + row.words[-1].end + SILENT, size=self._size)
 
     def _stretch(self, place: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         clip = self._load(place)
@@ -84,6 +86,7 @@ class Lips(nn.Module):
 
     def _labels(self, row: Row, times: np.ndarray) -> np.ndarray:
         labels = np.full(len(times), SILENCE)
+        times = times - (row.start or 0.0)
         for word in row.words:
             labels[(times >= word.start) & (times < word.end)] = self.vocabulary.get(word.word, UNLABELLED)
         return labels
