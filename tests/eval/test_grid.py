@@ -18,6 +18,7 @@ from peav.data.manifest import Row, Word
 from peav.data.recordings import read_recordings
 from peav.encoder import Encoder
 from peav.eval import grid
+from peav.eval.embedder import spaces_of
 from peav.eval.protocols import ProtocolError
 
 SAID = (
@@ -33,6 +34,9 @@ class Listener:
 
     def __init__(self, heard: Mapping[str, str]) -> None:
         self.heard, self.asked = heard, list[Row]()
+
+    def streams(self, row: Row) -> frozenset[str]:
+        return spaces_of(row.audio_path is not None, row.video_path is not None)
 
     def media(self, rows: Sequence[Row], spaces: Collection[str]) -> dict[str, np.ndarray]:
         self.asked += rows
@@ -72,14 +76,15 @@ def test_a_sentence_counts_only_with_all_its_words_and_each_word_by_itself(tmp_p
     assert [speech[slot] for slot in grid.GRAMMAR] == [1, 3 / 4, 1, 1, 1, 1]
     # Behind the one that was heard, 3 + 3 + 3 + 24 + 9 + 3 sentences share five words with it; ties count against.
     assert speech["recall@10"] == 3 / 4
-    assert chance["letter"] == 1 / 25
+    assert chance["letter"] == 1 / 4  # four clips, four letters
     assert chance["recall@1"] == 1 / 64_000
 
 
 def test_what_scores_every_sentence_alike_is_never_right(tmp_path: Path) -> None:
     listener = Listener({})
     listener.media = lambda rows, spaces: {space: np.zeros((len(rows), 150), np.float32) for space in spaces}
-    assert grid.sentence_table(listener, recordings(tmp_path, SAID), None).rows[0]["recall@10"] == 0
+    speech = grid.sentence_table(listener, recordings(tmp_path, SAID), None).rows[0]
+    assert [speech[column] for column in ("recall@10", *grid.GRAMMAR)] == [0] * 7
 
 
 def test_a_transcript_outside_the_grammar_is_named(tmp_path: Path) -> None:
@@ -87,24 +92,44 @@ def test_a_transcript_outside_the_grammar_is_named(tmp_path: Path) -> None:
         grid.sentence_table(Listener({}), recordings(tmp_path, [SAID[0], "bin black at f five again"]), None)
 
 
-@given(first=st.floats(0, 2), spoken=st.floats(0.1, 2), rest=st.floats(0, 2), seed=st.integers(0, 99))
-def test_without_its_timing_a_clip_still_has_its_whole_sentence(
-    first: float, spoken: float, rest: float, seed: int
-) -> None:
-    words = (Word("bin", first, first + spoken / 2), Word("soon", first + spoken / 2, first + spoken))
-    rows = [
-        Row(f"c{i}", Path("a"), Path("a"), transcript=said, words=words, extra={"duration": first + spoken + rest})
-        for i, said in enumerate(SAID)
-    ]
+def clip(number: int, first: float, lasts: float) -> Row:
+    words = (Word("bin", first, first + lasts / 2), Word("soon", first + lasts / 2, first + lasts))
+    return Row(str(number), Path("a"), Path("a"), transcript=SAID[number % 4], words=words)
+
+
+@given(first=st.floats(0, 2), lasts=st.floats(0.1, 2), seed=st.integers(0, 99))
+def test_without_its_timing_a_clip_still_has_its_whole_sentence(first: float, lasts: float, seed: int) -> None:
     listener = Listener(dict(zip(SAID, SAID, strict=True)))
-    results = grid.untimed(listener, rows, seed)
+    results = grid.untimed(listener, [clip(i, first, lasts) for i in range(4)], seed)
     assert [result.recall[1] for result in results] == [1, 1]
     heard, seen = listener.asked[:4], listener.asked[4:]
-    assert all(row.start <= first and row.end >= first + spoken for row in listener.asked)
+    assert all(0 <= row.start <= first and row.end >= first + lasts for row in listener.asked)
     assert all(row.video_path is None and row.audio_path for row in heard)
     assert all(row.audio_path is None and row.video_path for row in seen)
-    if first > 0.1:
-        assert all(one.start != other.start for one, other in zip(heard, seen, strict=True))
+    assert all(one.end != other.end for one, other in zip(heard, seen, strict=True))
+
+
+def test_how_much_silence_is_left_says_nothing_of_when_a_sentence_began() -> None:
+    listener = Listener(dict(zip(SAID, SAID, strict=True)))
+    firsts = np.random.default_rng(0).uniform(0.3, 2, 400)
+    grid.untimed(listener, [clip(i, first, 1.0) for i, first in enumerate(firsts)])
+    left = np.array([row.words[0].start - row.start for row in listener.asked])
+    assert abs(np.corrcoef(left[:400], left[400:])[0, 1]) < 0.15
+    assert abs(np.corrcoef(left[:400], firsts)[0, 1]) < 0.15
+
+
+def test_untimed_clips_are_searched_among_those_that_last_as_long() -> None:
+    class Timer(Listener):
+        """Knows nothing but how long the sentence lasts, to the tenth of a second."""
+
+        def media(self, rows: Sequence[Row], spaces: Collection[str]) -> dict[str, np.ndarray]:
+            lasts = [round(10 * (row.words[-1].end - row.words[0].start)) for row in rows]
+            return {space: np.eye(40, dtype=np.float32)[lasts] for space in spaces}
+
+    rows = [clip(i, 0.5, 1.0 + 0.1 * (i % 8)) for i in range(32)]
+    for result in grid.untimed(Timer({}), rows, like=4):
+        assert result.targets == 4
+        assert result.recall[1] == 0  # all four last as long; ties count against
 
 
 def test_the_command_holds_clips_against_all_sentences(
@@ -122,7 +147,7 @@ def test_the_command_holds_clips_against_all_sentences(
     assert result.exit_code == 0, result.output
     retrieval, sentences = json.loads(result.stdout)["results"]
     names = ["speech2transcript", "transcript2speech", "video2transcript", "a2v", "v2a"]
-    assert [row["direction"] for row in retrieval["rows"]] == [*names, "a2v, silence cut", "v2a, silence cut"]
+    assert [row["direction"] for row in retrieval["rows"]] == [*names, "a2v, untimed", "v2a, untimed"]
     assert [row["direction"] for row in sentences["rows"]] == ["speech2sentence", "video2sentence", "chance"]
     assert "all 1024 sentences" in sentences["title"]
 

@@ -14,9 +14,9 @@ from test_training import Silent, recipe_file
 
 from peav.checkpoint import load_model
 from peav.data.features import FeatureCache
-from peav.data.manifest import Row, Word
+from peav.data.manifest import Row, Word, read_manifest
 from peav.model import PEAV, preset
-from peav.train import RecipeError, read_recipe, train
+from peav.train import RecipeError, parts, read_recipe, train
 from peav.train.frames import pretrain_frames
 from peav.train.lips import CLIPS, STRETCH, Lips
 from peav.train.recipe import Frames
@@ -105,3 +105,32 @@ def test_a_model_takes_as_many_frames_as_the_recipe_says_from_then_on(world: Pat
     train(read_recipe(recipe), Silent())
     model = load_model(tmp_path / "three" / "model")
     assert model.config.video.num_frames == 3
+    cache = FeatureCache(world / "cache", model).with_frozen_frames()
+    seen = [cache.load(row).frames for row in read_manifest(world / "manifest.jsonl", "train")]
+    assert {len(frames) for frames in seen if frames is not None} == {3}
+
+
+def test_the_lips_of_the_sources_that_ask_for_it_are_read(
+    speakers: list[Row], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = {"manifest": str(world / "manifest.jsonl")}
+    made = {"folder": str(world), "train": 4, "validation": 2, "test": 2, "seed": 5}
+    read: list[list[Row]] = []
+    monkeypatch.setattr(parts, "pretrain_frames", lambda *_, speakers, **__: read.append(speakers))
+    sources = [speakers[:1], [], speakers[1:]]  # the world's come first and are no entry of the recipe's sources
+    for name, lips in (("one", [False, True]), ("other", [True, False]), ("none", [False, False])):
+        entries = [manifest | {"lips": each} for each in lips]
+        data = {"world": made, "sources": entries, "cache": str(tmp_path / "cache")}
+        path = recipe_file(tmp_path, world, name, data=data, frames={"pretrain_steps": 1})
+        model = PEAV(preset("tiny"))
+        recipe = read_recipe(path)
+        parts.ready_frames(recipe, model, FeatureCache(tmp_path / "cache", model), sources, Silent())
+    assert read == [speakers[1:], []]  # the third finds what the second made
+    kept = list((tmp_path / "cache").glob("frames-*"))
+    assert len(kept) == 2
+
+
+def test_lips_need_steps_to_be_read_in(world: Path, tmp_path: Path) -> None:
+    sources = [{"manifest": str(world / "manifest.jsonl"), "lips": True}]
+    with pytest.raises(RecipeError, match=r"`lips` are read in frames\.pretrain_steps"):
+        read_recipe(recipe_file(tmp_path, world, "idle", data={"sources": sources}))

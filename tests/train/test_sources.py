@@ -61,8 +61,10 @@ def test_a_manifest_that_is_a_source_twice_is_tested_on_once(world: Path, tmp_pa
 def test_synthetic_captions_are_for_the_clips_of_the_world_that_train(world: Path, tmp_path: Path) -> None:
     made = json.loads((world / "world.json").read_text())
     asked = {"folder": str(world), "train": 4, "validation": 2, "test": 2, "seed": made["seed"], "synthetic": True}
-    recipe = read_recipe(recipe_file(tmp_path, world, "captioned", data={"world": asked, "sources": []}))
+    sources = [{"manifest": str(world / "manifest.jsonl")}]
+    recipe = read_recipe(recipe_file(tmp_path, world, "captioned", data={"world": asked, "sources": sources}))
     clips = gather(recipe, Silent())
     assert len(clips.sources[0]) == 4
-    assert all(row.synthetic for row in clips.sources[0])
+    assert len(clips.sources[1]) > 4
+    assert all(row.synthetic for rows in clips.sources for row in rows)
     assert not any(row.synthetic for row in [*clips.validation, *clips.test])

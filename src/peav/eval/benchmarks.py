@@ -8,7 +8,7 @@ from pathlib import Path
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.eval.embedder import Embedder
-from peav.eval.grid import CANDIDATES, clips_of, retrievals
+from peav.eval.grid import CANDIDATES, retrievals
 from peav.eval.protocols import (
     KS,
     WORLD_DIRECTIONS,
@@ -93,7 +93,10 @@ def grid(
     Raises:
         ProtocolError: fewer than two clips. ManifestError, MediaError.
     """
-    results = retrievals(embedder, clips_of(folder, split), candidates, seed)
+    rows = read_recordings(folder, split)
+    results = retrievals(embedder, rows, candidates, seed)
+    if not results:
+        raise ProtocolError(f"{folder}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
     return retrieval_table(f"{Path(folder).name}: sentences (%), split {split or 'all'}", results)
 
 

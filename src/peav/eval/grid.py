@@ -1,12 +1,13 @@
 """The GRID corpus (Cooke et al. 2006): six-word sentences of a small grammar, said to a camera.
 
 Retrieval among a few sentences asks for few of the words. Here a clip is held against every sentence of the grammar,
-where one wrong word is a miss, and against clips whose sentence lies elsewhere in time, because sound and lips of one
-clip share when a sentence begins and ends, which finds a clip without a word being heard.
+where one wrong word is a miss, and sound is held against pictures where timing does not help: both of a clip show when
+its sentence begins and how long it lasts, which finds the clip without a word being heard.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -33,6 +34,8 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
 }
 DIRECTIONS = ("speech2transcript", "transcript2speech", "video2transcript", "a2v", "v2a")
 CANDIDATES = 150
+MARGIN = 0.2  # seconds; few clips have less silence before the first word
+LIKE = 30
 SENTENCE_DIRECTIONS: dict[str, Medium] = {"speech2sentence": "audio", "video2sentence": "video"}
 
 
@@ -41,60 +44,57 @@ def sentences() -> list[str]:
     return [" ".join(words) for words in product(*GRAMMAR.values())]
 
 
-def clips_of(folder: str | Path, split: str | None) -> list[Row]:
-    """The clips of a split of `read_recordings`; None: all, for a model that was trained on none.
-
-    Raises:
-        ProtocolError: fewer than two. ManifestError.
-    """
-    rows = read_recordings(folder, split)
-    if len(rows) < 2:
-        raise ProtocolError(f"{folder}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
-    return rows
-
-
 def retrievals(embedder: Embedder, rows: Sequence[Row], candidates: int = CANDIDATES, seed: int = 0) -> list[Retrieval]:
     """From speech or silent video to the transcript and between sound and picture, these without their timing too."""
     results = retrieval(embedder, rows, DIRECTIONS, candidates, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
-    timed = [rows[i] for i in order if rows[i].words and rows[i].audio_path and rows[i].video_path]
+    timed = [rows[i] for i in order if rows[i].words and {"audio", "video"} <= embedder.streams(rows[i])]
     return results + untimed(embedder, timed[:candidates], seed)
 
 
-def untimed(embedder: Embedder, rows: Sequence[Row], seed: int = 0) -> list[Retrieval]:
-    """Sound against picture with the silence around the sentence cut at random, in each of the two by itself.
+def untimed(embedder: Embedder, rows: Sequence[Row], seed: int = 0, like: int = LIKE) -> list[Retrieval]:
+    """Sound against picture where neither when a sentence is said nor how long it lasts tells clips apart.
 
-    What is left of the timing is how long the words last. Fewer than two rows give no result.
+    Sound and picture are each cut at a moment of its own up to `MARGIN` before the first word, drawn alike for all
+    clips, and after the last; each clip is searched among the `like` whose sentences last most nearly as long as its
+    own. Fewer than two rows give no result.
     """
     if len(rows) < 2:
         return []
     rng = np.random.default_rng(seed)
     heard = [replace(_cut(row, rng), video_path=None) for row in rows]
     seen = [replace(_cut(row, rng), audio_path=None) for row in rows]
-    sound = embedder.media(heard, ["audio"])["audio"]
-    picture = embedder.media(seen, ["video"])["video"]
-    same = np.eye(len(rows), dtype=bool)
+    scores = embedder.media(heard, ["audio"])["audio"] @ embedder.media(seen, ["video"])["video"].T
+    lasts = np.array([row.words[-1].end - row.words[0].start for row in rows])
+    apart = np.abs(lasts[:, None] - lasts)
+    np.fill_diagonal(apart, -1.0)  # its own comes first, whoever else lasts just as long
+    near = apart.argsort(1, kind="stable")[:, :like]
+    own = np.arange(near.shape[1]) == 0
     return [
-        ranked("a2v, silence cut", sound @ picture.T, same),
-        ranked("v2a, silence cut", picture @ sound.T, same),
+        ranked(f"{name}, untimed", np.take_along_axis(each, near, 1), np.tile(own, (len(rows), 1)))
+        for name, each in (("a2v", scores), ("v2a", scores.T))
     ]
 
 
 def _cut(row: Row, rng: np.random.Generator) -> Row:
-    """The row from a random moment before its first word to one after its last."""
-    first, last = row.words[0].start, row.words[-1].end
-    return replace(row, start=rng.uniform(0.0, first), end=rng.uniform(last, max(last, row.extra["duration"])))
+    """The row from a random moment shortly before its first word to one shortly after its last."""
+    before, after = rng.uniform(0.0, MARGIN, 2)
+    return replace(row, start=max(0.0, row.words[0].start - before), end=row.words[-1].end + after)
 
 
 def sentence_table(embedder: Embedder, folder: str | Path, split: str | None = "test") -> Table:
     """Every clip against all sentences of the grammar: how often its own comes first, and each of its words.
 
-    A word is right where the sentence that comes first has it, whatever its other words are.
+    A word is right where the sentence that comes first has it, whatever its other words are; where two come first, none
+    is. Chance is a random sentence, for a word the commonest one of the clips.
 
     Raises:
-        ProtocolError: fewer than two clips, or a transcript that is not of the grammar. ManifestError, MediaError.
+        ProtocolError: no clip with sound and pictures, or a transcript that is not of the grammar. ManifestError,
+            MediaError.
     """
-    rows = clips_of(folder, split)
+    rows = [row for row in read_recordings(folder, split) if {"audio", "video"} <= embedder.streams(row)]
+    if not rows:
+        raise ProtocolError(f"{folder}: no clip with sound and pictures in the split {split!r}")
     everything = sentences()
     number = {sentence: i for i, sentence in enumerate(everything)}
     strange = next((row for row in rows if row.transcript not in number), None)
@@ -106,8 +106,10 @@ def sentence_table(embedder: Embedder, folder: str | Path, split: str | None = "
         _sentence_row(name, media[medium] @ embedder.texts(everything, medium).T, own)
         for name, medium in SENTENCE_DIRECTIONS.items()
     ]
-    chance = {slot: 1 / len(words) for slot, words in GRAMMAR.items()}
-    table.append({"direction": "chance", **{f"recall@{k}": k / len(everything) for k in KS}, **chance})
+    said = zip(*(everything[i].split() for i in own), strict=True)
+    commonest = [Counter(words).most_common(1)[0][1] / len(rows) for words in said]
+    chance = {f"recall@{k}": k / len(everything) for k in KS}
+    table.append({"direction": "chance", **chance, **dict(zip(GRAMMAR, commonest, strict=True))})
     columns = [
         Column("direction", "direction"),
         *(Column(f"recall@{k}", f"R@{k}", "percent") for k in (1, 10)),
@@ -121,5 +123,6 @@ def _sentence_row(name: str, scores: np.ndarray, own: np.ndarray) -> dict[str, A
     place = ranks(scores, np.arange(scores.shape[1]) == own[:, None])
     shape = [len(words) for words in GRAMMAR.values()]
     found, right = (np.stack(np.unravel_index(index, shape)) for index in (scores.argmax(1), own))
-    words = dict(zip(GRAMMAR, (found == right).mean(1).tolist(), strict=True))
+    alone = (scores == scores.max(1, keepdims=True)).sum(1) == 1
+    words = dict(zip(GRAMMAR, ((found == right) & alone).mean(1).tolist(), strict=True))
     return {"direction": name, **{f"recall@{k}": float((place <= k).mean()) for k in KS}, **words}

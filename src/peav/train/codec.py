@@ -1,4 +1,4 @@
-"""A codec from scratch: its latents learn to give back the log-mel spectrogram they cover.
+"""A codec of one's own: its latents learn to give back the log-mel spectrogram they cover.
 
 The official models use a DAC-VAE trained to reconstruct audio on far more than two processor cores. What the towers
 need of a codec is that nothing audible is lost, so the small one is distilled: a linear readout of each latent
@@ -65,7 +65,7 @@ def distil_codec(
     """Train `model.audio.codec` in place on one-second crops of audio.
 
     Args:
-        sources: rows; every source is heard equally often, however small: no tower finds again what the codec loses.
+        sources: rows; every list is heard equally often, however short: no tower finds again what the codec loses.
         fresh: the codec's weights are random; else they are gone on from.
 
     Returns:

@@ -24,7 +24,7 @@ CLIPS, STRETCH = 6, 20  # clips of each step, frames of each
 SLOWEST = 3  # every third frame at most is looked at, or every second, or every one: frame rates differ
 SHIFT = 3  # pixels
 SILENT = 0.5  # seconds after the last word
-KEPT = 512  # clips whose frames stay in memory
+KEPT = 10**9  # bytes of frames that stay in memory, about, were clips a hundred frames long
 WIDTH, REACH = 192, 5  # of the head: channels, and frames that each of its two convolutions sees
 
 
@@ -47,7 +47,7 @@ class Lips(nn.Module):
         self.drop = nn.Dropout(0.2)
         self.head = nn.Linear(WIDTH, len(self.vocabulary) + 1)
         self._size = size
-        self._load = lru_cache(KEPT)(self._frames)
+        self._load = lru_cache(max(CLIPS, KEPT // (100 * 3 * size**2)))(self._frames)
 
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Stretches of random clips, shifted, mirrored and relit.
@@ -75,7 +75,10 @@ class Lips(nn.Module):
         row = self.rows[place]
         assert row.video_path is not None
         start = row.start or 0.0
-        return load_frames(row.video_path, start=start, end=start + row.words[-1].end + SILENT, size=self._size)
+        end = start + row.words[-1].end + SILENT
+        return load_frames(
+            row.video_path, start=start, end=end if row.end is None else min(end, row.end), size=self._size
+        )
 
     def _stretch(self, place: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         clip = self._load(place)

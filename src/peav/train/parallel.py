@@ -37,7 +37,7 @@ def process_group(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group())
     finally:
         dist.destroy_process_group()
-        # What an error's traceback holds of the groups would end with the interpreter, too late for their threads.
+        # A handled error may have left cycles that hold a group, whose threads must end before the interpreter does.
         gc.collect()
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from peav.checkpoint import load_model
 from peav.checkpoint.atomic import atomic_write
-from peav.data.features import FeatureCache, add_weights
+from peav.data.features import FeatureCache, add_weights, clip_key
 from peav.data.manifest import Row
 from peav.model import PEAV
 from peav.train.codec import distil_codec
@@ -44,8 +44,8 @@ def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], r
     if codec.distil_steps == 0:
         return
     fresh = recipe.from_scratch and codec.checkpoint is None
-    rows = [row for source in sources for row in source]
-    path = _made(recipe, "codec", codec, rows, None if fresh else model.audio.codec)
+    heard = [[clip_key(row) for row in rows] for rows in sources]
+    path = _made(recipe, "codec", codec, heard, None if fresh else model.audio.codec)
     if path.exists():
         model.audio.codec.load_state_dict(load_file(path))
         return
@@ -87,7 +87,11 @@ def ready_frames(
     rows = [row for source in sources for row in source]
     own = sources[len(sources) - len(recipe.data.sources) :]  # the world is no entry of these
     speakers = [row for source, some in zip(recipe.data.sources, own, strict=True) if source.lips for row in some]
-    path = _made(recipe, "frames", frames, [*rows, *speakers], None if recipe.from_scratch else encoder)
+    seen = [
+        [(clip_key(row), row.captions.get("video")) for row in rows],
+        [(clip_key(row), [asdict(word) for word in row.words]) for row in speakers],
+    ]
+    path = _made(recipe, "frames", frames, seen, None if recipe.from_scratch else encoder)
     if path.exists():
         encoder.load_state_dict(load_file(path))
         return
@@ -106,12 +110,9 @@ def ready_frames(
         save_file(encoder.state_dict(), temporary)
 
 
-def _made(
-    recipe: Recipe, part: str, config: Codec | Frames, rows: Sequence[Row], start: torch.nn.Module | None
-) -> Path:
+def _made(recipe: Recipe, part: str, config: Codec | Frames, learnt_from: Any, start: torch.nn.Module | None) -> Path:
     """Where a trained part of a model is kept: named after all that made it, the weights of `start` too."""
-    names = [f"{row.id}|{row.audio_path}|{row.video_path}" for row in rows]
-    digest = hashlib.sha256(json.dumps([asdict(config), names]).encode())
+    digest = hashlib.sha256(json.dumps([asdict(config), learnt_from]).encode())
     if start is not None:
         add_weights(digest, start)
     name = Path(recipe.model).name

@@ -21,8 +21,8 @@ PARTS = ("audio", "video", "fusion", "text", "heads")
 class World:
     """So many clips of each split of the procedural world, made under `folder` where they are not there yet.
 
-    `synthetic`: those to train on have a captioning model's captions as well (see `data.world.captioner`), of which
-    `data.real_share` says how often they are read.
+    `synthetic`: those to train on, in other sources of the folder too, have a captioning model's captions as well (see
+    `data.world.captioner`); `data.real_share` says how often a clip's own are read.
     """
 
     folder: str
@@ -120,7 +120,7 @@ class Data:
 @dataclass(frozen=True)
 class Codec:
     """The codec: the model's own, or taken over from `checkpoint`; then distilled on for `distil_steps` (see
-    `train.codec`), from scratch where the model is.
+    `train.codec`), from scratch where it has random weights.
 
     It is then frozen, as in the paper, unless it is `trainable`.
     """
@@ -328,8 +328,10 @@ class Recipe:
         if alive and any(source.prepared is not None for source in self.data.sources):
             raise RecipeError(
                 "a `prepared` source has no pictures or waveforms to train from: set frames.frozen: true, leave out "
-                "codec.trainable, and take codec and frames from a `checkpoint`"
+                "codec.trainable, codec.distil_steps and frames.pretrain_steps, and take both from a `checkpoint`"
             )
+        if any(source.lips for source in self.data.sources) and not self.frames.pretrain_steps:
+            raise RecipeError("a source's `lips` are read in frames.pretrain_steps; set these, or leave out `lips`")
         if self.checkpoint_every < 1:
             raise RecipeError(f"checkpoint_every must be at least 1, not {self.checkpoint_every}")
 
@@ -341,6 +343,7 @@ class Recipe:
             "optim.recompute": self.optim.recompute,
             "parallel: fsdp": self.parallel == "fsdp",
             "splice": any(source.splice for source in self.data.sources),
+            "frames.num_frames": self.frames.num_frames is not None,
         }
         if given := [name for name, there in wrong.items() if there]:
             raise RecipeError(f"align: frame-level training knows no {', '.join(given)}; leave it out")

@@ -183,7 +183,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
         rows = read_manifest(_make_world(data.world, data.workers, reporter))
         # The folder may hold more clips, of an earlier run that asked for more.
         train = [row for row in rows if row.split == "train"][: data.world.train]
-        sources.append([with_synthetic_captions(row) for row in train] if data.world.synthetic else train)
+        sources.append(_captioned(train, data.world))
         weights.append(data.world_weight)
         validation += [row for row in rows if row.split == "validation"][: data.world.validation]
         test += [row for row in rows if row.split == "test"][: data.world.test]
@@ -220,7 +220,9 @@ def _rows(source: Source, data: Data, reporter: Reporter) -> list[Row]:
         reporter.stage("mixtures", source.mixtures.train + source.mixtures.validation)
         return make_mixtures(source.mixtures, data.workers, reporter.advance)
     if source.manifest is not None:
-        return read_manifest(source.manifest)
+        rows, world = read_manifest(source.manifest), data.world
+        own = world is not None and Path(source.manifest).resolve().parent == Path(world.folder).resolve()
+        return _captioned(rows, world) if world is not None and own else rows
     if source.prepared is not None:
         return read_prepared(source.prepared)
     if source.webdataset is not None:
@@ -228,6 +230,10 @@ def _rows(source: Source, data: Data, reporter: Reporter) -> list[Row]:
     assert source.recordings is not None
     rows = read_recordings(source.recordings)
     return rows if source.without is None else without_sources(rows, source.without)
+
+
+def _captioned(rows: list[Row], world: World) -> list[Row]:
+    return [with_synthetic_captions(row) for row in rows] if world.synthetic else rows
 
 
 def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
