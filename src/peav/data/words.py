@@ -25,8 +25,12 @@ def word_labels(words: Sequence[Word], frames: int, rate: float, vocabulary: dic
 
     Clips without timed words and words outside the vocabulary are `UNLABELLED`. `rate` is frames per second.
     """
-    labels = np.full(frames, SILENCE if words else UNLABELLED, np.int64)
-    middles = (np.arange(frames) + 0.5) / rate
+    return words_at(words, (np.arange(frames) + 0.5) / rate, vocabulary)
+
+
+def words_at(words: Sequence[Word], times: np.ndarray, vocabulary: dict[str, int]) -> np.ndarray:
+    """The same at any times (frames,), in seconds from the clip's start."""
+    labels = np.full(len(times), SILENCE if words else UNLABELLED, np.int64)
     for word in words:
-        labels[(middles >= word.start) & (middles < word.end)] = vocabulary.get(word.word, UNLABELLED)
+        labels[(times >= word.start) & (times < word.end)] = vocabulary.get(word.word, UNLABELLED)
     return labels

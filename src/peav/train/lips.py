@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peav.data.manifest import Row
-from peav.data.words import SILENCE, UNLABELLED, spoken_vocabulary
+from peav.data.words import UNLABELLED, spoken_vocabulary, words_at
 from peav.media import Frames, load_frames
 from peav.train.reading import RecipeError
 
@@ -81,18 +81,13 @@ class Lips(nn.Module):
         )
 
     def _stretch(self, place: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        clip = self._load(place)
+        row, clip = self.rows[place], self._load(place)
         every = int(rng.integers(1, SLOWEST + 1))
         first = int(rng.integers(max(1, len(clip.pixels) - (STRETCH - 1) * every)))
         chosen = np.minimum(first + every * np.arange(STRETCH), len(clip.pixels) - 1)
-        return _altered(clip.pixels[chosen], rng), self._labels(self.rows[place], clip.times[chosen])
-
-    def _labels(self, row: Row, times: np.ndarray) -> np.ndarray:
-        labels = np.full(len(times), SILENCE)
-        times = times - (row.start or 0.0)
-        for word in row.words:
-            labels[(times >= word.start) & (times < word.end)] = self.vocabulary.get(word.word, UNLABELLED)
-        return labels
+        return _altered(clip.pixels[chosen], rng), words_at(
+            row.words, clip.times[chosen] - (row.start or 0.0), self.vocabulary
+        )
 
 
 def _altered(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

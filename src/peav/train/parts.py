@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,19 +21,7 @@ from peav.train.codec import distil_codec
 from peav.train.frames import pretrain_frames
 from peav.train.reading import RecipeError
 from peav.train.recipe import Codec, Frames, Recipe
-
-
-class Reporter(Protocol):
-    """Who is told how a run goes."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """A new stage begins; `total` is its number of steps where known."""
-
-    def advance(self, done: int, note: str = "") -> None:
-        """The stage has done so much."""
-
-    def step(self, record: Mapping[str, Any]) -> None:
-        """One training step's log record."""
+from peav.train.reporter import Reporter
 
 
 def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], reporter: Reporter) -> None:
@@ -46,11 +34,9 @@ def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], r
     fresh = recipe.from_scratch and codec.checkpoint is None
     heard = [[clip_key(row) for row in rows] for rows in sources]
     path = _made(recipe, "codec", codec, heard, None if fresh else model.audio.codec)
-    if path.exists():
-        model.audio.codec.load_state_dict(load_file(path))
-        return
-    reporter.stage("codec", codec.distil_steps)
-    with torch.random.fork_rng(devices=[]):  # what is drawn after this must not depend on whether it was done before
+
+    def teach() -> None:
+        reporter.stage("codec", codec.distil_steps)
         distil_codec(
             model,
             sources,
@@ -59,9 +45,8 @@ def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], r
             fresh=fresh,
             progress=lambda step, error: reporter.advance(step, f"mse {error:.3f}"),
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        save_file(model.audio.codec.state_dict(), temporary)
+
+    _taught(model.audio.codec, path, teach)
 
 
 def take_frames(recipe: Recipe, model: PEAV) -> None:
@@ -92,11 +77,9 @@ def ready_frames(
         [(clip_key(row), [asdict(word) for word in row.words]) for row in speakers],
     ]
     path = _made(recipe, "frames", frames, seen, None if recipe.from_scratch else encoder)
-    if path.exists():
-        encoder.load_state_dict(load_file(path))
-        return
-    reporter.stage("frames", frames.pretrain_steps)
-    with torch.random.fork_rng(devices=[]):
+
+    def teach() -> None:
+        reporter.stage("frames", frames.pretrain_steps)
         pretrain_frames(
             model,
             rows,
@@ -106,8 +89,20 @@ def ready_frames(
             speakers=speakers,
             progress=lambda step, loss: reporter.advance(step, f"loss {loss:.3f}"),
         )
+
+    _taught(encoder, path, teach)
+
+
+def _taught(part: torch.nn.Module, path: Path, teach: Callable[[], None]) -> None:
+    """Read a part's weights back from `path`, or teach it and keep them there."""
+    if path.exists():
+        part.load_state_dict(load_file(path))
+        return
+    with torch.random.fork_rng(devices=[]):  # what is drawn after this must not depend on whether it was done before
+        teach()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        save_file(encoder.state_dict(), temporary)
+        save_file(part.state_dict(), temporary)
 
 
 def _made(recipe: Recipe, part: str, config: Codec | Frames, learnt_from: Any, start: torch.nn.Module | None) -> Path:

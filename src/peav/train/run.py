@@ -36,9 +36,10 @@ from peav.train.errors import TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import renew, served
 from peav.train.parallel import local_device, process_group
-from peav.train.parts import Reporter, ready_codec, ready_frames, take_frames
+from peav.train.parts import ready_codec, ready_frames, take_frames
 from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Recipe, Source, World
+from peav.train.reporter import Reporter
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
 
 
