@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,22 @@ def test_sounds_are_classified_on_the_fold_that_the_probe_did_not_see(encoder: E
     train, test = benchmarks.divide(recordings, 2)
     assert [row.id.split("/")[1] for row in test] == [str(i) for i in range(6, 12)]
     assert not {row.id for row in train} & {row.id for row in test}
-    table = benchmarks.sounds(FileEmbedder(encoder), recordings, 2)
+    table = benchmarks.sounds(FileEmbedder(encoder), [recordings], 2)
     assert [(row["method"], row["clips"], row["classes"]) for row in table.rows] == [
         ("zero-shot", 6, 3),
         ("linear probe", 6, 3),
+        ("log-mel statistics, linear probe", 6, 3),
     ]
+
+
+def test_classes_of_several_folders_are_told_apart_together(encoder: Encoder, recordings: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(recordings, tmp_path / "other")
+    manifest = other / "manifest.jsonl"
+    renamed = [json.loads(line) for line in manifest.read_text().splitlines()]
+    manifest.write_text("\n".join(json.dumps(row | {"label": f"far {row['label']}"}) for row in renamed))
+    table = benchmarks.sounds(FileEmbedder(encoder), [recordings, other], 2)
+    assert [(row["clips"], row["classes"]) for row in table.rows] == [(12, 6)] * 3
+    assert table.title == f"{recordings.name} and other: sounds (%), fold 2"
 
 
 def test_a_fold_that_does_not_exist_names_those_that_do(recordings: Path) -> None:
@@ -84,7 +96,7 @@ def test_the_command_prints_one_json_document(
     assert result.exit_code == 0, result.output
     world, sounds = json.loads(result.stdout)["results"]
     assert {row["targets"] for row in world["rows"]} == {2}
-    assert [row["method"] for row in sounds["rows"]] == ["zero-shot", "linear probe"]
+    assert [row["method"] for row in sounds["rows"]] == ["zero-shot", "linear probe", benchmarks.LOG_MEL]
 
 
 def test_the_command_says_what_to_give_it() -> None:

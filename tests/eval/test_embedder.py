@@ -37,6 +37,19 @@ def test_rows_are_embedded_as_the_encoder_embeds_their_files(encoder: Encoder, m
         assert np.isnan(media[space][missing]).all()
 
 
+def test_a_clip_is_embedded_once_in_each_space(encoder: Encoder, manifest: Path) -> None:
+    rows = read_manifest(manifest)[:3]
+    embedded: list[int] = []
+    embedder = FileEmbedder(encoder, progress=lambda done, _total: embedded.append(done))
+    first = embedder.media(rows[:2], ["audio"])["audio"]
+    again = embedder.media([rows[1], rows[2], rows[0], rows[1]], ["audio"])["audio"]
+    assert embedded == [2, 1]
+    assert np.array_equal(again[[2, 0, 3]], first[[0, 1, 1]])
+    embedder.media(rows, ["audio", "video"])
+    embedder.media(rows, ["video"])
+    assert embedded == [2, 1, 3]
+
+
 def test_a_span_is_embedded_as_if_it_were_the_whole_file(encoder: Encoder, manifest: Path) -> None:
     whole = read_manifest(manifest)[0]
     span = replace(whole, start=0.4, end=0.8)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_clip
 from hypothesis import given
 from hypothesis import strategies as st
+from noise_clip import write_clip
 from typer.testing import CliRunner
 
 from peav.cli.main import app

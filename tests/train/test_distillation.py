@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise_clip import write_clip
 from torch import nn
 
 from peav.data.manifest import Row, read_manifest
 from peav.data.world.write import write_wav
 from peav.model import PEAV, preset
-from peav.train.codec import FRAMES_PER_LATENT, MELS, LogMel, _crops, distil_codec, scale_convolutions
+from peav.train.codec import _crops, distil_codec, scale_convolutions
+from peav.train.reading import RecipeError
 from peav.train.recipe import Codec
 
 
@@ -33,15 +35,6 @@ def test_scaling_gives_every_convolution_outside_the_residual_branches_unit_powe
     model.encode_codec(waveform)
     for name, value in power.items():
         assert float(value.sqrt()) == pytest.approx(1 / 3 if ".units." in name else 1.0, rel=1e-3), name
-
-
-def test_log_mel_frames_line_up_with_latents() -> None:
-    mel = LogMel(48000, 1920)
-    tone = torch.zeros(1, 1920 * 6)
-    tone[:, 1920 * 3 : 1920 * 4] = torch.sin(torch.arange(1920) * 2 * np.pi * 1000 / 48000)
-    energy = mel(tone).view(6, FRAMES_PER_LATENT, MELS).amax((1, 2))
-    assert mel(tone).shape == (1, 6, FRAMES_PER_LATENT * MELS)
-    assert int(energy.argmax()) == 3
 
 
 @pytest.mark.slow
@@ -75,3 +68,15 @@ def test_small_sources_are_heard_as_often_as_large_ones(tmp_path: Path) -> None:
     crops = _crops([rows[:1] * 99, rows[1:]], 200, 48000, np.random.default_rng(0))
     heard = (crops.abs().amax(1) > 0).float().mean()
     assert 0.4 < heard < 0.6
+
+
+def test_clips_without_sound_or_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
+    silent = write_clip(tmp_path / "silent.mp4", 0.5, 0, sound=False)
+    torn = tmp_path / "torn.wav"
+    torn.write_bytes(b"RIFF")
+    good = tmp_path / "good.wav"
+    write_wav(good, np.ones(48000, np.float32) / 2)
+    rows = [Row("silent", silent, silent), Row("torn", torn), Row("good", good)]
+    assert bool((_crops([rows], 20, 48000, np.random.default_rng(0)).abs().amax(1) > 0).all())
+    with pytest.raises(RecipeError, match="100 clips in a row have no sound that can be read, the last: "):
+        _crops([rows[:2]], 1, 48000, np.random.default_rng(0))

@@ -19,7 +19,9 @@ def eval(
     model: Annotated[str, typer.Argument(help="tiny, a hub name (facebook/pe-av-large) or a directory.")] = "tiny",
     world: Annotated[Path | None, typer.Option(help="A manifest with captions, e.g. of `peav world`.")] = None,
     split: Annotated[str, typer.Option(help="The split of the manifest and of GRID.")] = "test",
-    esc10: Annotated[list[Path] | None, typer.Option(help="A folder of sounds with folds; repeatable.")] = None,
+    esc10: Annotated[
+        list[Path] | None, typer.Option(help="A folder of labelled sounds; of several, each and all together.")
+    ] = None,
     fold: Annotated[
         int | None, typer.Option(help="Its fold to test on; by default the one training leaves out.")
     ] = None,
@@ -47,7 +49,9 @@ def eval(
     jobs: list[Callable[..., Table]] = []
     if world is not None:
         jobs.append(partial(benchmarks.world, manifest=world, split=split, candidates=candidates, seed=seed))
-    jobs += [partial(benchmarks.sounds, folder=folder, fold=fold) for folder in esc10 or ()]
+    folders = esc10 or []
+    sets = [[folder] for folder in folders] + ([folders] if len(folders) > 1 else [])
+    jobs += [partial(benchmarks.sounds, folders=each, fold=fold) for each in sets]
     if grid is not None:
         jobs.append(partial(benchmarks.grid, folder=grid, split=split, seed=seed))
         if sentences:

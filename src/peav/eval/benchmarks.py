@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from peav.data.logmel import log_mel_statistics
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.eval.embedder import Embedder
@@ -16,10 +19,14 @@ from peav.eval.protocols import (
     ProtocolError,
     Retrieval,
     linear_probe,
+    probe,
     retrieval,
     zero_shot,
 )
 from peav.eval.tables import Column, Table
+from peav.media import load_audio
+
+LOG_MEL = "log-mel statistics, linear probe"
 
 
 def world(embedder: Embedder, manifest: str | Path, split: str = "test", candidates: int = 256, seed: int = 0) -> Table:
@@ -35,19 +42,21 @@ def world(embedder: Embedder, manifest: str | Path, split: str = "test", candida
     return retrieval_table(f"{Path(manifest).parent.name}: retrieval (%), split {split}", results)
 
 
-def sounds(embedder: Embedder, folder: str | Path, fold: int | None = None) -> Table:
+def sounds(embedder: Embedder, folders: Sequence[str | Path], fold: int | None = None) -> Table:
     """Classification of single sounds with a `label` (ESC-10, ESC-50), zero-shot and by a linear probe.
 
     Zero-shot classes are described by their captions. The probe learns from the clips that are not tested on and is
-    tested on the classes that it has seen there.
+    tested on the classes that it has seen there; so does the same probe of `LOG_MEL`, which any model should beat.
 
     Args:
+        folders: one set of recordings; the classes of several together are told apart.
         fold: the fold to test on; None: the `test` split of `read_recordings`, which training leaves out.
 
     Raises:
         ProtocolError: no clip to test on, or none left to learn from. ManifestError, MediaError.
     """
-    train, test = divide(folder, fold)
+    parts = [divide(folder, fold) for folder in folders]
+    train, test = ([row for part in side for row in part] for side in zip(*parts, strict=True))
     prompts: dict[str, list[str]] = {}
     for row in (*train, *test):
         known = prompts.setdefault(row.extra["label"], [])
@@ -57,9 +66,22 @@ def sounds(embedder: Embedder, folder: str | Path, fold: int | None = None) -> T
     results = [
         zero_shot(embedder, test, _labels(test), prompts),
         linear_probe(embedder, train, _labels(train), probed, _labels(probed)),
+        probe(LOG_MEL, _log_mel(train), _labels(train), _log_mel(probed), _labels(probed)),
     ]
     held_out = "split test" if fold is None else f"fold {fold}"
-    return classification_table(f"{Path(folder).name}: sounds (%), {held_out}", results)
+    names = " and ".join(Path(folder).name for folder in folders)
+    return classification_table(f"{names}: sounds (%), {held_out}", results)
+
+
+def _log_mel(rows: Sequence[Row]) -> np.ndarray:
+    """(n, D) float64."""
+    rate = 48000
+    statistics = []
+    for row in rows:
+        assert row.audio_path is not None, "read_recordings gives every row a sound"
+        waveform = load_audio(row.audio_path, start=row.start or 0.0, end=row.end, sampling_rate=rate)
+        statistics.append(log_mel_statistics(waveform, rate))
+    return np.stack(statistics)
 
 
 def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from peav.data.features import clip_key
 from peav.data.manifest import Row
 from peav.inputs import Unreadable
 from peav.media import load_audio, load_frames, probe
@@ -29,7 +30,7 @@ class Embedder(Protocol):
 
 
 class FileEmbedder:
-    """Rows read from their files through a `peav.Encoder`.
+    """Rows read from their files through a `peav.Encoder`, each once in each space.
 
     Args:
         encoder: what `peav.load` gives.
@@ -47,6 +48,7 @@ class FileEmbedder:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.encoder, self.normalize, self.batch_size, self.progress = encoder, normalize, batch_size, progress
+        self._known: dict[tuple[str, Medium], np.ndarray] = {}
 
     def streams(self, row: Row) -> frozenset[Medium]:
         """The spaces that the row's files allow; a file that a manifest gives as `path` is probed.
@@ -65,6 +67,15 @@ class FileEmbedder:
         Raises:
             MediaError: a file that cannot be read; the figures would be of other clips without it.
         """
+        keys = [clip_key(row) for row in rows]
+        lacking = {key for key in keys if any((key, space) not in self._known for space in spaces)}
+        fresh = {key: row for key, row in zip(keys, rows, strict=True) if key in lacking}
+        for space, means in self._embedded(list(fresh.values()), spaces).items():
+            self._known.update({(key, space): mean for key, mean in zip(fresh, means, strict=True)})
+        nothing = np.zeros((0, self.encoder.output_dim), np.float32)
+        return {space: np.stack([self._known[key, space] for key in keys]) if keys else nothing for space in spaces}
+
+    def _embedded(self, rows: Sequence[Row], spaces: Collection[Medium]) -> dict[Medium, np.ndarray]:
         sums = {space: np.zeros((len(rows), self.encoder.output_dim)) for space in spaces}
         seconds = {space: np.zeros((len(rows), 1)) for space in spaces}
         for first in range(0, len(rows), DECODED_AT_ONCE):

@@ -155,23 +155,33 @@ def linear_probe(
     test_labels: Sequence[str],
     medium: Medium = "audio",
 ) -> Classification:
-    """Logistic regression on the embeddings of `train`, each dimension standardised, measured on `test`.
+    """Logistic regression on the embeddings of `train`, measured on `test`; see `probe`."""
+    x, x_test = (_vectors(embedder, rows, medium) for rows in (train, test))
+    return probe("linear probe", x, train_labels, x_test, test_labels)
+
+
+def probe(
+    method: str, x: np.ndarray, labels: Sequence[str], x_test: np.ndarray, test_labels: Sequence[str]
+) -> Classification:
+    """Logistic regression on x (N, D), each dimension standardised, measured on x_test (M, D).
 
     Raises:
-        ProtocolError: an empty side, or a test label that `train` does not have.
+        ProtocolError: an empty side, or a test label that no row of x has.
     """
-    if not train or not test:
+    if not labels or not test_labels:
         raise ProtocolError("a linear probe needs rows to train on and rows to test on")
-    classes = sorted(set(train_labels))
+    classes = sorted(set(labels))
     lacking = sorted(set(test_labels) - set(classes))
     if lacking:
         raise ProtocolError(f"no training rows for {', '.join(lacking)}")
-    x, x_test = (embedder.media(rows, [medium])[medium].astype(np.float64) for rows in (train, test))
     mean, deviation = x.mean(0), x.std(0) + 1e-8
-    weight, bias = logistic_regression(
-        (x - mean) / deviation, np.array([classes.index(label) for label in train_labels])
-    )
-    return _classified("linear probe", (x_test - mean) / deviation @ weight + bias, test_labels, classes)
+    weight, bias = logistic_regression((x - mean) / deviation, np.array([classes.index(label) for label in labels]))
+    return _classified(method, (x_test - mean) / deviation @ weight + bias, test_labels, classes)
+
+
+def _vectors(embedder: Embedder, rows: Sequence[Row], medium: Medium) -> np.ndarray:
+    """(n, D) float64, (0, 0) of no rows."""
+    return embedder.media(rows, [medium])[medium].astype(np.float64) if rows else np.zeros((0, 0))
 
 
 def logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

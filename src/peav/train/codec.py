@@ -14,43 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from peav.data.logmel import LogMel
 from peav.data.manifest import Row
-from peav.media import load_audio
+from peav.media import MediaError, load_audio
 from peav.model import PEAV
+from peav.train.reading import RecipeError
 from peav.train.recipe import Codec
 
-MELS = 64
-FRAMES_PER_LATENT = 4
 READOUT_CROPS = 64
-
-
-class LogMel(nn.Module):
-    """Log-mel energies, `FRAMES_PER_LATENT` frames a latent: (B, S) -> (B, S / hop, FRAMES_PER_LATENT * MELS)."""
-
-    filters: Tensor
-    window: Tensor
-
-    def __init__(self, sampling_rate: int, hop: int) -> None:
-        super().__init__()
-        self.hop, self.size = hop // FRAMES_PER_LATENT, hop
-        self.register_buffer("filters", mel_filters(sampling_rate, self.size))
-        self.register_buffer("window", torch.hann_window(self.size))
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        spectrum = torch.stft(waveform, self.size, self.hop, window=self.window, return_complex=True)
-        mel = torch.log(spectrum.abs().square().transpose(1, 2) @ self.filters + 1e-4)
-        steps = waveform.shape[1] // (self.hop * FRAMES_PER_LATENT)
-        return mel[:, : steps * FRAMES_PER_LATENT].reshape(len(mel), steps, -1)
-
-
-def mel_filters(sampling_rate: int, size: int, low: float = 40.0, high: float = 16000.0) -> Tensor:
-    """Triangular filters on the mel scale: (size // 2 + 1, MELS)."""
-    edges_mel = np.linspace(2595 * math.log10(1 + low / 700), 2595 * math.log10(1 + high / 700), MELS + 2)
-    edges = 700 * (10 ** (edges_mel / 2595) - 1)
-    bins = np.arange(size // 2 + 1)[:, None] * sampling_rate / size
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return torch.tensor(np.maximum(0, np.minimum(rising, falling)), dtype=torch.float32)
+TRIES = 100
 
 
 def distil_codec(
@@ -70,6 +42,9 @@ def distil_codec(
 
     Returns:
         The mean squared error of the last tenth of the steps, where 1 is the variance of the target.
+
+    Raises:
+        RecipeError: hardly a clip of a source has sound that can be read.
     """
     audible = [heard for rows in sources if (heard := [row for row in rows if row.audio_path is not None])]
     codec_config = model.config.audio.codec
@@ -136,13 +111,24 @@ def _output_std(model: PEAV, module: nn.Module, waveform: Tensor) -> Tensor:
     return torch.cat(squares).mean().sqrt()
 
 
+def _heard(rows: Sequence[Row], rng: np.random.Generator) -> np.ndarray:
+    """The samples of a random row, of another where that has no sound or cannot be read: `failures.jsonl` names those
+    when features are made."""
+    for _ in range(TRIES):
+        row = rows[int(rng.integers(len(rows)))]
+        assert row.audio_path is not None
+        try:
+            return load_audio(row.audio_path, start=row.start or 0.0, end=row.end)
+        except MediaError as error:
+            problem = error
+    raise RecipeError(f"codec.distil_steps: {TRIES} clips in a row have no sound that can be read, the last: {problem}")
+
+
 def _crops(sources: Sequence[Sequence[Row]], count: int, rate: int, rng: np.random.Generator) -> Tensor:
     """(count, rate) one-second crops at random places and levels; shorter clips are tiled."""
     crops = []
     for rows in (sources[index] for index in rng.integers(len(sources), size=count)):
-        row = rows[int(rng.integers(len(rows)))]
-        assert row.audio_path is not None
-        waveform = load_audio(row.audio_path, start=row.start or 0.0, end=row.end)
+        waveform = _heard(rows, rng)
         if len(waveform) < rate:
             waveform = np.resize(waveform, rate)
         start = rng.integers(len(waveform) - rate + 1)
