@@ -76,7 +76,7 @@ def recipe(folder: Path, name: str, source: Mapping[str, str], steps: int, batch
         "output": str(folder / name),
         "data": {"cache": str(folder / "cache"), "sources": [dict(source)], "transcript_share": 0.25},
         "codec": {"checkpoint": "tiny"},
-        "frames": {"checkpoint": "tiny", "frozen": True},
+        "frames": {"checkpoint": "tiny", "num_frames": 24, "frozen": True},
         "objective": {"loss": "infonce"},
         "optim": {"steps": steps, "batch_size": batch, "warmup": 2},
     }

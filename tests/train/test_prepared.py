@@ -15,7 +15,7 @@ from peav.data.manifest import read_manifest, write_manifest
 from peav.data.prepared import PreparedError
 from peav.train import RecipeError, TrainingError, read_recipe, train
 
-FROZEN = {"codec": {"checkpoint": "tiny"}, "frames": {"checkpoint": "tiny", "frozen": True}}
+FROZEN = {"codec": {"checkpoint": "tiny"}, "frames": {"checkpoint": "tiny", "num_frames": 24, "frozen": True}}
 
 
 @pytest.fixture(scope="module")

@@ -45,14 +45,13 @@ def log_mel_statistics(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
     """Mean, deviation, mean change and extremes over time of the log-mel energies of 10 ms.
 
     Args:
-        waveform: (S,), at least 40 ms.
+        waveform: (S,); one shorter than 40 ms is taken with silence after it.
 
     Returns:
         (5 * MELS,) float64.
     """
     hop = sampling_rate // 25
-    if len(waveform) < hop:
-        raise ValueError(f"a sound of {len(waveform)} samples is too short for a log-mel spectrum; give {hop} or more")
+    waveform = np.pad(waveform, (0, max(0, hop - len(waveform))))
     mel = LogMel(sampling_rate, hop)(torch.from_numpy(waveform)[None])[0].reshape(-1, MELS).double()
     change = mel.diff(dim=0).abs().mean(0)
     return torch.cat([mel.mean(0), mel.std(0), change, mel.amax(0), mel.amin(0)]).numpy()

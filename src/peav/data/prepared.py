@@ -95,7 +95,7 @@ def check_prepared(folder: str, frozen: Frozen) -> None:
     if differing := made.differences(frozen):
         raise PreparedError(
             f"{folder} was prepared by {made.model} with {'; '.join(differing)} as in {frozen.model}: prepare the "
-            "clips again with this model, or take codec and frames from the one that prepared them"
+            "clips again with this model, or take codec, frames and frames.num_frames from the one that prepared them"
         )
 
 
