@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +76,17 @@ def sounds(embedder: Embedder, folders: Sequence[str | Path], fold: int | None =
 
 def _log_mel(rows: Sequence[Row]) -> np.ndarray:
     """(n, D) float64."""
-    rate = 48000
     statistics = []
     for row in rows:
-        assert row.audio_path is not None, "read_recordings gives every row a sound"
-        waveform = load_audio(row.audio_path, start=row.start or 0.0, end=row.end, sampling_rate=rate)
-        statistics.append(log_mel_statistics(waveform, rate))
+        assert isinstance(row.audio_path, Path), "read_recordings gives every row a whole file"
+        statistics.append(_log_mel_of(row.audio_path))
     return np.stack(statistics)
+
+
+@lru_cache(4096)  # the clips of several folders are asked for by folder, then together
+def _log_mel_of(sound: Path) -> np.ndarray:
+    rate = 48000
+    return log_mel_statistics(load_audio(sound, sampling_rate=rate), rate)
 
 
 def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
