@@ -91,6 +91,14 @@ def test_a_near_miss_has_at_least_one_word_of_another_sentence_as_long(waveforms
     assert seen == {"set blue now", "Bin red now", "Bin blue soon"}
 
 
+def test_the_word_that_is_taken_for_certain_is_one_that_differs() -> None:
+    rows, cache = rows_and_cache()
+    other = replace(rows[1], transcript="bin blue soon", words=(*rows[0].words[:2], rows[1].words[2]))
+    splicer = Splicer([rows[0], other], cache, 0.0, RATE, 4)
+    said = {splicer(rows[0], np.random.default_rng(seed))[0].transcript for seed in range(20)}
+    assert said == {"Bin blue soon"}
+
+
 def test_nothing_that_is_no_longer_true_of_a_clip_stays_with_it() -> None:
     rows, cache = rows_and_cache()
     row, clip = Splicer(rows, cache, 1.0, RATE, 4)(rows[0], np.random.default_rng(0))

@@ -11,10 +11,11 @@ import torch
 from noise_clip import write_clip
 from torch import nn
 
+from peav.data.logmel import LogMel
 from peav.data.manifest import Row, read_manifest
 from peav.data.world.write import write_wav
 from peav.model import PEAV, preset
-from peav.train.codec import _crops, distil_codec, scale_convolutions
+from peav.train.codec import FLATTENING, Components, _crops, distil_codec, keep_hearing, scale_convolutions
 from peav.train.reading import RecipeError
 from peav.train.recipe import Codec
 
@@ -38,13 +39,13 @@ def test_scaling_gives_every_convolution_outside_the_residual_branches_unit_powe
 
 
 @pytest.mark.slow
-def test_distilling_lowers_the_error_of_the_log_mel_readout(model: PEAV, world: Path) -> None:
+def test_distilling_lowers_the_error_of_the_readout(model: PEAV, world: Path) -> None:
     rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")]
     errors: list[float] = []
     last = distil_codec(
-        model, [rows], Codec(distil_steps=24, distil_batch=4), 0, progress=lambda _, e: errors.append(e)
+        model, [rows[:1]], Codec(distil_steps=40, distil_batch=4), 0, progress=lambda _, e: errors.append(e)
     )
-    assert len(errors) == 24
+    assert len(errors) == 40
     assert last < 0.8 * np.mean(errors[:4])
 
 
@@ -56,6 +57,39 @@ def test_distilling_on_starts_from_the_weights_that_are_there(model: PEAV, world
     torch.testing.assert_close(model.audio.codec.state_dict(), before, rtol=0, atol=1e-6)
     distil_codec(model, [rows], slight, 0, fresh=True)
     assert not torch.allclose(model.audio.codec.conv_in.weight, before["conv_in.weight"], atol=1e-2)
+
+
+def test_the_target_is_the_principal_components_of_log_mel_with_flattened_variances() -> None:
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(np.cumsum(rng.normal(size=(24, 48000)), axis=1).astype(np.float32) * 1e-3)
+    energies = LogMel(48000, 1920)
+    target = Components(energies, noise)
+    covariance = np.cov(target(noise).flatten(0, 1).double().numpy().T)
+    own = np.linalg.eigvalsh(np.cov(energies(noise).flatten(0, 1).double().numpy().T))[-len(covariance) :]
+    expected = own ** (1 - FLATTENING)
+    np.testing.assert_allclose(covariance, np.diag(expected / expected.mean()), atol=2e-3)
+
+
+def test_a_tower_hears_a_codec_whose_latents_are_mixed_anew_as_it_heard_the_old_one(
+    model: PEAV, tmp_path: Path
+) -> None:
+    rows = []
+    for name in "abc":
+        path = tmp_path / f"{name}.wav"
+        write_wav(path, 0.3 * np.random.default_rng(ord(name)).normal(size=96000))
+        rows.append(Row(name, path))
+    waveform = _crops([rows], 4, 48000, np.random.default_rng(9))
+    scale_convolutions(model, waveform)
+    before = deepcopy(model.audio.codec)
+    heard = model.audio_hidden(model.encode_codec(waveform)).pooled
+    with torch.no_grad():
+        mixed = nn.init.orthogonal_(torch.empty(128, 128))
+        model.audio.codec.mean.weight.copy_((mixed @ model.audio.codec.mean.weight[..., 0])[..., None])
+        model.audio.codec.mean.bias.copy_(mixed @ model.audio.codec.mean.bias + 1)
+    deaf = model.audio_hidden(model.encode_codec(waveform)).pooled
+    keep_hearing(model, before, [rows], 0)
+    again = model.audio_hidden(model.encode_codec(waveform)).pooled
+    assert (again - heard).norm() < 0.01 * heard.norm() < 0.1 * (deaf - heard).norm()
 
 
 def test_small_sources_are_heard_as_often_as_large_ones(tmp_path: Path) -> None:

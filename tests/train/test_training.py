@@ -303,15 +303,18 @@ def test_near_misses_come_on_top_of_the_batch_right_after_the_clips_they_are_mad
     seen: list[list[Row]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("peav.train.run.Collator", Seen)
-        source = {"manifest": str(world / "manifest.jsonl"), "splice": 0.3}
+        source = {"manifest": str(world / "manifest.jsonl"), "splice": 0.3, "near_misses": 2}
         recipe = recipe_file(tmp_path, world, "near", steps=2, data={"sources": [source]})
         train(read_recipe(recipe), Silent())
     batch = seen[0]
-    assert len(batch) == 8
-    for clip, near in zip(batch[::2], batch[1::2], strict=True):
-        assert (near.id, near.captions, near.video_path) == (clip.id, {}, None)
-        assert len(near.transcript.split()) == len(clip.transcript.split())
+    assert len(batch) == 12
+    for clip, *misses in zip(batch[::3], batch[1::3], batch[2::3], strict=True):
         assert clip.captions
+        for near in misses:
+            assert (near.id, near.captions, near.video_path) == (clip.id, {}, None)
+            assert len(near.transcript.split()) == len(clip.transcript.split())
+    pairs = zip(batch[1::3], batch[2::3], strict=True)
+    assert any(one.transcript != other.transcript for one, other in pairs)
 
 
 def test_a_source_too_light_for_a_batch_is_refused(world: Path, tmp_path: Path) -> None:

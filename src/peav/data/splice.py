@@ -21,7 +21,7 @@ class Splicer:
     """Crosses clips of `rows`, which are `spliceable` and whose features are in `cache`.
 
     Args:
-        share: how often a word comes from the other sentence; at least one does.
+        share: how often a word comes from the other sentence; at least one does, one that differs where any does.
         rate: latents a second.
         hop: samples a latent, for clips that are kept as waveforms.
         picture: the video is spliced along: each moment shows what was seen at that moment of its own clip.
@@ -42,7 +42,7 @@ class Splicer:
         if other.id == row.id:
             other = others[-1]
         taken = rng.random(len(row.words)) < self.share
-        taken[rng.integers(len(taken))] = True
+        taken[rng.choice(_differing(_spelt(row), _spelt(other)))] = True
         clip, donor = self.cache.load(row), self.cache.load(other)
         base, theirs = self._steps(clip), self._steps(donor)
         spliced, words = cross(base, row.words, theirs, other.words, taken, self.rate)
@@ -133,6 +133,12 @@ def _timed(row: Row, seconds: float) -> bool:
     said = [_letters(word) for word in _spelt(row)]
     times = [0.0, *(time for word in row.words for time in (word.start, word.end)), seconds]
     return bool(said) and said == [_letters(word.word) for word in row.words] and times == sorted(times)
+
+
+def _differing(own: Sequence[str], other: Sequence[str]) -> list[int]:
+    """The places of words that differ; all places where none does."""
+    places = [i for i, (a, b) in enumerate(zip(own, other, strict=True)) if _letters(a) != _letters(b)]
+    return places or list(range(len(own)))
 
 
 def _letters(word: str) -> str:

@@ -39,7 +39,7 @@ class Feed:
     Args:
         sources: the training rows of each source, with `weights` their shares of a batch.
         cache: holds their features.
-        splicers: makes a near miss, on top of the batch, for every clip of the sources at these places.
+        splicers: make near misses, on top of the batch, for every clip of the sources at these places; each so many.
         remixers: put every clip of the sources at these places into a soundscape.
     """
 
@@ -51,7 +51,7 @@ class Feed:
         seed: int,
         cache: FeatureCache,
         collate: Collate,
-        splicers: Mapping[int, Splicer] = MappingProxyType({}),
+        splicers: Mapping[int, tuple[Splicer, int]] = MappingProxyType({}),
         remixers: Mapping[int, Remixer] = MappingProxyType({}),
         ranks: Ranks = ALONE,
     ) -> None:
@@ -63,7 +63,7 @@ class Feed:
                 f"a batch of {batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
                 "never be seen; raise optim.batch_size or its weight"
             )
-        self.size = batch_size + sum(self.sampler.counts[source] for source in splicers)
+        self.size = batch_size + sum(self.sampler.counts[source] * count for source, (_, count) in splicers.items())
         if self.size % ranks.size:
             raise TrainingError(
                 f"{self.size} clips a batch do not divide among {ranks.size} processes; change optim.batch_size"
@@ -100,11 +100,12 @@ class Feed:
         return [drawn.row.id for drawn in self._drawn(number)]
 
     def _drawn(self, number: int) -> list[Drawn]:
-        """The clips of a batch, and after each of a spliced source the same clip with what makes its near miss."""
+        """The clips of a batch, and after each of a spliced source the same clip with what makes its near misses."""
         drawn = []
         for source, index in self.sampler.batch(number):
             row = self.sources[source][index]
             drawn.append(Drawn(row, remixer=self.remixers.get(source)))
             if source in self.splicers:
-                drawn.append(Drawn(row, self.splicers[source]))
+                splicer, count = self.splicers[source]
+                drawn += [Drawn(row, splicer)] * count
         return drawn

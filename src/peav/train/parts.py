@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from peav.checkpoint.atomic import atomic_write
 from peav.data.features import FeatureCache, add_weights, clip_key
 from peav.data.manifest import Row
 from peav.model import PEAV
-from peav.train.codec import distil_codec
+from peav.train.codec import distil_codec, keep_hearing
 from peav.train.frames import pretrain_frames
 from peav.train.reading import RecipeError
 from peav.train.recipe import Codec, Frames, Recipe
@@ -27,10 +28,18 @@ from peav.train.reporter import Reporter
 def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], reporter: Reporter) -> None:
     """Give a model its codec: a checkpoint's, distilled on if so asked (what an earlier run distilled is read back)."""
     codec = recipe.codec
+    before = deepcopy(model.audio.codec)
     if codec.checkpoint is not None:
         model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
-    if codec.distil_steps == 0:
-        return
+    if codec.distil_steps:
+        _distilled(recipe, model, sources, reporter)
+    changed = codec.checkpoint is not None or codec.distil_steps > 0
+    if changed and not recipe.from_scratch and not any(source.prepared for source in recipe.data.sources):
+        keep_hearing(model, before, sources, recipe.seed)
+
+
+def _distilled(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], reporter: Reporter) -> None:
+    codec = recipe.codec
     fresh = recipe.from_scratch and codec.checkpoint is None
     heard = [[clip_key(row) for row in rows] for rows in sources]
     path = _made(recipe, "codec", codec, heard, None if fresh else model.audio.codec)

@@ -41,8 +41,8 @@ class Source:
 
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
-    of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`), and
-    with `splice_video` its pictures too, for clips that look alike.
+    of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`), or
+    as many as `near_misses` says; with `splice_video` it has its pictures too, for clips that look alike.
     With `lips` a frame encoder that is pretrained learns to read the lips of its speakers, see `train.lips`.
     `without` names a manifest of mixtures: the recordings that those were made of are left out. With `mix` its clips
     with a label, or with events that sound alone, train: such a sound is heard in a soundscape drawn anew every time,
@@ -58,6 +58,7 @@ class Source:
     only: Literal["transcript"] | None = None
     splice: float = 0.0
     splice_video: bool = False
+    near_misses: int = 1
     lips: bool = False
     without: str | None = None
     mix: Mixing | None = None
@@ -65,8 +66,10 @@ class Source:
     def __post_init__(self) -> None:
         if not 0 <= self.splice <= 1:
             raise RecipeError(f"a source's splice is a share of words, from 0 to 1, not {self.splice}")
-        if self.splice_video and not self.splice:
-            raise RecipeError("a source's splice_video goes with `splice`, the share of words")
+        if (self.splice_video or self.near_misses != 1) and not self.splice:
+            raise RecipeError("a source's splice_video and near_misses go with `splice`, the share of words")
+        if self.near_misses < 1:
+            raise RecipeError(f"a source's near_misses must be at least 1, not {self.near_misses}; leave out `splice`")
         if sum(getattr(self, place) is not None for place in PLACES) != 1:
             raise RecipeError(f"a source needs just one of {', '.join(PLACES)}")
         if self.without is not None and self.recordings is None:
@@ -122,7 +125,9 @@ class Codec:
     """The codec: the model's own, or taken over from `checkpoint`; then distilled on for `distil_steps` (see
     `train.codec`), from scratch where it has random weights.
 
-    It is then frozen, as in the paper, unless it is `trainable`.
+    It is then frozen, as in the paper, unless it is `trainable`. Towers that were trained with another codec hear it as
+    they heard that one, as nearly as a linear map between their latents can tell (`train.codec.keep_hearing`; it needs
+    sound, so not with `prepared` sources).
     """
 
     checkpoint: str | None = None

@@ -129,7 +129,10 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
         feed = Feed(*batches, timed, remixers=remixers, ranks=ranks)
         return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, targets, ranks)
     splicers = {
-        number: Splicer(clips.sources[number], cache, source.splice, rate, codec.hop_length, source.splice_video)
+        number: (
+            Splicer(clips.sources[number], cache, source.splice, rate, codec.hop_length, source.splice_video),
+            source.near_misses,
+        )
         for number, source in clips.altered.items()
         if source.splice
     }
