@@ -5,9 +5,9 @@ need of a codec is that nothing audible is lost, so the small one is distilled: 
 predicts the log-mel energies of its 40 ms. The readout is thrown away, the codec is then frozen as in the paper.
 
 Most of what varies in log-mel energies is how loud a sound is: the first principal component has 80 % of speech's
-variance, while vowels and consonants differ in components of half a per cent. The squared error of the energies
-themselves is content with loudness and the tilt of the spectrum, so the readout predicts components instead, each
-scaled such that small ones count nearly as much as large ones.
+variance, while vowels and consonants differ in components of a few per cent and less. The squared error of the energies
+themselves is content with loudness and the tilt of the spectrum, so the readout predicts components instead, scaled
+such that small ones count, too (docs/results.md has what each codec kept).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from peav.train.recipe import Codec
 READOUT_CROPS = 128
 COMPONENTS = 64
 FLATTENING = 0.75  # a component of variance v is predicted as one of v^(1 - this): 0 is log-mel itself, 1 whitened
+TARGET = (READOUT_CROPS, COMPONENTS, FLATTENING)  # codecs that learnt towards another one are not read back
 TRIES = 100
 
 
@@ -51,7 +52,7 @@ def distil_codec(
         The mean squared error of the last tenth of the steps, where 1 is the variance of the target.
 
     Raises:
-        RecipeError: hardly a clip of a source has sound that can be read.
+        NoSound: hardly a clip of a source has sound that can be read.
     """
     audible = _audible(sources)
     codec_config = model.config.audio.codec
@@ -80,6 +81,10 @@ def distil_codec(
     return float(np.mean(errors[-max(1, len(errors) // 10) :]))
 
 
+class NoSound(RecipeError):
+    """Hardly a clip of a source has sound that can be read."""
+
+
 class Components:
     """The first `COMPONENTS` principal components of `energies`, flattened by `FLATTENING`, variance one on average.
 
@@ -93,7 +98,8 @@ class Components:
         values = energies(waveform).flatten(0, 1)
         self.mean = values.mean(0)
         variances, directions = torch.linalg.eigh(torch.cov(values.double().T))
-        variances, directions = variances[-COMPONENTS:].clamp(min=1e-9), directions[:, -COMPONENTS:]
+        floor = max(1e-9, 1e-6 * float(variances[-1]))  # sounds may have fewer components than that: noise stays noise
+        variances, directions = variances[-COMPONENTS:].clamp(min=floor), directions[:, -COMPONENTS:]
         flat = variances ** (1 - FLATTENING)
         self.projection = (directions * (flat / flat.mean() / variances).sqrt()).float()
 
@@ -107,9 +113,13 @@ def keep_hearing(model: PEAV, before: nn.Module, sources: Sequence[Sequence[Row]
     """Let the audio tower hear the latents of its codec as it heard those of the codec `before`.
 
     Its first layer is put behind the linear map from the new latents to the old ones, by least squares on crops of
-    `sources`: towers that are trained on then have less to learn anew.
+    `sources`: towers that are trained on then have less to learn anew. Without sound in them nothing changes.
     """
-    waveform = _crops(_audible(sources), READOUT_CROPS, model.config.audio.codec.sampling_rate, _first(seed))
+    audible = [row for rows in _audible(sources) for row in rows]
+    try:
+        waveform = _crops([audible], READOUT_CROPS, model.config.audio.codec.sampling_rate, _first(seed))
+    except NoSound:  # a run without sound trains nothing that hears
+        return
     back = _fitted(model.encode_codec(waveform), before(waveform))
     layer = model.audio.tower.data_proj
     layer.bias.add_(layer.weight @ back.bias)
@@ -166,14 +176,15 @@ def _first(seed: int) -> np.random.Generator:
 def _heard(rows: Sequence[Row], rng: np.random.Generator) -> np.ndarray:
     """The samples of a random row, of another where that has no sound or cannot be read: `failures.jsonl` names those
     when features are made."""
-    for _ in range(TRIES):
+    problem: MediaError | None = None
+    for _ in range(TRIES if rows else 0):
         row = rows[int(rng.integers(len(rows)))]
         assert row.audio_path is not None
         try:
             return load_audio(row.audio_path, start=row.start or 0.0, end=row.end)
         except MediaError as error:
             problem = error
-    raise RecipeError(f"codec.distil_steps: {TRIES} clips in a row have no sound that can be read, the last: {problem}")
+    raise NoSound(f"the codec: {TRIES} clips in a row have no sound that can be read, the last: {problem}")
 
 
 def _crops(sources: Sequence[Sequence[Row]], count: int, rate: int, rng: np.random.Generator) -> Tensor:

@@ -18,7 +18,7 @@ from peav.checkpoint.atomic import atomic_write
 from peav.data.features import FeatureCache, add_weights, clip_key
 from peav.data.manifest import Row
 from peav.model import PEAV
-from peav.train.codec import distil_codec, keep_hearing
+from peav.train.codec import TARGET, distil_codec, keep_hearing
 from peav.train.frames import pretrain_frames
 from peav.train.reading import RecipeError
 from peav.train.recipe import Codec, Frames, Recipe
@@ -33,16 +33,23 @@ def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], r
         model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
     if codec.distil_steps:
         _distilled(recipe, model, sources, reporter)
-    changed = codec.checkpoint is not None or codec.distil_steps > 0
-    if changed and not recipe.from_scratch and not any(source.prepared for source in recipe.data.sources):
-        keep_hearing(model, before, sources, recipe.seed)
+    old, new = before.state_dict(), model.audio.codec.state_dict()
+    if not recipe.from_scratch and not all(torch.equal(old[name], new[name]) for name in new):
+        keep_hearing(model, before, _with_media(recipe, sources), recipe.seed)
+
+
+def _with_media(recipe: Recipe, sources: Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
+    """The rows that are not prepared features."""
+    world = len(sources) - len(recipe.data.sources)  # the world comes first and is no entry of the recipe's sources
+    given = zip(recipe.data.sources, sources[world:], strict=True)
+    return [*sources[:world], *(rows for source, rows in given if source.prepared is None)]
 
 
 def _distilled(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], reporter: Reporter) -> None:
     codec = recipe.codec
     fresh = recipe.from_scratch and codec.checkpoint is None
     heard = [[clip_key(row) for row in rows] for rows in sources]
-    path = _made(recipe, "codec", codec, heard, None if fresh else model.audio.codec)
+    path = _made(recipe, "codec", codec, [TARGET, heard], None if fresh else model.audio.codec)
 
     def teach() -> None:
         reporter.stage("codec", codec.distil_steps)

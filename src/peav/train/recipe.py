@@ -127,7 +127,7 @@ class Codec:
 
     It is then frozen, as in the paper, unless it is `trainable`. Towers that were trained with another codec hear it as
     they heard that one, as nearly as a linear map between their latents can tell (`train.codec.keep_hearing`; it needs
-    sound, so not with `prepared` sources).
+    sound, so not with `prepared` sources alone).
     """
 
     checkpoint: str | None = None
