@@ -99,6 +99,22 @@ def test_the_word_that_is_taken_for_certain_is_one_that_differs() -> None:
     assert said == {"Bin blue soon"}
 
 
+def test_a_place_where_many_words_are_said_is_taken_more_often() -> None:
+    said = [f"{letter} {digit}" for letter in "abcdefgh" for digit in ("one", "two")]
+    times = ((0.0, 0.2), (0.2, 0.4))
+    words = [tuple(Word(w, *at) for w, at in zip(text.split(), times, strict=True)) for text in said]
+    rows = [
+        Row(id=text, audio_path=Path("a.wav"), transcript=text, words=w) for text, w in zip(said, words, strict=True)
+    ]
+    cache = Cache({row.id: ClipFeatures(latents=np.zeros((10, 1), np.float32)) for row in rows})
+    splicer = Splicer(rows, cache, 0.0, RATE, 4)
+    made = [splicer(rows[0], np.random.default_rng(seed))[0].transcript.split() for seed in range(1000)]
+    letters = sum(letter != "a" for letter, _ in made)
+    # of the 15 others one differs in the digit alone, seven in the letter alone, seven in both: there 8 to 2
+    assert abs(letters / 1000 - (7 + 7 * 8 / 10) / 15) < 0.05
+    assert all((letter != "a") != (digit != "one") for letter, digit in made)
+
+
 def test_nothing_that_is_no_longer_true_of_a_clip_stays_with_it() -> None:
     rows, cache = rows_and_cache()
     row, clip = Splicer(rows, cache, 1.0, RATE, 4)(rows[0], np.random.default_rng(0))

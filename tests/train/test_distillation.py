@@ -133,3 +133,9 @@ def test_clips_without_sound_or_that_cannot_be_read_are_passed_over(tmp_path: Pa
     assert bool((_crops([rows], 20, 48000, np.random.default_rng(0)).abs().amax(1) > 0).all())
     with pytest.raises(RecipeError, match="100 clips in a row have no sound that can be read, the last: "):
         _crops([rows[:2]], 1, 48000, np.random.default_rng(0))
+
+
+def test_distilling_without_any_sound_says_so(model: PEAV, tmp_path: Path) -> None:
+    seen = Row("seen", None, write_clip(tmp_path / "silent.mp4", 0.5, 0, sound=False))
+    with pytest.raises(RecipeError, match="no source has a clip with sound"):
+        distil_codec(model, [[seen]], Codec(distil_steps=1), 0)

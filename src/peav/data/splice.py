@@ -21,7 +21,8 @@ class Splicer:
     """Crosses clips of `rows`, which are `spliceable` and whose features are in `cache`.
 
     Args:
-        share: how often a word comes from the other sentence; at least one does, one that differs where any does.
+        share: how often a word comes from the other sentence; at least one does, one that differs where any does. Which
+            one goes by how many words are said at its place: a place of many is the harder one to hear.
         rate: latents a second.
         hop: samples a latent, for clips that are kept as waveforms.
         picture: the video is spliced along: each moment shows what was seen at that moment of its own clip.
@@ -34,6 +35,7 @@ class Splicer:
         self._by_length: dict[int, list[Row]] = defaultdict(list)
         for row in rows:
             self._by_length[len(row.words)].append(row)
+        self._heard = {length: _heard_at(sentences) for length, sentences in self._by_length.items()}
 
     def __call__(self, row: Row, rng: np.random.Generator) -> tuple[Row, ClipFeatures]:
         """A sentence made of `row` and of another as long, `bare`, and its features."""
@@ -42,7 +44,9 @@ class Splicer:
         if other.id == row.id:
             other = others[-1]
         taken = rng.random(len(row.words)) < self.share
-        taken[rng.choice(_differing(_spelt(row), _spelt(other)))] = True
+        places = _differing(_spelt(row), _spelt(other))
+        chances = self._heard[len(row.words)][places]
+        taken[rng.choice(places, p=chances / chances.sum())] = True
         clip, donor = self.cache.load(row), self.cache.load(other)
         base, theirs = self._steps(clip), self._steps(donor)
         spliced, words = cross(base, row.words, theirs, other.words, taken, self.rate)
@@ -139,6 +143,12 @@ def _differing(own: Sequence[str], other: Sequence[str]) -> list[int]:
     """The places of words that differ; all places where none does."""
     places = [i for i, (a, b) in enumerate(zip(own, other, strict=True)) if _letters(a) != _letters(b)]
     return places or list(range(len(own)))
+
+
+def _heard_at(rows: Sequence[Row]) -> np.ndarray:
+    """How many different words sentences of the same length have at each place."""
+    places = zip(*(map(_letters, _spelt(row)) for row in rows), strict=True)
+    return np.array([len(set(words)) for words in places])
 
 
 def _letters(word: str) -> str:

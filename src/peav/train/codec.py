@@ -55,6 +55,8 @@ def distil_codec(
         NoSound: hardly a clip of a source has sound that can be read.
     """
     audible = _audible(sources)
+    if not audible:
+        raise NoSound("the codec: no source has a clip with sound; add one, or set codec.distil_steps to 0")
     codec_config = model.config.audio.codec
     rate, hop = codec_config.sampling_rate, codec_config.hop_length
     first = _crops(audible, READOUT_CROPS, rate, _first(seed))

@@ -21,7 +21,7 @@ from peav.model import PEAV
 from peav.train.codec import TARGET, distil_codec, keep_hearing
 from peav.train.frames import pretrain_frames
 from peav.train.reading import RecipeError
-from peav.train.recipe import Codec, Frames, Recipe
+from peav.train.recipe import Codec, Frames, Recipe, Source
 from peav.train.reporter import Reporter
 
 
@@ -40,9 +40,15 @@ def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], r
 
 def _with_media(recipe: Recipe, sources: Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
     """The rows that are not prepared features."""
-    world = len(sources) - len(recipe.data.sources)  # the world comes first and is no entry of the recipe's sources
-    given = zip(recipe.data.sources, sources[world:], strict=True)
-    return [*sources[:world], *(rows for source, rows in given if source.prepared is None)]
+    given = _given(recipe, sources)
+    world = sources[: len(sources) - len(given)]
+    return [*world, *(rows for source, rows in given if source.prepared is None)]
+
+
+def _given(recipe: Recipe, sources: Sequence[Sequence[Row]]) -> list[tuple[Source, Sequence[Row]]]:
+    """Each source of a recipe with its rows; those of the world come first and are no entry of the recipe's sources."""
+    rows = sources[len(sources) - len(recipe.data.sources) :]
+    return list(zip(recipe.data.sources, rows, strict=True))
 
 
 def _distilled(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], reporter: Reporter) -> None:
@@ -86,8 +92,7 @@ def ready_frames(
     if frames.pretrain_steps == 0:
         return
     rows = [row for source in sources for row in source]
-    own = sources[len(sources) - len(recipe.data.sources) :]  # the world is no entry of these
-    speakers = [row for source, some in zip(recipe.data.sources, own, strict=True) if source.lips for row in some]
+    speakers = [row for source, some in _given(recipe, sources) if source.lips for row in some]
     seen = [
         [(clip_key(row), row.captions.get("video")) for row in rows],
         [(clip_key(row), [asdict(word) for word in row.words]) for row in speakers],
