@@ -63,6 +63,23 @@ def test_sounds_are_classified_on_the_fold_that_the_probe_did_not_see(encoder: E
     ]
 
 
+def test_zero_shot_is_compared_with_the_probes_on_the_clips_and_classes_that_they_were_taught(
+    encoder: Encoder, recordings: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(recordings, tmp_path / "other")
+    manifest = other / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    manifest.write_text("\n".join(json.dumps(row) for row in rows if row["label"] != "bell" or row["fold"] == 2))
+    whole, kept = (benchmarks.sounds(FileEmbedder(encoder), [folder], 2) for folder in (recordings, other))
+    assert [(row["method"], row["clips"], row["classes"]) for row in kept.rows] == [
+        ("zero-shot", 6, 3),
+        ("zero-shot, the probes' classes", 4, 2),
+        ("linear probe", 4, 2),
+        ("log-mel statistics, linear probe", 4, 2),
+    ]
+    assert kept.rows[0]["accuracy"] == whole.rows[0]["accuracy"]
+
+
 def test_classes_of_several_folders_are_told_apart_together(encoder: Encoder, recordings: Path, tmp_path: Path) -> None:
     other = shutil.copytree(recordings, tmp_path / "other")
     manifest = other / "manifest.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from peav.eval.tables import Column, Table
 from peav.media import load_audio
 
 LOG_MEL = "log-mel statistics, linear probe"
+TAUGHT = "zero-shot, the probes' classes"
 
 
 def world(embedder: Embedder, manifest: str | Path, split: str = "test", candidates: int = 256, seed: int = 0) -> Table:
@@ -48,6 +50,7 @@ def sounds(embedder: Embedder, folders: Sequence[str | Path], fold: int | None =
 
     Zero-shot classes are described by their captions. The probe learns from the clips that are not tested on and is
     tested on the classes that it has seen there; so does the same probe of `LOG_MEL`, which any model should beat.
+    Where these are fewer classes, `TAUGHT` is zero-shot on the same clips and classes as the probes.
 
     Args:
         folders: one set of recordings; the classes of several together are told apart.
@@ -64,8 +67,10 @@ def sounds(embedder: Embedder, folders: Sequence[str | Path], fold: int | None =
         known.extend(caption for caption in row.captions["audio"] if caption not in known)
     learnt = {row.extra["label"] for row in train}
     probed = [row for row in test if row.extra["label"] in learnt]
+    taught = {label: texts for label, texts in prompts.items() if label in learnt}
     results = [
         zero_shot(embedder, test, _labels(test), prompts),
+        *([replace(zero_shot(embedder, probed, _labels(probed), taught), method=TAUGHT)] if taught != prompts else []),
         linear_probe(embedder, train, _labels(train), probed, _labels(probed)),
         probe(LOG_MEL, _log_mel(train), _labels(train), _log_mel(probed), _labels(probed)),
     ]
