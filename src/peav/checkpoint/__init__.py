@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .atomic import atomic_write
+from .average import average
 from .convert import LAYOUTS, convert
 from .errors import CheckpointError
 from .files import load_tokenizer
@@ -13,6 +14,7 @@ __all__ = [
     "LAYOUTS",
     "CheckpointError",
     "atomic_write",
+    "average",
     "convert",
     "load_model",
     "load_tokenizer",

@@ -1,0 +1,46 @@
+"""The mean of several checkpoints' weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from . import files, hub
+from .errors import CheckpointError
+from .load import load_model, save_pretrained
+
+
+@torch.no_grad()
+def average(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike[str]) -> Path:
+    """Write the model each of whose weights is the mean of the same weight of `sources`, in float32 and our layout.
+
+    Runs that went on from one checkpoint, each with its own seed, often average to a better model than each of them is
+    (model soups, Wortsman et al. 2022, arXiv 2203.05482); runs that began apart do not. Measure before you trust it.
+
+    Args:
+        sources: two or more directories or hub names, of models with one configuration and one tokenizer.
+        target: a directory that holds no checkpoint yet.
+
+    Raises:
+        CheckpointError: fewer than two sources, sources that differ in more than their weights, or `target` is taken.
+    """
+    if len(sources) < 2:
+        raise CheckpointError("an average needs two checkpoints or more")
+    out = Path(target)
+    if (out / files.CONFIG).exists():
+        raise CheckpointError(f"{out} holds a checkpoint already: give another directory")
+    first, tokenizer = load_model(sources[0]), files.load_tokenizer(hub.resolve(sources[0]))
+    total = {name: tensor.double() for name, tensor in first.state_dict().items()}
+    for source in sources[1:]:
+        model, own = load_model(source), files.load_tokenizer(hub.resolve(source))
+        if type(model) is not type(first) or model.config != first.config:
+            raise CheckpointError(f"{source} is built otherwise than {sources[0]}: average runs of one model")
+        if (own and own.to_str()) != (tokenizer and tokenizer.to_str()):
+            raise CheckpointError(f"{source} has another tokenizer than {sources[0]}: average runs of one model")
+        for name, tensor in model.state_dict().items():
+            total[name] += tensor
+    first.load_state_dict({name: (tensor / len(sources)).float() for name, tensor in total.items()})
+    return save_pretrained(first, out, tokenizer)
