@@ -18,7 +18,7 @@ def average(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike
     """Write the model each of whose weights is the mean of the same weight of `sources`, in float32 and our layout.
 
     Runs that went on from one checkpoint, each with its own seed, often average to a better model than each of them is
-    (model soups, Wortsman et al. 2022, arXiv 2203.05482); runs that began apart do not. Measure before you trust it.
+    (model soups, Wortsman et al. 2022, arXiv 2203.05482); runs that began apart seldom do. Measure before you trust it.
 
     Args:
         sources: two or more directories or hub names, of models with one configuration and one tokenizer.
@@ -32,15 +32,16 @@ def average(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike
     out = Path(target)
     if (out / files.CONFIG).exists():
         raise CheckpointError(f"{out} holds a checkpoint already: give another directory")
-    first, tokenizer = load_model(sources[0]), files.load_tokenizer(hub.resolve(sources[0]))
+    paths = [hub.resolve(source) for source in sources]
+    first, tokenizer = load_model(paths[0]), files.load_tokenizer(paths[0])
     total = {name: tensor.double() for name, tensor in first.state_dict().items()}
-    for source in sources[1:]:
-        model, own = load_model(source), files.load_tokenizer(hub.resolve(source))
+    for source, path in zip(sources[1:], paths[1:], strict=True):
+        model, own = load_model(path), files.load_tokenizer(path)
         if type(model) is not type(first) or model.config != first.config:
             raise CheckpointError(f"{source} is built otherwise than {sources[0]}: average runs of one model")
         if (own and own.to_str()) != (tokenizer and tokenizer.to_str()):
             raise CheckpointError(f"{source} has another tokenizer than {sources[0]}: average runs of one model")
         for name, tensor in model.state_dict().items():
             total[name] += tensor
-    first.load_state_dict({name: (tensor / len(sources)).float() for name, tensor in total.items()})
+    first.load_state_dict({name: tensor / len(sources) for name, tensor in total.items()})
     return save_pretrained(first, out, tokenizer)
