@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from peav.cli.main import app
 from peav.train import RecipeError, TrainingError
-from peav.train.ablate import Outcome, ablate, described, outcomes, read_ablations, runs, said
+from peav.train.ablate import Left, Outcome, ablate, described, outcomes, read_ablations, runs, said
 from peav.train.chart import chart
 from peav.train.recipe import Recipe
 
@@ -60,17 +60,16 @@ def test_what_is_done_is_not_trained_again(world: Path, tmp_path: Path) -> None:
 
     def train(run):
         trained.append(run.recipe.output)
-        Path(run.recipe.output).mkdir(parents=True)
         result = {"test": {"t2a": len(trained) / 10}}
         (Path(run.recipe.output) / "result.json").write_text(json.dumps(result))
         return result
 
-    assert ablate(wanted, train) == []
+    assert ablate(wanted, train) == Left()
     found = outcomes(wanted)
     assert len(trained) == len(set(trained)) == 6
     assert found[0] == Outcome("pairs", "one", {"t2a": (0.1, 0.4), "a2v": ()})
     assert found[1].figures == found[2].figures
-    assert ablate(wanted, train) == []
+    assert ablate(wanted, train) == Left()
     assert outcomes(wanted) == found
     assert len(trained) == 6
 
@@ -94,9 +93,27 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(world: Path, tmp_path: P
         if run.variant == "one":
             raise TrainingError("the loss is not finite")
 
-    failed = ablate(read_ablations(ablation_file(tmp_path, world, seeds=[0])), train)
-    assert [run.variant for run, _ in failed] == ["one"]
-    assert trained == ["one", "all", "sigmoid", "InfoNCE"]
+    left = ablate(read_ablations(ablation_file(tmp_path, world, seeds=[0])), train)
+    assert [run.variant for run, _ in left.failed] == ["one"]
+    assert trained == ["one", "all", "InfoNCE"]
+
+
+def test_processes_share_the_runs_and_each_is_trained_by_one(world: Path, tmp_path: Path) -> None:
+    wanted = read_ablations(ablation_file(tmp_path, world))
+    trained, seen = [], []
+
+    def second(run):
+        trained.append(run.recipe.output)
+        (Path(run.recipe.output) / "result.json").write_text(json.dumps({"test": {}}))
+
+    def first(run):
+        seen.append(ablate(wanted, second))
+        second(run)
+
+    assert ablate(wanted, first) == Left()
+    assert [[run.recipe.output for run in left.elsewhere] for left in seen] == [[next(runs(wanted)).recipe.output]]
+    assert sorted(trained) == sorted({run.recipe.output for run in runs(wanted)})
+    assert ablate(wanted, lambda run: pytest.fail("trained")) == Left()
 
 
 def test_a_wrong_variant_is_found_before_anything_is_trained(world: Path, tmp_path: Path) -> None:

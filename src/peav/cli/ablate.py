@@ -23,7 +23,8 @@ def ablate(
 ) -> None:
     """Train every variant of a recipe with every seed, and draw one table and one chart (OUTPUT/ablations.svg).
 
-    Runs that are done are not repeated, a run that was stopped goes on; the table holds what is done so far.
+    Runs that are done are not repeated, a run that was stopped goes on. Given several times at once, the commands share
+    the runs; the table holds what is done so far.
     """
     from peav.checkpoint.atomic import atomic_write
     from peav.train import train
@@ -39,7 +40,7 @@ def ablate(
             err.print(f"{run.group}: {run.variant}, seed {run.seed}", highlight=False)
             return train(run.recipe, ProgressReporter(progress), resume=True)
 
-        failed = carry_out(wanted, carry)
+        left = carry_out(wanted, carry)
     found = outcomes(wanted)
     picture = Path(wanted.output) / "ablations.svg"
     with atomic_write(picture) as temporary:
@@ -52,8 +53,10 @@ def ablate(
     else:
         out.print(table.to_rich())
         out.print(f"chart: {shown(picture)}")
-    if failed:
-        fail("; ".join(f"{run.group}: {run.variant}, seed {run.seed}: {error}" for run, error in failed))
+    if left.elsewhere:
+        err.print(f"not in the table yet: {len(left.elsewhere)} runs that other processes train", highlight=False)
+    if left.failed:
+        fail("; ".join(f"{run.group}: {run.variant}, seed {run.seed}: {error}" for run, error in left.failed))
 
 
 def outcome_table(found: Sequence[Outcome], figures: Sequence[str], title: str) -> Table:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from peav.lock import FolderLock
 from peav.train.errors import TrainingError
 from peav.train.reading import RecipeError, read_dataclass
 from peav.train.recipe import FIGURES, Recipe, read_recipe
@@ -53,6 +56,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Left:
+    """Runs that `ablate` has no result of: those that failed, and those that other processes train."""
+
+    failed: list[tuple[Run, TrainingError]] = field(default_factory=list)
+    elsewhere: list[Run] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A variant's figures on the test clips, one for each seed that had it."""
 
@@ -78,20 +89,48 @@ def runs(wanted: Ablations) -> Iterator[Run]:
                 yield Run(group, variant, seed, _recipe(wanted, changes, seed))
 
 
-def ablate(wanted: Ablations, train: Callable[[Run], Mapping[str, Any]]) -> list[tuple[Run, TrainingError]]:
-    """Carry all runs out that are not done yet; those that failed are returned, the others go on.
+def ablate(wanted: Ablations, train: Callable[[Run], Mapping[str, Any]]) -> Left:
+    """Carry all runs out that are not done yet. One that fails does not stop the others.
+
+    Several processes may do so at once, on one machine or on several that share the folder: each run is one's.
+    Processes that torchrun started train each run together and must be alone.
 
     Args:
         train: trains a run's recipe, going on where it was stopped, and returns its result.
     """
-    failed: dict[str, tuple[Run, TrainingError]] = {}
-    for run in list(runs(wanted)):  # listed first: a mistake in the last variant is found before the first is trained
-        if _result(run) is None and run.recipe.output not in failed:
+    left = Left()
+    once: dict[str, Run] = {}
+    for run in runs(wanted):  # all of them first: a mistake in the last variant is found before the first is trained
+        once.setdefault(run.recipe.output, run)
+    for run in once.values():
+        with _claimed(Path(run.recipe.output)) as ours:
+            if _result(run) is not None:
+                continue
+            if not ours:
+                left.elsewhere.append(run)
+                continue
             try:
                 train(run)
             except TrainingError as error:
-                failed[run.recipe.output] = (run, error)
-    return list(failed.values())
+                left.failed.append((run, error))
+    return left
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Whether a run is this process's within the block."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        yield True
+        return
+    try:
+        lock = FolderLock(folder)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def outcomes(wanted: Ablations) -> list[Outcome]:
