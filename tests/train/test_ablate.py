@@ -116,6 +116,24 @@ def test_processes_share_the_runs_and_each_is_trained_by_one(world: Path, tmp_pa
     assert ablate(wanted, lambda run: pytest.fail("trained")) == Left()
 
 
+def test_the_processes_that_torchrun_started_train_each_run_together(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    wanted, trained = read_ablations(ablation_file(tmp_path, world, seeds=[0])), []
+
+    def beside(run):
+        trained.append(run.recipe.output)
+
+    def first(run):
+        beside(run)
+        if len(trained) == 1:
+            assert ablate(wanted, beside) == Left()
+
+    assert ablate(wanted, first) == Left()
+    assert trained[1:4] == trained[:1] + trained[4:]
+
+
 def test_a_wrong_variant_is_found_before_anything_is_trained(world: Path, tmp_path: Path) -> None:
     groups = {"x": {"good": {}, "bad": {"objective.loss": "hinge"}}}
     with pytest.raises(RecipeError, match="hinge"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from peav.lock import FolderLock
 from peav.train.errors import TrainingError
+from peav.train.parallel import is_alone
 from peav.train.reading import RecipeError, read_dataclass
 from peav.train.recipe import FIGURES, Recipe, read_recipe
 
@@ -119,7 +119,7 @@ def ablate(wanted: Ablations, train: Callable[[Run], Mapping[str, Any]]) -> Left
 @contextmanager
 def _claimed(folder: Path) -> Iterator[bool]:
     """Whether a run is this process's within the block."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if not is_alone():
         yield True
         return
     try:

@@ -22,10 +22,15 @@ from peav.objectives.ranks import ALONE, Ranks
 Parallel = Literal["ddp", "fsdp"]
 
 
+def is_alone() -> bool:
+    """Whether this process trains by itself, not as one of several that torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Ranks]:
     """Join the processes that torchrun started, and leave them at the end; alone where it started none."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if is_alone():
         yield ALONE
         return
     if device.type == "cuda":
