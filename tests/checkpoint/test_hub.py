@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from peav.checkpoint import CheckpointError, hub, load_model, resolve
+from peav.checkpoint import CheckpointError, hub, load_config, load_model, resolve
 from peav.model import PEAFrame
 
 COMMITS = {"main": "a" * 40, "perception_models": "b" * 40}
@@ -32,6 +32,14 @@ def cache(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     return tmp_path
+
+
+@pytest.mark.parametrize("revision", COMMITS)
+def test_a_config_is_read_without_the_weights(cache: Path, revision: str) -> None:
+    expected = load_model("facebook/pe-a-frame-small", revision=revision).config
+    for weights in cache.rglob("*.safetensors"):
+        weights.unlink()
+    assert load_config("facebook/pe-a-frame-small", revision=revision) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from peav.checkpoint import load_model, resolve
 from peav.model import PEAV, preset
 from peav.train import RecipeError, plan, read_recipe
+from peav.train.finetune import restrict
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -44,6 +48,34 @@ def test_the_papers_first_phase_is_planned_without_allocating_it(size: str) -> N
     cost = plan(read_recipe(RECIPES / f"phase1_{size}.yaml"), 48)
     assert cost.step_flops > 1e15
     assert cost.hours > 0
+
+
+def test_fine_tuning_is_planned_from_a_checkpoints_config_alone(tmp_path: Path) -> None:
+    shutil.copy(resolve("tiny") / "config.json", tmp_path)
+    recipe = read_recipe(RECIPES / "finetune.yaml", {"model": str(tmp_path)})
+    cost, whole = plan(recipe), plan(replace(recipe, tune=replace(recipe.tune, rank=0)))
+    model = load_model("tiny")
+    assert whole.parameters == sum(parameter.numel() for parameter in model.parameters())
+    for part in (model.audio.codec, model.video.frame_encoder):
+        part.requires_grad_(False)
+    restrict(model, recipe.tune, recipe.objective.table())
+    assert cost.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert cost.parameters > whole.parameters
+    assert cost.memory["optimiser"] < whole.memory["optimiser"]
+    assert cost.flops["text"] < whole.flops["text"]
+    assert cost.flops["frame encoder"] == whole.flops["frame encoder"]
+
+
+def test_a_run_whose_model_is_yet_to_be_trained_is_planned_with_its_preset() -> None:
+    with pytest.raises(RecipeError, match=r"no directory 'runs/phase1_small/model'.*--set model=small-16-frame"):
+        plan(read_recipe(RECIPES / "phase2_small.yaml"), 48)
+    cost = plan(read_recipe(RECIPES / "phase2_small.yaml", {"model": "small-16-frame"}), 48)
+    assert cost.hours > 0
+
+
+def test_training_of_frames_is_not_planned() -> None:
+    with pytest.raises(RecipeError, match="align"):
+        plan(read_recipe(RECIPES / "frame_tiny.yaml"))
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:

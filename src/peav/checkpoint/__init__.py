@@ -8,7 +8,7 @@ from .convert import LAYOUTS, convert
 from .errors import CheckpointError
 from .files import load_tokenizer
 from .hub import resolve
-from .load import load_model, save_pretrained
+from .load import load_config, load_model, save_pretrained
 
 __all__ = [
     "LAYOUTS",
@@ -16,6 +16,7 @@ __all__ = [
     "atomic_write",
     "average",
     "convert",
+    "load_config",
     "load_model",
     "load_tokenizer",
     "resolve",

@@ -10,7 +10,7 @@ from . import files, hub, native, perception_models, transformers
 from .entries import Tensors, check_names, read_entries, write_entries
 from .errors import CheckpointError, shorten
 from .processors import read_processors, write_processors
-from .source import Checkpoint, Json, is_filler, parameter_shapes
+from .source import Checkpoint, Json, ModelConfig, is_filler, parameter_shapes
 
 Layout = Literal["peav", "perception_models", "transformers"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -30,22 +30,30 @@ def sniff(config: Json) -> Layout:
 def read_checkpoint(directory: Path) -> Checkpoint:
     """A checkpoint of any layout, under our names. Raises CheckpointError naming what is missing or unknown."""
     data, theirs = files.read_json(directory / files.CONFIG), files.read_tensors(directory)
-    layout, source = sniff(data), str(directory)
+    layout, config, source = sniff(data), read_config(directory), str(directory)
     if layout == "peav":
-        config = native.read_config(data)
         check_names(set(parameter_shapes(config)), set(theirs), source)
         tensors = theirs
     elif layout == "transformers":
-        config = transformers.read_config(data, read_processors(directory))
         tensors = read_entries(transformers.entries(config), transformers.canonical_names(theirs), source)
     else:
-        config = perception_models.read_config(data)
         entries = perception_models.entries(config, perception_models.text_layers(data))
         tensors = read_entries(entries, theirs, source)
     checkpoint = Checkpoint(config, tensors | _extra(directory, tensors))
     checkpoint.add_missing()
     _check_shapes(checkpoint, source)
     return checkpoint
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """The model of a checkpoint of any layout, told without its weights. Raises CheckpointError for other files."""
+    data = files.read_json(directory / files.CONFIG)
+    layout = sniff(data)
+    if layout == "peav":
+        return native.read_config(data)
+    if layout == "transformers":
+        return transformers.read_config(data, read_processors(directory))
+    return perception_models.read_config(data)
 
 
 def _check_shapes(checkpoint: Checkpoint, source: str) -> None:

@@ -22,10 +22,10 @@ PACKAGE_WEIGHTS = Path(__file__).parents[1] / "weights"
 # The official repositories keep one layout a branch.
 REVISIONS = {"transformers": "main", "perception_models": "perception_models"}
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_FILES = ["*.json", "*.safetensors"]
+_WEIGHTS = "*.safetensors"
 
 
-def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Path:
+def resolve(name: str | os.PathLike[str], revision: str | None = None, *, weights: bool = True) -> Path:
     """The directory of a checkpoint, downloaded if it must be.
 
     Args:
@@ -33,6 +33,7 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Path:
             such as `facebook/pe-av-large`.
         revision: branch, tag or commit on the hub; a layout's name stands for its branch. None: `main`, which is the
             transformers layout in the official repositories. Directories have no revisions.
+        weights: False leaves them on the hub; the rest is small.
 
     Raises:
         CheckpointError: nothing is there, or the hub cannot be reached; the message says what to do.
@@ -46,7 +47,8 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Path:
         raise CheckpointError(
             f"no directory {str(name)!r}: give one, {SHIPPED[0]!r}, or a hub name like facebook/pe-av-small"
         )
-    return _download(str(name), REVISIONS.get(revision or "transformers", revision or "main"))
+    revision = REVISIONS.get(revision or "transformers", revision or "main")
+    return _download(str(name), revision, ["*.json", _WEIGHTS] if weights else ["*.json"])
 
 
 def _shipped(name: str) -> Path:
@@ -60,10 +62,10 @@ def _shipped(name: str) -> Path:
     return path
 
 
-def _download(name: str, revision: str) -> Path:
+def _download(name: str, revision: str, patterns: list[str]) -> Path:
     where = f"{name} at revision {revision!r}"
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
         raise CheckpointError(f"{name!r} is no hub name: {error}") from error
     except RevisionNotFoundError as error:

@@ -14,8 +14,8 @@ from peav.model import PEAV, PEAFrame
 from . import files, hub, native
 from .atomic import atomic_write
 from .card import model_card
-from .convert import read_checkpoint
-from .source import skeleton
+from .convert import read_checkpoint, read_config
+from .source import ModelConfig, skeleton
 
 
 def load_model(
@@ -45,6 +45,15 @@ def load_model(
     }
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(True).eval()
+
+
+def load_config(name_or_path: str | os.PathLike[str], *, revision: str | None = None) -> ModelConfig:
+    """What a checkpoint's model is built of; its weights are neither downloaded nor read. Names as in `load_model`.
+
+    Raises:
+        CheckpointError: nothing there, an unreachable hub or an unknown layout.
+    """
+    return read_config(hub.resolve(name_or_path, revision, weights=False))
 
 
 def save_pretrained(

@@ -40,7 +40,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key: --set optim.steps=100 (repeatable).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print what the run would cost; make and load nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what it would cost; make nothing, load no weights.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="With --dry-run: how many GPUs share the batch.")] = 1,
     teraflops: Annotated[
         float, typer.Option(min=0.001, help="With --dry-run: what one GPU sustains; 400 is two fifths of an H100.")
@@ -130,17 +130,22 @@ def cost_table(cost: Plan) -> Table:
     table = Table(title=f"cost on {cost.devices} device{'s' if cost.devices > 1 else ''}")
     table.add_column("what")
     table.add_column("how much", justify="right")
-    table.add_row("parameters", f"{cost.parameters / 1e6:.1f} M")
-    table.add_row("of which train", f"{cost.trainable / 1e6:.1f} M")
+    table.add_row("parameters", f"{_figure(cost.parameters / 1e6)} M")
+    table.add_row("of which train", f"{_figure(cost.trainable / 1e6)} M")
     for part, flops in cost.flops.items():
-        table.add_row(f"a clip: {part}", f"{flops / 1e9:,.0f} GFLOP")
-    table.add_row("a step, all devices", f"{cost.step_flops / 1e15:,.2f} PFLOP")
+        table.add_row(f"a clip: {part}", f"{_figure(flops / 1e9)} GFLOP")
+    table.add_row("a step, all devices", f"{_figure(cost.step_flops / 1e15)} PFLOP")
     for what, size in cost.memory.items():
-        table.add_row(f"a device: {what}", f"{size / GIB:,.1f} GiB")
-    table.add_row("a device: together", f"{sum(cost.memory.values()) / GIB:,.1f} GiB")
-    table.add_row("GPU hours", f"{cost.hours:,.1f}")
-    table.add_row("days", f"{cost.hours / cost.devices / 24:,.1f}")
+        table.add_row(f"a device: {what}", f"{_figure(size / GIB)} GiB")
+    table.add_row("a device: together", f"{_figure(sum(cost.memory.values()) / GIB)} GiB")
+    table.add_row("GPU hours", _figure(cost.hours))
+    table.add_row("days", _figure(cost.hours / cost.devices / 24))
     return table
+
+
+def _figure(value: float) -> str:
+    """Three digits at least: runs range from minutes on one processor to months of many GPUs."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def result_table(result: Mapping[str, Any]) -> Table:

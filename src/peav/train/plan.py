@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from peav.checkpoint import CheckpointError, load_config
 from peav.model import PEAV, PEAVConfig, preset
+from peav.train.finetune import restrict
 from peav.train.reading import RecipeError
 from peav.train.recipe import Recipe
 
@@ -42,17 +44,14 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     Clips count as `data.max_seconds` long with all three captions of 64 tokens. Operations are those of matrix
     products, attention and convolutions; heads of auxiliary losses are left out. Activations are those that the
     backward pass keeps in bf16; with `optim.recompute` the layers' inputs stand for their insides (those of one layer
-    at a time are alive for a moment and left out).
+    at a time are alive for a moment and left out). Spliced clips and near misses, which come on top of a batch, are
+    left out, and with `tune` all pairs of the recipe count, though a manifest may serve fewer.
 
     Raises:
-        RecipeError: the model is not a PE-AV preset, or the batch does not divide among the devices.
+        RecipeError: the recipe trains frames (`align`), its model is no PE-AV model or is not there yet, or the batch
+            does not divide among the devices.
     """
-    config = preset(recipe.model) if recipe.from_scratch else None
-    if not isinstance(config, PEAVConfig):
-        raise RecipeError(
-            f"model: {recipe.model!r} is no PE-AV preset here but a checkpoint; presets alone are planned"
-        )
-    optim = recipe.optim
+    config, optim = _config(recipe), recipe.optim
     if optim.batch_size % devices:
         raise RecipeError(f"optim.batch_size {optim.batch_size} does not divide among {devices} devices")
     with torch.device("meta"):
@@ -60,9 +59,11 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     model.recompute_layers(optim.recompute)
     model.audio.codec.requires_grad_(recipe.codec.trainable)
     model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
+    if recipe.tune is not None:
+        restrict(model, recipe.tune, recipe.objective.table())
+    parameters = sum(p.numel() for p in model.parameters())
     flops, kept = _clip(model, recipe)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    parameters = sum(p.numel() for p in model.parameters())
     directions = 2 if recipe.objective.loss == "infonce" else 1
     logits = 6.0 * len(recipe.objective.table()) * directions * optim.batch_size**2 * config.output_dim
     step_flops = optim.accumulate * (optim.batch_size * sum(flops.values()) + logits)
@@ -77,6 +78,20 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     return Plan(parameters, trainable, flops, step_flops, memory, devices, hours)
 
 
+def _config(recipe: Recipe) -> PEAVConfig:
+    if recipe.align is not None:
+        raise RecipeError("align: a run that trains frames cannot be planned; leave out --dry-run")
+    try:
+        config = preset(recipe.model) if recipe.from_scratch else load_config(recipe.model)
+    except CheckpointError as error:
+        raise RecipeError(
+            f"model: {error}; if a run is to make it, plan with its preset, such as --set model=small-16-frame"
+        ) from error
+    if not isinstance(config, PEAVConfig):
+        raise RecipeError(f"model: {recipe.model!r} is no PE-AV model; only these are planned")
+    return config
+
+
 def _clip(model: PEAV, recipe: Recipe) -> tuple[dict[str, float], int]:
     """Operations of one clip by part, and the bytes that its backward pass keeps."""
     config, kept = model.config, _Kept(model)
@@ -88,7 +103,7 @@ def _clip(model: PEAV, recipe: Recipe) -> tuple[dict[str, float], int]:
         before = kept.bytes
         with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(trains), kept:
             result = work()
-            if trains:
+            if result.requires_grad:
                 result.float().sum().backward()
         kept.bytes = before + round(times * (kept.bytes - before))
         return times * counter.get_total_flops()
