@@ -57,6 +57,10 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
         ({"optim__speed": "3"}, r"optim\.speed: no such key"),
         ({"optim__steps": "many"}, r"optim\.steps: expected int"),
         ({"optim__steps": "0"}, r"optim\.steps must be at least 1"),
+        (
+            {"text__checkpoint": "tiny", "model": "runs/x/model"},
+            r"text\.checkpoint: model 'runs/x/model' is a checkpoint",
+        ),
         ({"optim__lr": "0"}, r"optim\.lr must be above 0"),
         ({"objective__loss": "hinge"}, r"objective\.loss: 'hinge' is not one of"),
         ({"objective__pairs": "[a_ac, b]"}, r"unknown \['b'\]"),

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 import peav.train.step as step_module
-from peav.checkpoint import load_model, load_tokenizer
+from peav.checkpoint import load_model, load_tokenizer, resolve
 from peav.data.collate import Collator
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest, write_manifest
@@ -26,8 +26,8 @@ from peav.model import PEAV, preset
 from peav.train import RecipeError, TrainingError, read_recipe, train
 from peav.train.contrast import loss_weights
 from peav.train.parts import ready_codec
-from peav.train.recipe import Objective
-from peav.train.run import Clips, _cached, gather
+from peav.train.recipe import Objective, Text
+from peav.train.run import Clips, _cached, build, gather
 from peav.train.state import read_state, states
 from peav.train.trainer import learning_rate
 
@@ -65,6 +65,23 @@ def recipe_file(folder: Path, world: Path, name: str, steps: int = 6, **changes)
 
 def losses(output: Path) -> list[dict[str, float]]:
     return [json.loads(line)["losses"] for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_fresh_model_may_have_a_checkpoints_text_encoder_and_tokenizer(world: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(recipe_file(tmp_path, world, "text", text={"checkpoint": "tiny"}))
+    clips = gather(recipe, Silent())
+    model, tokenizer = build(recipe, clips)
+    shipped = load_model("tiny")
+    assert tokenizer.to_str() == load_tokenizer(resolve("tiny")).to_str()
+    assert model.text.state_dict().keys() == shipped.text.state_dict().keys()
+    assert all(value.equal(shipped.text.state_dict()[name]) for name, value in model.text.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.text.parameters())
+    assert not model.heads["text_audio"].proj.weight.equal(shipped.heads["text_audio"].proj.weight)
+    (tmp_path / "bare").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(resolve("tiny") / name, tmp_path / "bare")
+    with pytest.raises(RecipeError, match=r"no tokenizer\.json"):
+        build(replace(recipe, text=Text(str(tmp_path / "bare"))), clips)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from .errors import CheckpointError
 from .files import load_tokenizer
 from .hub import resolve
 from .load import load_config, load_model, save_pretrained
+from .text_encoders import load_text_encoder
 
 __all__ = [
     "LAYOUTS",
@@ -18,6 +19,7 @@ __all__ = [
     "convert",
     "load_config",
     "load_model",
+    "load_text_encoder",
     "load_tokenizer",
     "resolve",
     "save_pretrained",

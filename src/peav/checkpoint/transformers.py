@@ -74,7 +74,7 @@ def recognises(config: Json) -> bool:
 def read_config(data: Json, processors: Processors) -> ModelConfig:
     """Our config from config.json and the processor files."""
     rate = processors.sampling_rate
-    text_config = _read_text(data.get("text_config") or {})
+    text_config = read_text(data.get("text_config") or {})
     if data["model_type"] == "pe_audio":
         return PEAFrameConfig(_read_audio(data.get("audio_config") or {}, rate), text_config, text_config.hidden_size)
     media = data.get("audio_video_config") or {}
@@ -85,6 +85,27 @@ def read_config(data: Json, processors: Processors) -> ModelConfig:
         fusion=_read_tower(media),
         text=text_config,
         output_dim=text_config.hidden_size,
+    )
+
+
+def read_text(data: Json) -> TextConfig:
+    """ModernBERT's config.json, or PE-AV's `text_config`, as our config."""
+    default = TextConfig()
+    layers = data.get("num_hidden_layers", default.num_hidden_layers)
+    return TextConfig(
+        vocab_size=data.get("vocab_size", default.vocab_size),
+        hidden_size=data.get("hidden_size", default.hidden_size),
+        intermediate_size=data.get("intermediate_size", default.intermediate_size),
+        num_hidden_layers=layers,
+        num_attention_heads=data.get("num_attention_heads", default.num_attention_heads),
+        global_attn_every_n_layers=_global_every(data, layers),
+        local_attention=data.get("local_attention", 128),
+        global_rope_theta=_text_theta(data, "full_attention", "global_rope_theta", default.global_rope_theta),
+        local_rope_theta=_text_theta(data, "sliding_attention", "local_rope_theta", default.local_rope_theta),
+        pad_token_id=data.get("pad_token_id", default.pad_token_id),
+        cls_token_id=data.get("cls_token_id", default.cls_token_id),
+        sep_token_id=data.get("sep_token_id", default.sep_token_id),
+        layer_norm_eps=data.get("norm_eps", 1e-5),
     )
 
 
@@ -209,26 +230,6 @@ def _write_frames(config: FrameEncoderConfig) -> Json:
         vision["model_args"] = {its: config.to_dict()[ours] for ours, its in _TIMM_ARGS.items()}
     labels = [f"LABEL_{i}" for i in range(config.output_dim)]
     return {**vision, "do_pooling": True, "global_pool": "map", "num_classes": config.output_dim, "label_names": labels}
-
-
-def _read_text(data: Json) -> TextConfig:
-    default = TextConfig()
-    layers = data.get("num_hidden_layers", default.num_hidden_layers)
-    return TextConfig(
-        vocab_size=data.get("vocab_size", default.vocab_size),
-        hidden_size=data.get("hidden_size", default.hidden_size),
-        intermediate_size=data.get("intermediate_size", default.intermediate_size),
-        num_hidden_layers=layers,
-        num_attention_heads=data.get("num_attention_heads", default.num_attention_heads),
-        global_attn_every_n_layers=_global_every(data, layers),
-        local_attention=data.get("local_attention", 128),
-        global_rope_theta=_text_theta(data, "full_attention", "global_rope_theta", default.global_rope_theta),
-        local_rope_theta=_text_theta(data, "sliding_attention", "local_rope_theta", default.local_rope_theta),
-        pad_token_id=data.get("pad_token_id", default.pad_token_id),
-        cls_token_id=data.get("cls_token_id", default.cls_token_id),
-        sep_token_id=data.get("sep_token_id", default.sep_token_id),
-        layer_norm_eps=data.get("norm_eps", 1e-5),
-    )
 
 
 def _text_theta(data: Json, kind: str, older_name: str, default: float) -> float:

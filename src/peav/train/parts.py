@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
-from peav.checkpoint import load_model
+from peav.checkpoint import load_model, load_text_encoder, load_tokenizer, resolve
 from peav.checkpoint.atomic import atomic_write
 from peav.data.features import FeatureCache, add_weights, clip_key
 from peav.data.manifest import Row
@@ -69,6 +70,18 @@ def _distilled(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], re
         )
 
     _taught(model.audio.codec, path, teach)
+
+
+def take_text(recipe: Recipe, model: PEAV) -> Tokenizer | None:
+    """Give a model the text encoder of the checkpoint that a recipe names, if it does; returns its tokenizer."""
+    checkpoint = recipe.text.checkpoint
+    if checkpoint is None:
+        return None
+    tokenizer = load_tokenizer(resolve(checkpoint))
+    if tokenizer is None:
+        raise RecipeError(f"text.checkpoint: {checkpoint} has no tokenizer.json beside its weights")
+    model.text.load_state_dict(load_text_encoder(checkpoint, model.config.text).state_dict())
+    return tokenizer
 
 
 def take_frames(recipe: Recipe, model: PEAV) -> None:

@@ -162,6 +162,14 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class Text:
+    """The text encoder of a fresh model: random, or taken over from `checkpoint` together with its tokenizer, as in the
+    paper (ModernBERT, or a PE-AV checkpoint; see `checkpoint.load_text_encoder`). It then trains with the rest."""
+
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
 class Objective:
     """Which pairs, which loss, how much BEST-RQ and how much of `objectives.words` on clips with timed words.
 
@@ -308,6 +316,7 @@ class Recipe:
     seed: int = 0
     codec: Codec = field(default_factory=Codec)
     frames: Frames = field(default_factory=Frames)
+    text: Text = field(default_factory=Text)
     objective: Objective = field(default_factory=Objective)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint_every: int = 100
@@ -322,6 +331,10 @@ class Recipe:
             raise RecipeError("tune.rank: LoRA has no layers in the codec; leave out codec.trainable, or set rank: 0")
         if self.align is not None:
             self._check_align()
+        if self.text.checkpoint is not None and not self.from_scratch:
+            raise RecipeError(
+                f"text.checkpoint: model {self.model!r} is a checkpoint, which has a text encoder; leave it out"
+            )
         if self.optim.buckets > 1 and self.parallel == "fsdp":
             raise RecipeError("optim.buckets needs the model whole in each process; set parallel: ddp, or buckets: 1")
         if self.parallel == "fsdp" and any(source.mix for source in self.data.sources):

@@ -36,7 +36,7 @@ from peav.train.errors import TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import renew, served
 from peav.train.parallel import local_device, process_group
-from peav.train.parts import ready_codec, ready_frames, take_frames
+from peav.train.parts import ready_codec, ready_frames, take_frames, take_text
 from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Recipe, Source, World
 from peav.train.reporter import Reporter
@@ -257,7 +257,7 @@ def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
 
 
 def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
-    """A checkpoint's model and tokenizer, or a fresh preset with a tokenizer trained on the captions."""
+    """The model and tokenizer of a checkpoint, or a preset with the tokenizer of its text encoder or a trained one."""
     if not recipe.from_scratch:
         directory = resolve(recipe.model)
         model, tokenizer = load_model(directory), load_tokenizer(directory)
@@ -267,9 +267,11 @@ def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
     config = preset(recipe.model)
     if not isinstance(config, PEAVConfig):
         raise RecipeError(f"model: {recipe.model!r} is no PE-AV preset; choose tiny, small, base or large")
-    texts = [text for rows in clips.sources for row in rows for text in _texts(row)]
-    tokenizer = train_tokenizer(texts, config.text.vocab_size)
-    return PEAV(config), tokenizer
+    model = PEAV(config)
+    if (tokenizer := take_text(recipe, model)) is None:
+        texts = [text for rows in clips.sources for row in rows for text in _texts(row)]
+        tokenizer = train_tokenizer(texts, config.text.vocab_size)
+    return model, tokenizer
 
 
 def _texts(row: Row) -> Sequence[str]:

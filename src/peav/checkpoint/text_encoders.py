@@ -1,0 +1,64 @@
+"""A text encoder by itself: of a PE-AV checkpoint, or ModernBERT (arXiv 2412.13663) as the hub has it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict
+
+import torch
+
+from peav.model import TextConfig
+from peav.model.text import TextEncoder
+
+from . import files, hub, towers, transformers
+from .convert import read_checkpoint
+from .entries import Tensors, read_entries
+from .errors import CheckpointError
+
+_FREE = {"num_hidden_layers", "max_length"}  # may differ between a checkpoint and the model that takes it over
+
+
+def load_text_encoder(name_or_path: str | os.PathLike[str], config: TextConfig) -> TextEncoder:
+    """A checkpoint's text encoder in fp32, cut to the layers of `config`.
+
+    Args:
+        name_or_path: PE-AV or PE-A-Frame in any layout, or ModernBERT, such as `answerdotai/ModernBERT-large`; names as
+            in `hub.resolve`.
+        config: of the model that takes it over.
+
+    Raises:
+        CheckpointError: nothing there, a damaged file, or an encoder of other sizes (named).
+    """
+    directory = hub.resolve(name_or_path)
+    data = files.read_json(directory / files.CONFIG)
+    if data.get("model_type") == "modernbert":
+        found = transformers.read_text(data)
+        _check(str(name_or_path), found, config)
+        tensors = _modernbert(files.read_tensors(directory), config.num_hidden_layers, str(directory))
+    else:
+        checkpoint = read_checkpoint(directory)
+        _check(str(name_or_path), checkpoint.config.text, config)
+        tensors = checkpoint.tensors
+    with torch.device("meta"):
+        encoder = TextEncoder(config)
+    state = {name: tensors[f"text.{name}"].float() for name in encoder.state_dict()}
+    encoder.load_state_dict(state, assign=True)
+    return encoder
+
+
+def _check(name: str, found: TextConfig, wanted: TextConfig) -> None:
+    its, ours = asdict(found), asdict(wanted)
+    other = [f"{key} {its[key]} (not {ours[key]})" for key in ours if key not in _FREE and its[key] != ours[key]]
+    if found.num_hidden_layers < wanted.num_hidden_layers:
+        other.append(f"num_hidden_layers {found.num_hidden_layers} (below {wanted.num_hidden_layers})")
+    if other:
+        raise CheckpointError(f"{name}: its text encoder is another than the model's: {', '.join(other)}")
+
+
+def _modernbert(theirs: Tensors, layers: int, source: str) -> Tensors:
+    """The embeddings and the first layers, whatever task the file was saved for, under our names."""
+    read = re.compile(rf"text_model\.(embeddings|layers\.({'|'.join(map(str, range(layers)))}))\.")
+    named = {"text_model." + name.removeprefix("model."): tensor for name, tensor in theirs.items()}
+    entries = [entry for entry in towers.text(layers) if all(map(read.match, entry.theirs))]
+    return read_entries(entries, {name: tensor for name, tensor in named.items() if read.match(name)}, source)

@@ -1,0 +1,82 @@
+"""A text encoder is taken over from ModernBERT or from a PE-AV checkpoint, layer for layer, or refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, PreTrainedModel
+
+from peav.checkpoint import CheckpointError, load_model, load_text_encoder
+from peav.model import TextConfig
+
+OURS = TextConfig(
+    vocab_size=60,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    local_attention=8,
+    pad_token_id=0,
+    cls_token_id=1,
+    sep_token_id=2,
+)
+
+
+def modernbert(folder: Path, kind: type[PreTrainedModel] = ModernBertModel, **changes: object) -> PreTrainedModel:
+    """A random one of seven layers, saved."""
+    torch.manual_seed(0)
+    special = {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    sizes = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+    config = ModernBertConfig(
+        num_hidden_layers=7, local_attention=8, initializer_range=0.3, **(special | sizes | changes)
+    )
+    model = kind(config).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("kind", [ModernBertModel, ModernBertForMaskedLM])
+def test_modernbert_is_cut_after_the_layers_that_the_model_has(tmp_path: Path, kind: type[PreTrainedModel]) -> None:
+    theirs = modernbert(tmp_path, kind)
+    ids = torch.randint(3, 60, (2, 30), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = theirs(ids, output_hidden_states=True).hidden_states[OURS.num_hidden_layers]
+        found = load_text_encoder(tmp_path, OURS)(ids)
+    torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("layout", ["transformers", "perception_models"])
+def test_a_pe_av_checkpoint_of_any_layout_gives_its_own(golden: Path, layout: str) -> None:
+    model = load_model(golden / f"pe-av-{layout}")
+    found = load_text_encoder(golden / f"pe-av-{layout}", model.config.text).state_dict()
+    expected = model.text.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(found[name].equal(expected[name]) for name in expected)
+
+
+def test_other_sizes_are_named(tmp_path: Path) -> None:
+    modernbert(tmp_path)
+    wanted = replace(OURS, hidden_size=32, num_hidden_layers=9)
+    with pytest.raises(CheckpointError, match=r"hidden_size 16 \(not 32\), num_hidden_layers 7 \(below 9\)"):
+        load_text_encoder(tmp_path, wanted)
+
+
+def test_weights_that_the_encoder_has_no_place_for_are_refused(tmp_path: Path) -> None:
+    """Biases, for example: left out, they would make another model in silence."""
+    modernbert(tmp_path, attention_bias=True)
+    with pytest.raises(CheckpointError, match=r"attn\.Wo\.bias"):
+        load_text_encoder(tmp_path, OURS)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    modernbert(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["layers.2.mlp.Wi.weight"]
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=r"lacks .*layers\.2\.mlp\.Wi\.weight"):
+        load_text_encoder(tmp_path, OURS)
