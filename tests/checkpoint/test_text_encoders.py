@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, PreTrainedModel
 
 from peav.checkpoint import CheckpointError, load_model, load_text_encoder
-from peav.model import TextConfig
+from peav.checkpoint.transformers import read_text
+from peav.model import TextConfig, preset
 
 OURS = TextConfig(
     vocab_size=60,
@@ -80,3 +81,25 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     save_file(tensors, file)
     with pytest.raises(CheckpointError, match=r"lacks .*layers\.2\.mlp\.Wi\.weight"):
         load_text_encoder(tmp_path, OURS)
+
+
+def test_the_presets_text_encoder_is_modernbert_large_cut_after_its_22nd_layer() -> None:
+    """By the values in the public model's config.json."""
+    public = {
+        "model_type": "modernbert",
+        "vocab_size": 50368,
+        "hidden_size": 1024,
+        "intermediate_size": 2624,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "global_attn_every_n_layers": 3,
+        "local_attention": 128,
+        "global_rope_theta": 160000.0,
+        "local_rope_theta": 10000.0,
+        "pad_token_id": 50283,
+        "cls_token_id": 50281,
+        "sep_token_id": 50282,
+        "norm_eps": 1e-5,
+    }
+    for size in ("small", "base", "large"):
+        assert preset(f"{size}-16-frame").text == replace(read_text(public), num_hidden_layers=22)
