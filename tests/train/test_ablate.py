@@ -13,6 +13,7 @@ from test_training import recipe_file
 from typer.testing import CliRunner
 
 from peav.cli.main import app
+from peav.lock import FolderLock
 from peav.train import RecipeError, TrainingError
 from peav.train.ablate import Left, Outcome, ablate, described, outcomes, read_ablations, runs, said
 from peav.train.chart import chart
@@ -114,6 +115,18 @@ def test_processes_share_the_runs_and_each_is_trained_by_one(world: Path, tmp_pa
     assert [[run.recipe.output for run in left.elsewhere] for left in seen] == [[next(runs(wanted)).recipe.output]]
     assert sorted(trained) == sorted({run.recipe.output for run in runs(wanted)})
     assert ablate(wanted, lambda run: pytest.fail("trained")) == Left()
+
+
+def test_a_run_that_another_process_has_done_by_the_end_is_not_left(world: Path, tmp_path: Path) -> None:
+    wanted = read_ablations(ablation_file(tmp_path, world, seeds=[0]))
+    output = Path(next(runs(wanted)).recipe.output)
+    other = FolderLock(output)
+
+    def train(run):
+        (output / "result.json").write_text(json.dumps({"test": {}}))
+
+    assert ablate(wanted, train) == Left()
+    other.release()
 
 
 def test_the_processes_that_torchrun_started_train_each_run_together(

@@ -113,7 +113,7 @@ def ablate(wanted: Ablations, train: Callable[[Run], Mapping[str, Any]]) -> Left
                 train(run)
             except TrainingError as error:
                 left.failed.append((run, error))
-    return left
+    return replace(left, elsewhere=[run for run in left.elsewhere if _result(run) is None])
 
 
 @contextmanager
