@@ -1,6 +1,6 @@
 """Training from a prepared cache against training from media: samples a CPU-second, and waiting for data.
 
-    python benchmarks/cached.py            (about a minute on one processor core)
+    python benchmarks/cached.py            (about two minutes on one processor core)
 
 The same clips of the world and the same small recipe, twice: once decoding every clip and running the frozen codec and
 frame encoder at each step, once from the shards of `peav prepare`. Both losses must be the same to the last digit. The
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

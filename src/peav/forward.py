@@ -112,7 +112,7 @@ def text_states(
             for row, i in enumerate(rows):
                 ids[row, : len(tokens[i])] = torch.tensor(tokens[i], device=device)
                 mask[row, : len(tokens[i])] = True
-            states[rows] = model.text_hidden(ids, mask)[:, 0]
+            states[rows] = model.text_pooled(ids, mask)
     return states
 
 
@@ -147,7 +147,7 @@ def _forward(model: PEAV, clips: Sequence[Clip], spaces: Iterable[str], texts: T
     if "audio_video" in streams:
         assert audio is not None
         assert video is not None
-        fused = model.audio_video_hidden(audio[0].sequence, audio[1], video[0].sequence, video[1])
+        fused = model.audio_video_hidden(audio[0].sequence, audio[1], video[0].sequence, video[1], cls_only=True)
         pooled["audio_video"] = fused.pooled
     for space, stream in JOINT.items():
         if space in spaces:

@@ -65,6 +65,9 @@ def test_hidden_states_equal_modernbert_for_any_sizes_and_padding(
     hidden = ours(ids, mask)
     for row, length in enumerate(lengths):
         assert relative_error(hidden[row, :length], expected[row, :length]) <= 2e-5
+    short = ours(ids, mask, cls_only=True)
+    assert short.shape == (len(lengths), 1, 32)
+    assert relative_error(short, expected[:, :1]) <= 2e-5
 
 
 @settings(max_examples=15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,28 @@ def test_a_row_equals_the_clip_alone_even_beside_nan_padding(lengths: list[int],
         assert relative_error(out.pooled[row : row + 1], alone.pooled) <= 1e-5
         if length:
             assert relative_error(out.sequence[row : row + 1, :length], alone.sequence) <= 1e-5
+
+
+@settings(max_examples=20)
+@given(layers=st.integers(1, 3), lengths=st.lists(st.integers(0, 20), min_size=1, max_size=5), seed=st.integers(0, 9))
+def test_a_pass_for_the_cls_alone_gives_the_cls_and_the_gradients_of_the_whole_pass(
+    layers: int, lengths: list[int], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    model = TemporalTower(replace(CONFIG, num_hidden_layers=layers), 12).double()
+    x = torch.randn(len(lengths), max(max(lengths), 1), 12, dtype=torch.float64)
+    results = []
+    for cls_only in (True, False):
+        model.zero_grad()
+        out = model(x, torch.tensor(lengths), cls_only)
+        out.pooled.square().sum().backward()
+        gradients = [p.grad for p in model.parameters()]
+        results.append((out, gradients))
+    (short, short_gradients), (whole, whole_gradients) = results
+    assert short.sequence.shape == (len(lengths), 0, 32)
+    torch.testing.assert_close(short.pooled, whole.pooled, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(short.middle, whole.middle, rtol=0, atol=0)
+    torch.testing.assert_close(short_gradients, whole_gradients, rtol=1e-9, atol=1e-11)
 
 
 def test_too_many_positions_say_to_cut_into_windows() -> None:

@@ -29,7 +29,7 @@ def test_parameters_and_operations_are_those_of_the_real_model() -> None:
         model.frame_features(torch.zeros(8, 3, 64, 64))
     assert cost.flops["frame encoder"] == pytest.approx(counter.get_total_flops(), rel=0.1)
     with FlopCounterMode(display=False) as counter:
-        model.text_hidden(torch.zeros(3, 64, dtype=torch.long)).sum().backward()
+        model.text_pooled(torch.zeros(3, 64, dtype=torch.long)).sum().backward()
     assert cost.flops["text"] == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 

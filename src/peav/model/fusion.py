@@ -36,9 +36,15 @@ class Fusion(nn.Module):
         return video.gather(1, index[..., None].expand(-1, -1, video.shape[-1]))
 
     def forward(
-        self, audio: Tensor, audio_lengths: Tensor | None, video: Tensor, video_lengths: Tensor | None
+        self,
+        audio: Tensor,
+        audio_lengths: Tensor | None,
+        video: Tensor,
+        video_lengths: Tensor | None,
+        cls_only: bool = False,
     ) -> TowerOutput:
-        """audio (B, T, Da) and video (B, N, Dv) sequences with valid lengths (B,) or None; output at T positions."""
+        """audio (B, T, Da) and video (B, N, Dv) sequences with valid lengths (B,) or None; output at T positions,
+        or with `cls_only` the pooled state alone."""
         batch, steps, _ = audio.shape
         audio_sizes = audio.new_full((batch,), steps, dtype=torch.long) if audio_lengths is None else audio_lengths
         video_sizes = (
@@ -46,4 +52,4 @@ class Fusion(nn.Module):
         )
         aligned = self.align(self.video_proj(video), video_sizes, audio_sizes, steps)
         joint = torch.cat([audio, self.video_norm(aligned)], dim=-1)
-        return self.tower(self.concat_proj(joint), audio_lengths)
+        return self.tower(self.concat_proj(joint), audio_lengths, cls_only)

@@ -73,13 +73,13 @@ class PEAFrame(nn.Module):
         """latents (B, T, 128) -> one embedding per 40 ms frame (B, T, output_dim)."""
         return self.heads["audio"](self.audio_hidden(latents, lengths).sequence)
 
-    def text_hidden(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """ids (N, L), mask (N, L) truthy on real tokens -> the text tower's states (N, L, D); CLS is `[:, 0]`."""
-        return self.text(ids, mask)
+    def text_pooled(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """ids (N, L), mask (N, L) truthy on real tokens -> the text tower's CLS (N, D)."""
+        return self.text(ids, mask, cls_only=True)[:, 0]
 
     def text_embedding(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """ids (N, L), mask (N, L) truthy on real tokens -> embeddings (N, output_dim)."""
-        return self.heads["text"](self.text_hidden(ids, mask)[:, 0])
+        return self.heads["text"](self.text_pooled(ids, mask))
 
     def frame_logits(self, latents: Tensor, lengths: Tensor | None, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Every clip against every text: latents (B, T, 128), ids (N, L) -> logits (B, N, T).

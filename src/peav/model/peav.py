@@ -108,14 +108,26 @@ class PEAV(nn.Module):
         return self.video.tower(self.video.proj(F.normalize(features, dim=-1)), lengths)
 
     def audio_video_hidden(
-        self, audio_sequence: Tensor, audio_lengths: Tensor | None, video_sequence: Tensor, video_lengths: Tensor | None
+        self,
+        audio_sequence: Tensor,
+        audio_lengths: Tensor | None,
+        video_sequence: Tensor,
+        video_lengths: Tensor | None,
+        cls_only: bool = False,
     ) -> TowerOutput:
-        """Tower sequences (B, T, Da) and (B, N, Dv) -> fused pooled (B, D) and sequence (B, T, D)."""
-        return self.fusion(audio_sequence, audio_lengths, video_sequence, video_lengths)
+        """Tower sequences (B, T, Da) and (B, N, Dv) -> fused pooled (B, D) and sequence (B, T, D).
+
+        `cls_only` leaves out what the pooled state does not need: the sequence is then empty.
+        """
+        return self.fusion(audio_sequence, audio_lengths, video_sequence, video_lengths, cls_only)
 
     def text_hidden(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """ids (B, L), mask (B, L) truthy on real tokens -> hidden states (B, L, D) before any final norm."""
         return self.text(ids, mask)
+
+    def text_pooled(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The CLS of `text_hidden`, (B, D), without what it does not need."""
+        return self.text(ids, mask, cls_only=True)[:, 0]
 
     def project(self, pooled: Tensor, head: str) -> Tensor:
         """pooled (..., width of the head) -> embedding (..., output_dim), not normalised.

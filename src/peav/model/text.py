@@ -31,9 +31,13 @@ class TokenAttention(Attention):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.out = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None, first: int | None = None) -> Tensor:
+        """x (B, L, D) -> (B, L, D), or what the first `first` positions see: (B, first, D)."""
         q, k, v = self.split(self.qkv(x), 3)
-        return self.out(self.attend(rotate_halves(q, table), rotate_halves(k, table), v, mask))
+        cos, sin = table
+        q = rotate_halves(q[:, :, :first], (cos[:first], sin[:first]))
+        seen = None if mask is None else mask[:, :, :first]
+        return self.out(self.attend(q, rotate_halves(k, table), v, seen))
 
 
 class GeGLU(nn.Module):
@@ -60,8 +64,9 @@ class TextLayer(Recomputed):
         self.norm2 = nn.LayerNorm(width, eps=eps, bias=False)
         self.mlp = GeGLU(width, config.intermediate_size)
 
-    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        x = x + self.attention(self.norm1(x), table, mask)
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None, first: int | None = None) -> Tensor:
+        """x (B, L, D) -> (B, L, D), or its first `first` positions alone."""
+        x = x[:, :first] + self.attention(self.norm1(x), table, mask, first)
         return x + self.mlp(self.norm2(x))
 
 
@@ -75,8 +80,11 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, bias=False)
         self.layers = nn.ModuleList(TextLayer(config, i) for i in range(config.num_hidden_layers))
 
-    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """ids (B, L) int, mask (B, L) truthy where a token is real (None: all); returns (B, L, D). CLS is `[:, 0]`."""
+    def forward(self, ids: Tensor, mask: Tensor | None = None, cls_only: bool = False) -> Tensor:
+        """ids (B, L) int, mask (B, L) truthy where a token is real (None: all); returns (B, L, D). CLS is `[:, 0]`.
+
+        `cls_only` spares the last layer all positions but the CLS: (B, 1, D).
+        """
         config, length = self.config, ids.shape[1]
         valid = None if mask is None or bool(mask.all()) else mask.bool()
         global_mask, local_mask = self._masks(valid, length, ids.device)
@@ -86,7 +94,8 @@ class TextEncoder(nn.Module):
         h = self.norm(self.tokens(ids))
         for index, layer in enumerate(self.layers):
             everywhere = config.is_global(index)
-            h = layer(h, global_table if everywhere else local_table, global_mask if everywhere else local_mask)
+            table, seen = (global_table, global_mask) if everywhere else (local_table, local_mask)
+            h = layer(h, table, seen, 1 if cls_only and index == len(self.layers) - 1 else None)
         return h
 
     def _masks(self, valid: Tensor | None, length: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:

@@ -16,7 +16,7 @@ class TowerOutput(NamedTuple):
     """What a tower gives: the CLS state, the rest, and the states half-way up for objectives on details."""
 
     pooled: Tensor  # (B, D)
-    sequence: Tensor  # (B, T, D); positions beyond a row's length hold no meaning
+    sequence: Tensor  # (B, T, D), or (B, 0, D) of a pass for the CLS alone; beyond a row's length it holds no meaning
     middle: Tensor  # (B, T, D), likewise
 
 
@@ -69,9 +69,11 @@ class SelfAttention(Attention):
         self.k_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps)
         self.out = nn.Linear(inner, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None, first: int | None = None) -> Tensor:
+        """x (B, L, D) -> (B, L, D), or what the first `first` positions see: (B, first, D)."""
         q, k, v = self.split(self.qkv(x), 3)
-        q, k = rotate_pairs(self.q_norm(q), rotation), rotate_pairs(self.k_norm(k), rotation)
+        q = rotate_pairs(self.q_norm(q[:, :, :first]), rotation[:first])
+        k = rotate_pairs(self.k_norm(k), rotation)
         return self.out(self.attend(q, k, v, mask))
 
 
@@ -98,8 +100,9 @@ class Layer(Recomputed):
         self.norm2 = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
-    def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.attention(self.norm1(x), rotation, mask)
+    def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None, first: int | None = None) -> Tensor:
+        """x (B, L, D) -> (B, L, D), or its first `first` positions alone."""
+        x = x[:, :first] + self.attention(self.norm1(x), rotation, mask, first)
         return x + self.mlp(self.norm2(x))
 
 
@@ -116,8 +119,10 @@ class TemporalTower(nn.Module):
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> TowerOutput:
+    def forward(self, x: Tensor, lengths: Tensor | None = None, cls_only: bool = False) -> TowerOutput:
         """x (B, T, input_dim) with `lengths` (B,) valid positions a row; None: all are valid.
+
+        `cls_only` spares the last layer all positions but the CLS; the output's `sequence` is then empty.
 
         Raises ValueError when T exceeds the positions the tower was built for: cut the clip into windows.
         """
@@ -139,7 +144,8 @@ class TemporalTower(nn.Module):
         for layer in self.layers[:half]:
             h = layer(h, rotation, key_mask)
         middle = h
-        for layer in self.layers[half:]:
+        for layer in self.layers[half:-1]:
             h = layer(h, rotation, key_mask)
+        h = self.layers[-1](h, rotation, key_mask, 1 if cls_only else None)
         h = self.output(self.norm(h))
         return TowerOutput(h[:, 0], h[:, 1:], middle[:, 1:])

@@ -111,7 +111,7 @@ def _clip(model: PEAV, recipe: Recipe) -> tuple[dict[str, float], int]:
     def towers() -> Tensor:
         audio = model.audio_hidden(empty(1, steps, codec.latent_dim))
         video = model.video_hidden(empty(1, frames, frame.output_dim))
-        both = model.audio_video_hidden(audio.sequence, None, video.sequence, None)
+        both = model.audio_video_hidden(audio.sequence, None, video.sequence, None, cls_only=True)
         return audio.pooled.sum() + video.pooled.sum() + both.pooled.sum()
 
     def empty(*shape: int) -> Tensor:
@@ -123,7 +123,7 @@ def _clip(model: PEAV, recipe: Recipe) -> tuple[dict[str, float], int]:
         "codec": count(lambda: model.encode_codec(second), recipe.codec.trainable, recipe.data.max_seconds),
         "frame encoder": count(lambda: model.frame_features(pixels), not recipe.frames.frozen, frames),
         "towers": count(towers, True),
-        "text": count(lambda: model.text_hidden(ids), True),
+        "text": count(lambda: model.text_pooled(ids), True),
     }
     return flops, kept.bytes
 

@@ -87,7 +87,7 @@ def forward(
     for kind, texts in batch.texts.items():  # in a fixed order: gradients are summed in it
         if kind not in captions:
             continue
-        states[f"text:{kind}"] = model.text_hidden(texts.ids, texts.mask)[:, 0]
+        states[f"text:{kind}"] = model.text_pooled(texts.ids, texts.mask)
         present[f"text:{kind}"] = texts.present
     embeddings, valid = {}, {}
     for embedding in needed:
@@ -158,6 +158,7 @@ def _fuse(model: PEAV, audio: _Stream, video: _Stream) -> _Stream:
         audio_lengths,
         video.output.sequence[from_video],
         video.lengths[from_video],
+        cls_only=True,
     )
     return _Stream(output, audio_lengths, both)
 
