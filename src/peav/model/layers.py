@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+# How many positions the last layer keeps where the CLS alone is asked for. One would do, but products of fewer than
+# four rows go by other kernels on a CPU, whose rounding depends on how many clips there are and where the weights lie.
+CLS_ROWS = 4
+
 
 def valid_mask(lengths: Tensor | None, size: int) -> Tensor | None:
     """(B,) valid lengths to a (B, size) bool mask, True where valid; None when every position is."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import TextConfig
-from .layers import Attention, Recomputed, at_least_fp32, inverse_frequencies
+from .layers import CLS_ROWS, Attention, Recomputed, at_least_fp32, inverse_frequencies
 
 
 def rotary_table(length: int, dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ class TextEncoder(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor | None = None, cls_only: bool = False) -> Tensor:
         """ids (B, L) int, mask (B, L) truthy where a token is real (None: all); returns (B, L, D). CLS is `[:, 0]`.
 
-        `cls_only` spares the last layer all positions but the CLS: (B, 1, D).
+        `cls_only` spares the last layer what the CLS does not need: (B, 1, D).
         """
         config, length = self.config, ids.shape[1]
         valid = None if mask is None or bool(mask.all()) else mask.bool()
@@ -95,8 +95,8 @@ class TextEncoder(nn.Module):
         for index, layer in enumerate(self.layers):
             everywhere = config.is_global(index)
             table, seen = (global_table, global_mask) if everywhere else (local_table, local_mask)
-            h = layer(h, table, seen, 1 if cls_only and index == len(self.layers) - 1 else None)
-        return h
+            h = layer(h, table, seen, CLS_ROWS if cls_only and index == len(self.layers) - 1 else None)
+        return h[:, : 1 if cls_only else None]
 
     def _masks(self, valid: Tensor | None, length: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """Key masks (B or 1, 1, L or 1, L) for global and local layers; None where nothing is hidden."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import TransformerConfig
-from .layers import Attention, Recomputed, RMSNorm, at_least_fp32, rotate_pairs, rotations, valid_mask
+from .layers import CLS_ROWS, Attention, Recomputed, RMSNorm, at_least_fp32, rotate_pairs, rotations, valid_mask
 
 
 class TowerOutput(NamedTuple):
@@ -122,7 +122,7 @@ class TemporalTower(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None, cls_only: bool = False) -> TowerOutput:
         """x (B, T, input_dim) with `lengths` (B,) valid positions a row; None: all are valid.
 
-        `cls_only` spares the last layer all positions but the CLS; the output's `sequence` is then empty.
+        `cls_only` spares the last layer what the CLS does not need; the output's `sequence` is then empty.
 
         Raises ValueError when T exceeds the positions the tower was built for: cut the clip into windows.
         """
@@ -146,6 +146,6 @@ class TemporalTower(nn.Module):
         middle = h
         for layer in self.layers[half:-1]:
             h = layer(h, rotation, key_mask)
-        h = self.layers[-1](h, rotation, key_mask, 1 if cls_only else None)
+        h = self.layers[-1](h, rotation, key_mask, CLS_ROWS if cls_only else None)
         h = self.output(self.norm(h))
-        return TowerOutput(h[:, 0], h[:, 1:], middle[:, 1:])
+        return TowerOutput(h[:, 0], h[:, 1 : 1 if cls_only else None], middle[:, 1:])
