@@ -17,7 +17,7 @@ from random_model import random_encoder
 import peav
 from peav.checkpoint import CheckpointError
 from peav.encoder import SPACES, Encoder
-from peav.inputs import Unreadable
+from peav.inference.sources import Unreadable
 from peav.media import (
     MediaError,
     NoAudioStreamError,

@@ -17,7 +17,7 @@ from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
 from peav.events.types import FRAME, Event, FrameScores
 from peav.forward import fingerprint, place, text_states
-from peav.inputs import name_of, read_ahead
+from peav.inference.sources import name_of, read_ahead
 from peav.labels import readable
 from peav.media import MediaError, Resampler, UnsupportedInputError, as_waveform, iter_audio
 from peav.model import PEAFrame

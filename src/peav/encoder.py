@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve, save_pretrained
 from peav.forward import Embedded, embed_stream, fingerprint, place, text_states
-from peav.inputs import Clip, Reader, Space, Streams, Unreadable, as_list
+from peav.inference.sources import Clip, Reader, Space, Streams, Unreadable, as_list
 from peav.model import PEAV
 from peav.pooling import Part, mean_of_windows
-from peav.progress import by_index
+from peav.utils.progress import by_index
 
 SPACES: tuple[Space, ...] = ("audio", "video", "audio_video")
 Array = np.ndarray | Tensor

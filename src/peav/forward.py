@@ -12,9 +12,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from peav.inputs import Clip, Unreadable, read_ahead
+from peav.inference.sources import Clip, Unreadable, read_ahead
 from peav.model import PEAV, PEAFrame
-from peav.progress import bar
+from peav.utils.progress import bar
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
 FRAMES_AT_ONCE = 64

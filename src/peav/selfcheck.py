@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from peav.checkpoint.atomic import atomic_write
 from peav.detector import Detector
 from peav.encoder import SPACES, Encoder
+from peav.utils.atomic import atomic_write
 
 GOLDEN = "golden.json"
 TOLERANCE = 1e-4  # relative; other processors round differently, a wrong computation is off by far more

@@ -22,9 +22,9 @@ from peav.data.manifest import Row, read_manifest
 from peav.data.prepare import Prepared, frozen_parts, prepare
 from peav.data.prepared import PreparedClip, PreparedError, check_prepared, read_prepared
 from peav.data.world import generate
-from peav.lock import FolderLock
 from peav.model import PEAV
-from peav.storage import StorageError, names_in, read_all
+from peav.utils.lock import FolderLock
+from peav.utils.storage import StorageError, names_in, read_all
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ import torch
 from peav.checkpoint import load_model
 from peav.data import prepare as module
 from peav.data.manifest import read_manifest
-from peav.storage import write_all
+from peav.utils.storage import write_all
 
 torch.set_num_threads(1)
 root, folder, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -20,7 +20,7 @@ from peav.data.prepared import read_prepared
 from peav.data.webdataset import expand, read_webdataset
 from peav.data.world import generate
 from peav.media import MissingFileError, UnreadableFileError, load_audio, load_frames, probe
-from peav.storage import FilePart, write_all
+from peav.utils.storage import FilePart, write_all
 
 
 def write_tar(path: Path | str, members: Iterable[tuple[str, bytes]]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-import peav.checkpoint.atomic as atomic
+import peav.utils.atomic as atomic
 from peav.train import read_recipe, train
 from peav.train.trainer import Trainer
 

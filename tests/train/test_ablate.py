@@ -13,11 +13,11 @@ from test_training import recipe_file
 from typer.testing import CliRunner
 
 from peav.cli.main import app
-from peav.lock import FolderLock
 from peav.train import RecipeError, TrainingError
 from peav.train.ablate import Left, Outcome, ablate, described, outcomes, read_ablations, runs, said
 from peav.train.chart import chart
 from peav.train.recipe import Recipe
+from peav.utils.lock import FolderLock
 
 GROUPS = {
     "pairs": {"one": {"objective.pairs": ["a_ac"]}, "all": {}},

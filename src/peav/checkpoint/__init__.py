@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .atomic import atomic_write
 from .average import average
 from .convert import LAYOUTS, convert
 from .errors import CheckpointError
@@ -14,7 +13,6 @@ from .text_encoders import load_text_encoder
 __all__ = [
     "LAYOUTS",
     "CheckpointError",
-    "atomic_write",
     "average",
     "convert",
     "load_config",

@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from .atomic import atomic_write
+from peav.utils.atomic import atomic_write
+
 from .entries import Tensors
 from .errors import CheckpointError
 from .source import Json

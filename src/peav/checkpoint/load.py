@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 
 from peav.model import PEAV, PEAFrame
+from peav.utils.atomic import atomic_write
 
 from . import files, hub, native
-from .atomic import atomic_write
 from .card import model_card
 from .convert import read_checkpoint, read_config
 from .source import ModelConfig, skeleton

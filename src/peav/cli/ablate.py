@@ -26,11 +26,11 @@ def ablate(
     Runs that are done are not repeated, a run that was stopped goes on. Given several times at once, the commands share
     the runs; the table holds what is done so far.
     """
-    from peav.checkpoint.atomic import atomic_write
     from peav.train import train
     from peav.train.ablate import ablate as carry_out
     from peav.train.ablate import outcomes, read_ablations, runs
     from peav.train.chart import chart
+    from peav.utils.atomic import atomic_write
 
     wanted = read_ablations(recipe)
     total = len({run.recipe.output for run in runs(wanted)})

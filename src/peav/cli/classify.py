@@ -82,7 +82,7 @@ def _classify(
     encoder: Encoder, paths: list[Path], labels: list[str], prompt: str, space: Space | None, **options: Any
 ) -> list[dict[str, Any]]:
     """Per file: its labels with their probabilities, best first, or the error that it gave."""
-    from peav.inputs import Unreadable
+    from peav.inference.sources import Unreadable
     from peav.search import TEXT_PAIR
 
     captions = [prompt.replace("{}", readable(label)) for label in labels]

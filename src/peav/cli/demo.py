@@ -62,7 +62,7 @@ def demo(
 def _clips(folder: Path, clips: int, seed: int) -> list[Row]:
     from peav.data.manifest import read_manifest
     from peav.data.world import generate
-    from peav.progress import bar
+    from peav.utils.progress import bar
 
     world = folder / f"world-{seed}"
     with bar() as progress:
@@ -84,7 +84,7 @@ def _own(media: Path | None) -> list[Item]:
 
 
 def _write(path: Path, text: str) -> Path:
-    from peav.checkpoint import atomic_write
+    from peav.utils.atomic import atomic_write
 
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ import numpy as np
 from peav.data.manifest import Row
 from peav.encoder import SPACES, Encoder
 from peav.eval.metrics import chance_at_k, ranks, recall_at_k
-from peav.inputs import Unreadable
+from peav.inference.sources import Unreadable
 
 SHOWN = 5
 

@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from peav.checkpoint.atomic import atomic_write
 from peav.detector import Detector, Labels
 from peav.events import Event, FrameScores, Postprocessing, find_events
 from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_scores
 from peav.events.journal import Journal
 from peav.media import MediaError, UnsupportedInputError
-from peav.progress import bar
 from peav.search.failures import FailureLog, version_of
+from peav.utils.atomic import atomic_write
+from peav.utils.progress import bar
 
 SUFFIXES = {"json": ".json", "tsv": ".tsv", "audacity": ".txt", "vtt": ".vtt"}
 

@@ -110,7 +110,7 @@ def _embed_all(
 ) -> dict[str, Any]:
     """Embed the files, one by one into the library or into the list of failures; returns the counts."""
     from peav.encoder import SPACES, WindowEmbedding
-    from peav.inputs import Unreadable
+    from peav.inference.sources import Unreadable
     from peav.search import Row
 
     counts: Counter[str] = Counter()

@@ -44,7 +44,7 @@ def eval(
     from peav.eval import benchmarks
     from peav.eval.embedder import FileEmbedder
     from peav.eval.grid import sentence_table
-    from peav.progress import bar
+    from peav.utils.progress import bar
 
     jobs: list[Callable[..., Table]] = []
     if world is not None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 
 from peav.data.manifest import Row
-from peav.storage import remove, write_all
+from peav.utils.storage import remove, write_all
 
 IN_A_ROW = 100
 SHARE = 0.05

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from peav.checkpoint.atomic import atomic_write
 from peav.data.failures import Failures
 from peav.data.manifest import Row
 from peav.data.prepared import PreparedClip
 from peav.media import MediaError, load_audio, load_frames, pad_to_hop, probe
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
-from peav.storage import is_remote
+from peav.utils.atomic import atomic_write
+from peav.utils.storage import is_remote
 
 ROUND_TRIPS = 32  # reads from object storage at a time
 # np.load parses headers with Python's own parser, which fails now and then (SystemError) in several threads of 3.11.

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peav.checkpoint.atomic import atomic_write
-from peav.storage import FilePart
+from peav.utils.atomic import atomic_write
+from peav.utils.storage import FilePart
 
 CAPTION_KINDS = ("audio", "video", "audio_video")
 FIELDS = ("id", "start", "end", "transcript", "split", "source", "license")

@@ -20,10 +20,10 @@ from peav.data.failures import Failures, write_failures
 from peav.data.features import ClipFeatures, FeatureMaker, add_weights, clip_key
 from peav.data.manifest import Row
 from peav.data.prepared import ABOUT, CLIPS, FAILURES, FORMAT, Frozen, PreparedError, frozen_of, place_of, to_line
-from peav.lock import FolderLock
 from peav.media import MediaError
 from peav.model import PEAV
-from peav.storage import FilePart, is_remote, join, names_in, read_all, write_all
+from peav.utils.lock import FolderLock
+from peav.utils.storage import FilePart, is_remote, join, names_in, read_all, write_all
 
 SHARD_CLIPS = 256
 

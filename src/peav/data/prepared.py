@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import load
 
 from peav.data.manifest import Event, Row, Word
-from peav.storage import FilePart, join, read_all
+from peav.utils.storage import FilePart, join, read_all
 
 ABOUT, CLIPS, FAILURES = "prepared.json", "clips.jsonl", "failures.jsonl"
 FORMAT = 1

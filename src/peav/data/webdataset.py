@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from peav.data.manifest import ManifestError, Row, parse_row
-from peav.storage import FilePart, is_remote, join, open_binary, read_all, size_and_time, write_all
+from peav.utils.storage import FilePart, is_remote, join, open_binary, read_all, size_and_time, write_all
 
 SOUND = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "aac")
 MOVING = ("mp4", "m4v", "mov", "mkv", "webm", "avi")

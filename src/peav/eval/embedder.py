@@ -9,7 +9,7 @@ import numpy as np
 
 from peav.data.features import clip_key
 from peav.data.manifest import Row
-from peav.inputs import Unreadable
+from peav.inference.sources import Unreadable
 from peav.media import load_audio, load_frames, probe
 from peav.objectives.pairs import Medium
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from peav.checkpoint.atomic import atomic_write
 from peav.events.types import Event, FrameScores
+from peav.utils.atomic import atomic_write
 
 COLUMNS = ("filename", "onset", "offset", "event_label")
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peav.checkpoint.atomic import atomic_write
 from peav.events.formats import to_record
 from peav.events.types import Event
-from peav.jsonl import read_lines, to_line
+from peav.utils.atomic import atomic_write
+from peav.utils.jsonl import read_lines, to_line
 
 
 class Journal:

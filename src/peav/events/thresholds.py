@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from peav.checkpoint.atomic import atomic_write
 from peav.events.formats import EventsError
 from peav.events.types import Event, FrameScores, frame_targets
+from peav.utils.atomic import atomic_write
 
 
 def fit_thresholds(scores: Iterable[FrameScores], events: Iterable[Sequence[Event]]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 
@@ -13,6 +12,8 @@ def resize_frames(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     Antialiased bilinear filtering in float32, rounded half to even and clamped: torchvision's resize of a uint8 image
     where it computes in float. One frame at a time, so that float copies of a whole clip never exist.
     """
+    import torch  # here, since who decodes sound alone should not wait for it
+
     if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         raise ValueError(f"frames must be uint8 (N, H, W, 3), not {pixels.dtype} {pixels.shape}")
     if size < 1:

@@ -27,7 +27,7 @@ from peav.media.errors import (
     UnsupportedInputError,
     ZeroLengthError,
 )
-from peav.storage import FilePart
+from peav.utils.storage import FilePart
 
 Source = str | os.PathLike[str] | bytes | BinaryIO | FilePart
 

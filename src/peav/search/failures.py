@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from peav.jsonl import read_lines, to_line
+from peav.utils.jsonl import read_lines, to_line
 
 Version = tuple[str, int, int]  # path, size in bytes (-1: absent), modification time in nanoseconds (-1: absent)
 

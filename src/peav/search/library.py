@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peav.checkpoint.atomic import atomic_write
-from peav.lock import FolderLock
+from peav.utils.atomic import atomic_write
+from peav.utils.lock import FolderLock
 
 SPACES = ("audio", "video", "audio_video")
 ROWS_PER_PART = 1024

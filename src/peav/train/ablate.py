@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from peav.lock import FolderLock
 from peav.train.errors import TrainingError
 from peav.train.parallel import is_alone
 from peav.train.reading import RecipeError, read_dataclass
 from peav.train.recipe import FIGURES, Recipe, read_recipe
+from peav.utils.lock import FolderLock
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from peav.checkpoint import load_model, load_text_encoder, load_tokenizer, resolve
-from peav.checkpoint.atomic import atomic_write
 from peav.data.features import FeatureCache, add_weights, clip_key
 from peav.data.manifest import Row
 from peav.model import PEAV
@@ -24,6 +23,7 @@ from peav.train.frames import pretrain_frames
 from peav.train.reading import RecipeError
 from peav.train.recipe import Codec, Frames, Recipe, Source
 from peav.train.reporter import Reporter
+from peav.utils.atomic import atomic_write
 
 
 def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], reporter: Reporter) -> None:

@@ -12,7 +12,6 @@ import torch
 from tokenizers import Tokenizer
 
 from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
-from peav.checkpoint.atomic import atomic_write
 from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
 from peav.data.features import FeatureCache, clip_key
@@ -41,6 +40,7 @@ from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Recipe, Source, World
 from peav.train.reporter import Reporter
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
+from peav.utils.atomic import atomic_write
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
-from peav.checkpoint.atomic import atomic_write, sync
 from peav.objectives.ranks import Ranks
 from peav.train.errors import StateError
+from peav.utils.atomic import atomic_write, sync
 
 SUMS = "sums-{}.json"
 METADATA = ".metadata"

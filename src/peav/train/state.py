@@ -18,10 +18,10 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.fsdp import FSDPModule
 
-from peav.checkpoint.atomic import atomic_write
 from peav.objectives.ranks import ALONE, Ranks
 from peav.train.errors import StateError
 from peav.train.shards import load_shards, remove_folder, remove_unfinished, save_shards
+from peav.utils.atomic import atomic_write
 
 KEEP = 2
 _MAGIC = b"peav-state-1 "

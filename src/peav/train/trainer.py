@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import Row
 from peav.model import PEAV, PEAFrame
 from peav.objectives.ranks import ALONE, Ranks
@@ -29,6 +28,7 @@ from peav.train.parallel import full, wrap
 from peav.train.reading import from_mapping
 from peav.train.recipe import Recipe
 from peav.train.state import load_state, remove_state, save_state, states, step_of
+from peav.utils.atomic import atomic_write
 
 Model = PEAV | PEAFrame
 

@@ -14,7 +14,7 @@ from peav.data.manifest import Event, Row
 from peav.data.mix.loudness import PAUSE, SHORTEST, SILENCE, Waveform, heard, level
 from peav.labels import readable
 from peav.media import MediaError, load_audio
-from peav.storage import FilePart
+from peav.utils.storage import FilePart
 
 RATE = 48_000
 QUIET, LOUD = -45.0, -30.0  # dBFS of backgrounds

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from peav.checkpoint.atomic import atomic_write
 from peav.data.failures import write_failures
 from peav.data.manifest import Row, read_manifest
 from peav.data.mix.mixer import Mixer, Mixing, MixingError, audible, sounds_of
 from peav.data.mix.write import without_sources, write_mixes
 from peav.data.recordings import read_recordings
 from peav.labels import readable
+from peav.utils.atomic import atomic_write
 
 
 @dataclass(frozen=True)

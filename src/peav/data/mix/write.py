@@ -15,11 +15,11 @@ from typing import Any
 import av
 import numpy as np
 
-from peav.checkpoint.atomic import atomic_write
 from peav.data.manifest import ManifestError, Row, write_manifest
 from peav.data.mix.loudness import Waveform
 from peav.data.mix.mixer import RATE, Mixer, MixingError, Sound, Soundscape
 from peav.data.recordings import origin
+from peav.utils.atomic import atomic_write
 
 _BATCH = 16
 

@@ -17,13 +17,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from peav.checkpoint.atomic import atomic_write
 from peav.data.world.captions import captions
 from peav.data.world.errors import WorldError
 from peav.data.world.render import FRAME_SIZE, frames, waveform
 from peav.data.world.scene import Mix, Scene, compose
 from peav.data.world.sounds import RATE, Signal
 from peav.data.world.splits import SPLITS
+from peav.utils.atomic import atomic_write
 
 LICENSE = "CC0-1.0"
 _FRAME_RATE = Fraction(25, 2)

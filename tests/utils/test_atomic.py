@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peav.checkpoint import atomic_write
+from peav.utils.atomic import atomic_write
 
 
 def test_the_file_appears_with_its_content_and_nothing_else(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
 
 def killed_while_writing(target: Path) -> None:
     code = (
-        "import os, signal, sys; from peav.checkpoint import atomic_write\n"
+        "import os, signal, sys; from peav.utils.atomic import atomic_write\n"
         "with atomic_write(sys.argv[1]) as t:\n"
         "    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

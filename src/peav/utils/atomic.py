@@ -6,7 +6,7 @@ import functools
 import os
 import platform
 import re
-import tempfile
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,12 +28,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.peav-{_MACHINE}-{os.getpid()}-"
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.parent / f"{prefix}{secrets.token_hex(6)}.tmp"
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # with the process's own umask
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         sync(temporary)
         replaces = target.exists()
         temporary.replace(target)
@@ -62,12 +60,6 @@ def _runs(process: int) -> bool:
     except PermissionError:  # as another user
         return True
     return True
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def sync(path: Path) -> None:

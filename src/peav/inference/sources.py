@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import torch
 
 from peav.media import (
     Frames,
@@ -84,6 +83,11 @@ def as_list(inputs: Any) -> tuple[list[Any], bool]:
     return list(inputs), False
 
 
+def is_array(value: Any) -> bool:
+    """Whether a value is an array or a tensor; told without loading torch, which decoding does not need."""
+    return isinstance(value, np.ndarray) or hasattr(value, "detach")
+
+
 def name_of(source: Any, index: int) -> str:
     """What to call an input in results and messages: its path, or its kind and place."""
     if isinstance(source, str | os.PathLike):
@@ -126,7 +130,7 @@ class Reader:
         name = name_of(source, index)
         if isinstance(source, Mapping):
             yield from self._from_arrays(index, name, source.get("audio"), source.get("video"), sampling_rate)
-        elif isinstance(source, np.ndarray | torch.Tensor):
+        elif is_array(source):
             is_frames = source.ndim == 4
             yield from self._from_arrays(
                 index, name, None if is_frames else source, source if is_frames else None, sampling_rate
@@ -168,8 +172,7 @@ class Reader:
         if "audio" in wanted:
             waveform = self._waveform(audio, name, sampling_rate)
         if "video" in wanted:
-            is_array = isinstance(video, np.ndarray | torch.Tensor)
-            frames = as_frames(video, name) if is_array else load_frames(video, size=self.size).pixels
+            frames = as_frames(video, name) if is_array(video) else load_frames(video, size=self.size).pixels
         if waveform is None:
             assert frames is not None
             yield self._clip(index, name, 0.0, 0.0, 0.0, None, self._thin(frames))
@@ -182,7 +185,7 @@ class Reader:
             yield self._clip(index, name, start, end, duration, samples, part)
 
     def _waveform(self, audio: Any, name: str, sampling_rate: int | None) -> np.ndarray:
-        if not isinstance(audio, np.ndarray | torch.Tensor):
+        if not is_array(audio):
             return load_audio(audio, sampling_rate=self.rate)
         if sampling_rate is None:
             raise UnsupportedInputError(f"{name}: an array of samples needs sampling_rate= in Hz")
@@ -238,13 +241,13 @@ class Reader:
         return Clip(index, name, start, end, duration, waveform, frames)
 
 
-def as_frames(video: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
+def as_frames(video: Any, name: str) -> np.ndarray:
     """(N, H, W, 3) or (N, 3, H, W) uint8 -> (N, H, W, 3) uint8.
 
     Raises:
         UnsupportedInputError: another dtype or shape. ZeroLengthError: no frames.
     """
-    frames = video.detach().cpu().numpy() if isinstance(video, torch.Tensor) else video
+    frames = video.detach().cpu().numpy() if hasattr(video, "detach") else video
     if frames.ndim != 4 or 3 not in (frames.shape[1], frames.shape[3]) or frames.dtype != np.uint8:
         held = f"{frames.dtype} of shape {tuple(frames.shape)}"
         raise UnsupportedInputError(f"{name}: frames are uint8 (N, H, W, 3) or (N, 3, H, W), not {held}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from peav.checkpoint.atomic import atomic_write
+from peav.utils.atomic import atomic_write
 
 
 class StorageError(ValueError):

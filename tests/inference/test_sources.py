@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from peav.inputs import read_ahead
+from peav.inference.sources import read_ahead
 
 
 def test_reading_ahead_keeps_order_and_errors() -> None:
