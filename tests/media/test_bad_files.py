@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -33,6 +34,7 @@ from peav.media import (
     load_frames,
     probe,
 )
+from peav.media.formats import WHITELIST
 
 
 def use(source: Any) -> tuple[int, int]:
@@ -180,6 +182,21 @@ def test_a_playlist_opens_nothing_else(name: str, listener: socket.socket, tmp_p
             load_audio(tmp_path / name)
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+def test_tags_need_not_be_utf8(tmp_path: Path) -> None:
+    data = write_audio(tmp_path / "a.wav", tone(0.1)).read_bytes()
+    tag = b"INFOINAM" + struct.pack("<I", 6) + b"caf\xe9\xff\0"
+    data += b"LIST" + struct.pack("<I", len(tag)) + tag
+    (tmp_path / "a.wav").write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+    assert probe(tmp_path / "a.wav").has_audio
+    assert len(load_audio(tmp_path / "a.wav")) == 4800
+
+
+def test_every_format_that_is_opened_is_one_of_ffmpegs() -> None:
+    # The newest are not in every FFmpeg; one that is misspelt would be in none.
+    known = {part for name in av.formats_available for part in name.split(",")}
+    assert set(WHITELIST.split(",")) - known <= {"webp_anim"}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from media.make import cut, pictures, scramble, tone, truncated_files, write_video
+from PIL import Image
 
 from peav.media import (
     DamagedMediaWarning,
@@ -260,3 +261,15 @@ def test_a_truncated_index_less_file_is_cut(tmp_path: Path) -> None:
     path = cut(write_video(tmp_path / "a.avi", pictures(50), codec="mpeg4"), 0.6)
     with pytest.warns(TruncatedMediaWarning):
         assert 5 < len(load_frames(path)) < 50
+
+
+@pytest.mark.parametrize(("orientation", "rotation"), [(1, 0), (3, 180), (6, 90), (8, 270)])
+def test_pictures_with_exif_are_turned_as_it_says(orientation: int, rotation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "maker"
+    Image.fromarray(pictures(1, 48, 64)[0]).save(tmp_path / "a.jpg", exif=exif, quality=95, subsampling=0)
+    upright = np.rot90(pictures(1, 48, 64)[0], -rotation // 90)
+    shown = load_frames(tmp_path / "a.jpg").pixels[0]
+    assert shown.shape == upright.shape
+    assert np.abs(shown.astype(int) - upright).max() < 40
+    assert probe(tmp_path / "a.jpg").rotation == rotation

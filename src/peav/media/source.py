@@ -27,13 +27,14 @@ from peav.media.errors import (
     UnsupportedInputError,
     ZeroLengthError,
 )
+from peav.media.formats import WHITELIST, kind_of
 from peav.utils.storage import FilePart
 
 Source = str | os.PathLike[str] | bytes | BinaryIO | FilePart
 
 HOLE = 0.1  # seconds: smaller jumps of timestamps are rounding, or the codec settling
-# Playlists name other files and addresses; "tty" draws any text as video.
-NOT_MEDIA = frozenset({"concat", "concatf", "dash", "ffmetadata", "hls", "imf", "sdp", "tty"})
+# Tags need not be UTF-8. PyAV 19 keeps odd bytes as they are; earlier versions raise unless told otherwise.
+_ODD_TAGS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 # Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
 BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
@@ -55,20 +56,26 @@ def name_of(source: Source) -> str:
 
 @contextmanager
 def open_media(source: Source) -> Iterator[InputContainer]:
-    """Open `source` for demuxing; every way in which this can fail is a `MediaError`."""
+    """Open `source` for demuxing; every way in which this can fail is a `MediaError`.
+
+    Only formats of `WHITELIST` are opened: a playlist, whatever its name, is refused before what it names is read.
+    """
     name = name_of(source)
     readable = _readable(source, name)
+    allowed = {"format_whitelist": WHITELIST, "protocol_whitelist": "file"}
     try:
-        # Even if the content turns out to be a playlist, nothing but local files may be opened.
-        container = av.open(readable, "r", metadata_errors="replace", container_options={"protocol_whitelist": "file"})
+        container = av.open(readable, "r", container_options=allowed, **_ODD_TAGS)
     except av.FFmpegError as error:
+        kind = kind_of(raw_part(source, 0, 4096))
+        if kind is None and isinstance(error, av.ArgumentError):  # so FFmpeg calls a format that is not among ours
+            kind = "text, subtitles, a sequence of pictures or another kind of file that is not opened"
+        if kind is not None:
+            raise NotMediaError(f"{name}: {kind}, not media; give the media files themselves") from error
         raise NotMediaError(
             f"{name}: not audio or video in a format that can be read ({error.strerror}); "
             "check that it is a media file and was copied whole"
         ) from error
     with container:
-        if container.format.name in NOT_MEDIA:
-            raise NotMediaError(f"{name}: a playlist or a text file, not media; give the media files themselves")
         yield container
 
 

@@ -168,7 +168,10 @@ def upright(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
 
 def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
     """(a, b, c, d) of (x, y) -> (a x + c y, b x + d y), which maps stored pixels to shown ones; None: none set."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18 raises where a frame also carries a kind that it does not know, as Exif
+        return {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1), -90: (0, 1, -1, 0)}.get(frame.rotation)
     if data is None:
         return None
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
