@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import struct
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -53,14 +51,6 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, type[
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return good_files(tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """A local server that nobody may connect to."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
 
 
 def test_there_are_at_least_eighteen_kinds_of_bad_file(bad: dict[str, tuple[Path, type[Exception]]]) -> None:
@@ -166,22 +156,6 @@ def test_closed_and_unseekable_file_objects_are_typed_errors(tmp_path: Path) -> 
     os.close(write)
     with os.fdopen(read, "rb") as pipe, pytest.raises(UnsupportedInputError, match="give its bytes"):
         load_audio(pipe)
-
-
-@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4", "list.wav"])
-def test_a_playlist_opens_nothing_else(name: str, listener: socket.socket, tmp_path: Path) -> None:
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}/a.ts"
-    write_audio(tmp_path / "secret.wav", tone(0.5))
-    for text in (
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.wav\n#EXT-X-ENDLIST\n",
-        "ffconcat version 1.0\nfile secret.wav\n",
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
-    ):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(NotMediaError, match=name):
-            load_audio(tmp_path / name)
-    with pytest.raises(BlockingIOError):
-        listener.accept()
 
 
 def test_tags_need_not_be_utf8(tmp_path: Path) -> None:
