@@ -1,4 +1,4 @@
-"""`./run` installs once: what it did is remembered until pyproject.toml changes."""
+"""`./run` installs once: what it did is remembered until pyproject.toml or constraints.txt changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ esac
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in ("run", "pyproject.toml"):
+    for name in ("run", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
@@ -44,12 +44,13 @@ def test_a_second_run_installs_nothing_and_so_works_offline(project: Path) -> No
     assert demo(project) == (0, ["demo"])
 
 
-def test_a_changed_pyproject_or_another_folder_is_installed_again(project: Path) -> None:
+def test_what_is_asked_for_or_the_folder_changed_is_installed_again(project: Path) -> None:
     demo(project)
-    with (project / "pyproject.toml").open("a") as file:
-        file.write("# changed\n")
-    assert demo(project) == (0, ["install", "demo"])
-    assert demo(project) == (0, ["demo"])
+    for name in ("pyproject.toml", "constraints.txt"):
+        with (project / name).open("a") as file:
+            file.write("# changed\n")
+        assert demo(project) == (0, ["install", "demo"])
+        assert demo(project) == (0, ["demo"])
     moved = project.rename(project.with_name("moved"))
     assert demo(moved) == (0, ["install", "demo"])
 

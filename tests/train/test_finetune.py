@@ -28,6 +28,7 @@ from peav.data.manifest import read_manifest, write_manifest
 from peav.media import load_audio
 from peav.model import PEAV
 from peav.objectives.pairs import FINETUNE, PAIRS
+from peav.recipes import SHIPPED
 from peav.train import RecipeError, read_recipe, train
 from peav.train.finetune import Average, renew, restrict, served
 from peav.train.lora import LowRank, add_low_rank, merge_low_rank
@@ -35,7 +36,7 @@ from peav.train.recipe import Tune
 from peav.train.run import _cached, gather
 from peav.train.step import forward
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.yaml"
+RECIPE = SHIPPED / "finetune.yaml"
 AUDIO_PAIRS = tuple(PAIRS[name] for name in ("a_ac", "a_avc"))
 
 

@@ -9,14 +9,14 @@ import pytest
 from peav.data.manifest import Row
 from peav.data.mix import Mixing
 from peav.objectives.pairs import FINETUNE, PRETRAIN
+from peav.recipes import SHIPPED, find_recipe
 from peav.train.ablate import read_ablations, runs
 from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Optim, Recipe, Source, read_recipe
 from peav.train.run import Clips
 
-FOLDER = Path(__file__).parents[2] / "recipes"
-ABLATIONS = FOLDER / "ablations.yaml"
-RECIPES = sorted(set(FOLDER.glob("*.yaml")) - {ABLATIONS})
+ABLATIONS = SHIPPED / "ablations.yaml"
+RECIPES = sorted(set(SHIPPED.glob("*.yaml")) - {ABLATIONS})
 MINIMAL = "{name: x, output: o, data: {cache: c, sources: [{manifest: m.jsonl}]}, optim: {steps: 3, batch_size: 2}}"
 
 
@@ -28,14 +28,29 @@ def read(tmp_path: Path, text: str, **overrides: str):
 def test_shipped_ablations_are_valid_and_headed_by_their_command() -> None:
     wanted = read_ablations(ABLATIONS)
     assert wanted.name == ABLATIONS.stem
-    assert ABLATIONS.read_text().startswith(f"# peav ablate recipes/{ABLATIONS.name}\n")
+    assert ABLATIONS.read_text().startswith(f"# peav ablate {ABLATIONS.stem}\n")
     assert len({run.recipe.optim.steps for run in runs(wanted)}) == 1
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid_and_headed_by_their_command(path: Path) -> None:
     assert read_recipe(path).name == path.stem
-    assert path.read_text().startswith(f"# peav train recipes/{path.name}\n")
+    assert path.read_text().startswith(f"# peav train {path.stem}\n")
+
+
+def test_shipped_recipes_are_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("smoke", "smoke.yaml", "recipes/smoke.yaml"):
+        assert read_recipe(name).name == "smoke"
+    assert read_ablations("ablations").name == "ablations"
+    assert next(runs(read_ablations("ablations"))).recipe.model == read_recipe("ablation_base").model
+    own = SHIPPED.joinpath("smoke.yaml").read_text().replace("name: smoke", "name: mine")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "smoke.yaml").write_text(own)
+    assert read_recipe("recipes/smoke.yaml").name == "mine"  # a file comes before a shipped recipe
+    assert find_recipe("elsewhere/smoke.yaml") == Path("elsewhere/smoke.yaml")
+    with pytest.raises(RecipeError, match=r"smok: no such recipe; .*, smoke, tiny,"):
+        read_recipe("smok")
 
 
 def test_defaults_are_the_papers_eight_pairs_with_sigmoid_loss(tmp_path: Path) -> None:

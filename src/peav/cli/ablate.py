@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ablate(
-    recipe: Annotated[Path, typer.Argument(help="A YAML file of variants, see recipes/ablations.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A YAML file of variants, or a shipped one by its name: ablations.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of a table.")] = False,
     as_json: Json = False,
 ) -> None:

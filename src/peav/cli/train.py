@@ -31,7 +31,9 @@ STAGES = {
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, see recipes/.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="A YAML file, or a shipped recipe by its name: smoke, finetune, tiny.")
+    ],
     init: Annotated[
         str | None, typer.Option(help="Fine-tune this checkpoint: tiny, a folder or a hub name (recipes with `tune:`).")
     ] = None,
@@ -49,7 +51,7 @@ def train(
 ) -> None:
     """Train a model from a recipe: clips, codec, frame encoder, features, training, held-out retrieval.
 
-    Several processes share each batch under torchrun: `torchrun --nproc-per-node 8 -m peav train recipes/mine.yaml`.
+    Several processes share each batch under torchrun: `torchrun --nproc-per-node 8 -m peav train mine.yaml`.
     """
     from peav.train import TrainingError, plan, read_recipe
     from peav.train import train as run
@@ -59,9 +61,7 @@ def train(
     pairs |= {} if data is None else {"data.sources": json.dumps([{"manifest": str(data)}])}
     pairs |= dict(_split(override) for override in overrides or ())
     if init is not None and read_recipe(recipe, pairs).from_scratch:
-        fail(
-            f"--init goes with a recipe that has `tune:` (recipes/finetune.yaml) or `align:`, and {recipe} has neither"
-        )
+        fail(f"--init goes with a recipe that has `tune:` (finetune) or `align:`, and {recipe} has neither")
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one reports
     if dry_run:
         cost = plan(read_recipe(recipe, pairs), devices, teraflops)

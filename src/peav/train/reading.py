@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from peav.recipes import find_recipe, shipped_recipes
+
 T = TypeVar("T")
 
 
@@ -21,8 +23,9 @@ class RecipeError(ValueError):
 
 def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = None) -> T:
     """Read a YAML file into a dataclass; arguments and errors as in `train.recipe.read_recipe`."""
+    path = find_recipe(path)
     if not path.is_file():
-        raise RecipeError(f"{path}: no such recipe")
+        raise RecipeError(f"{path}: no such recipe; give a YAML file, or one of {', '.join(shipped_recipes())}")
     values = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
