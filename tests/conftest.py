@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,28 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 torch.set_num_threads(1)
 settings.register_profile("peav", deadline=None)  # the first call imports and warms up
 settings.load_profile("peav")
+
+
+def _make_torchvision_importable() -> None:
+    """Define the two operators that torchvision asks for when it is imported, where its own are out of reach.
+
+    timm needs torchvision, and transformers builds PE-AV's frame encoder from timm. The index has torchvision for CUDA
+    alone, whose library does not load beside torch's CPU build; nothing that PE-AV runs calls it.
+    """
+    spec = find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return
+    try:
+        torch.ops.load_library(Path(spec.origin).with_name("_C.so"))
+    except OSError:
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT.append(operators)  # the definitions go with the object
+
+
+_KEPT: list[torch.library.Library] = []
+_make_torchvision_importable()
 
 
 @pytest.fixture(scope="session")

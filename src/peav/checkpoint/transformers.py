@@ -15,7 +15,7 @@ from peav.model import (
 
 from .entries import BATCHED, POINTWISE, TOKEN, Entry, Tensors, module, one
 from .errors import CheckpointError
-from .frame_encoders import PE_CORE, TIMM, find_name, timm_name
+from .frame_encoders import TIMM, find_name, timm_name
 from .processors import Processors
 from .source import Checkpoint, Json, ModelConfig
 from .towers import CODEC, blocks, codec, heads, stem, text, tower
@@ -52,7 +52,7 @@ _BLOCK = {m: m for m in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")} | {
     "attention.out": "attn.proj",
 }
 _POOL = {m: m for m in ("q", "kv", "norm", "mlp.fc1", "mlp.fc2")} | {"out": "proj"}
-# Our frame encoder's sizes as arguments of timm's constructor.
+# Our frame encoder's sizes as arguments of timm's constructor; the width of its output is no argument but `num_labels`.
 _TIMM_ARGS = {
     "image_size": "img_size",
     "patch_size": "patch_size",
@@ -60,7 +60,6 @@ _TIMM_ARGS = {
     "num_layers": "depth",
     "num_heads": "num_heads",
     "mlp_ratio": "mlp_ratio",
-    "output_dim": "num_classes",
     "pool_heads": "attn_pool_num_heads",
     "use_cls_token": "class_token",
 }
@@ -218,18 +217,26 @@ def _read_frames(vision: Json) -> FrameEncoderConfig:
     if name not in TIMM:
         raise CheckpointError(f"frame encoder {name!r} is not one of {', '.join(TIMM)}")
     given = vision.get("model_args") or {}
-    return FrameEncoderConfig(
-        **{**TIMM[name].to_dict(), **{ours: given[its] for ours, its in _TIMM_ARGS.items() if its in given}}
-    )
+    sizes = {ours: given[its] for ours, its in _TIMM_ARGS.items() if its in given}
+    # What transformers itself saves has no `num_labels`, and `num_classes` may be the default of another size.
+    labels = vision.get("label_names")
+    outputs = vision.get("num_labels") or (TIMM[name].output_dim if labels is None else len(labels))
+    return FrameEncoderConfig(**{**TIMM[name].to_dict(), **sizes, "output_dim": outputs})
 
 
 def _write_frames(config: FrameEncoderConfig) -> Json:
     name = find_name(config)
-    vision: Json = {"model_type": "timm_wrapper", "architecture": timm_name(name or next(iter(PE_CORE)))}
+    vision: Json = {"model_type": "timm_wrapper", "architecture": timm_name(name or "PE-Core-L14-336")}
     if name is None:
-        vision["model_args"] = {its: config.to_dict()[ours] for ours, its in _TIMM_ARGS.items()}
-    labels = [f"LABEL_{i}" for i in range(config.output_dim)]
-    return {**vision, "do_pooling": True, "global_pool": "map", "num_classes": config.output_dim, "label_names": labels}
+        vision["model_args"] = {its: config.to_dict()[ours] for ours, its in _TIMM_ARGS.items()} | {
+            "ref_feat_shape": [config.grid, config.grid],
+            "rope_grid_offset": float(config.use_cls_token),
+        }
+    # transformers reads the width of the output from `num_labels` here, and from `num_classes` up to release 5.23.
+    outputs = config.output_dim
+    labels = [f"LABEL_{i}" for i in range(outputs)]
+    widths = {"num_labels": outputs, "num_classes": outputs, "label_names": labels}
+    return {**vision, "do_pooling": True, "global_pool": "map", **widths}
 
 
 def _text_theta(data: Json, kind: str, older_name: str, default: float) -> float:
