@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -26,7 +25,6 @@ from peav.eval.detection import (
 from peav.eval.metrics import MetricError
 from peav.eval.psds import SCENARIOS, merged, psds
 from peav.events import Event, FrameScores, frame_targets
-from peav.events.formats import to_tsv, write_scores
 
 LABELS = ("cat", "dog", "rain")
 # 64ths are exact in binary and never a collar of 0.2 s apart, so that rounding cannot decide.
@@ -153,37 +151,77 @@ def test_nothing_on_either_side_has_no_value() -> None:
     assert micro({"a": Counts(1, 1, 0)}).f1 == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_psds_equals_sed_scores_eval_on_its_own_files(seed: int, tmp_path: Path) -> None:
+def reference_psds(scores: dict[str, FrameScores], truth: dict[str, list[Event]]) -> dict[str, float]:
+    """sed_scores_eval's, over the labels that have events."""
     evaluator = quietly("sed_scores_eval")
-    scores, truth = recordings(seed)
-    (tmp_path / "scores").mkdir()
-    for name, one in scores.items():
-        kept = FrameScores(LABELS[:2], one.probabilities[:2], one.duration)
-        write_scores(tmp_path / "scores" / f"{name}.tsv", kept)
-    joined = {n: [Event(label, a, b) for a, b, label in merged(events)] for n, events in truth.items()}
-    (tmp_path / "truth.tsv").write_text(to_tsv({f"{n}.wav": events for n, events in joined.items()}))
-    durations = "".join(f"{n}.wav\t{one.duration}\n" for n, one in scores.items())
-    (tmp_path / "durations.tsv").write_text("filename\tduration\n" + durations)
-    found = psds(scores, truth)
-    for scenario, options in SCENARIOS.items():
-        wanted, *_ = evaluator.intersection_based.psds(
-            scores=str(tmp_path / "scores"),
-            ground_truth=str(tmp_path / "truth.tsv"),
-            audio_durations=str(tmp_path / "durations.tsv"),
-            max_efpr=100.0,
-            **options,
+    labels = [label for label in LABELS if any(e.label == label for events in truth.values() for e in events)]
+    tables = {
+        name: evaluator.base_modules.scores.create_score_dataframe(
+            np.stack([one.row(label) for label in labels], axis=1).astype(np.float64), one.edges, labels
         )
-        assert found[scenario] == pytest.approx(wanted, abs=1e-9)
-        assert 0 < found[scenario] < 1
+        for name, one in scores.items()
+    }
+    events = {name: merged(truth.get(name, [])) for name in scores}
+    durations = {name: one.duration for name, one in scores.items()}
+    found = {}
+    for scenario, ours in SCENARIOS.items():
+        theirs = {"dtc_threshold": ours.dtc, "gtc_threshold": ours.gtc, "alpha_st": ours.spread, "max_efpr": 100.0}
+        if len(labels) > 1:  # there is nothing to be mistaken for, which they do not expect
+            theirs |= {"cttc_threshold": ours.cttc, "alpha_ct": ours.cross}
+        found[scenario] = evaluator.intersection_based.psds(tables, events, durations, **theirs)[0]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_psds_equals_sed_scores_eval_to_the_last_bit(seed: int) -> None:
+    scores, truth = recordings(seed)
+    found = psds(scores, truth)
+    assert found == reference_psds(scores, truth)
+    assert all(0 < value < 1 for value in found.values())
+
+
+def test_psds_of_smooth_scores_off_the_grid_equals_sed_scores_eval_to_the_last_bit() -> None:
+    """No two scores alike, events and ends of recordings anywhere, detections that are all but long enough."""
+    rng = np.random.default_rng(5)
+    scores, truth = {}, {}
+    for i in range(8):
+        seconds = float(rng.uniform(3, 12))
+        frames = int(np.ceil(seconds / 0.04))
+        values = np.cumsum(rng.normal(size=(3, frames)), axis=1)
+        truth[f"f{i}"] = [
+            Event(label, float(onset), float(min(seconds, onset + rng.uniform(0.1, 3))))
+            for label, onset in zip(rng.choice(LABELS, 6), rng.uniform(0, seconds - 0.1, 6), strict=True)
+        ]
+        values += 6 * frame_targets(truth[f"f{i}"], LABELS, np.arange(frames + 1) * 0.04)
+        scores[f"f{i}"] = FrameScores(LABELS, (1 / (1 + np.exp(-values / 4))).astype(np.float32), seconds)
+    assert psds(scores, truth) == reference_psds(scores, truth)
 
 
 def test_psds_of_one_label_and_of_none() -> None:
-    quietly("sed_scores_eval")
     scores, truth = recordings(1)
     only = {name: [event for event in events if event.label == "dog"] for name, events in truth.items()}
-    assert all(0 <= value <= 1 for value in psds(scores, only).values())
+    assert psds(scores, only) == reference_psds(scores, only)
     assert all(math.isnan(value) for value in psds(scores, {}).values())
+
+
+def test_psds_of_perfect_and_of_useless_scores() -> None:
+    truth = {"a": [Event("cat", 1.0, 2.0)], "b": [Event("dog", 0.0, 2.0)]}
+    targets = {name: frame_targets(events, LABELS, np.arange(101) * 0.04) for name, events in truth.items()}
+    perfect = {name: FrameScores(LABELS, rows.astype(np.float32), 4.0) for name, rows in targets.items()}
+    assert psds(perfect, truth) == {"psds1": 1.0, "psds2": 1.0}
+    silent = {name: FrameScores(LABELS, np.zeros_like(rows, np.float32), 4.0) for name, rows in targets.items()}
+    assert psds(silent, truth)["psds1"] == 0.0
+    silent["a"].probabilities[0, 3] = np.nan
+    with pytest.raises(MetricError, match="a, cat: 1 frame scores are NaN"):
+        psds(silent, truth)
+
+
+def test_psds_of_a_long_recording_takes_no_more_than_its_frames() -> None:
+    frames = 45_000  # every frame against every threshold would be 2e9
+    rng = np.random.default_rng(0)
+    scores = {"long": FrameScores(("dog",), rng.random((1, frames)).astype(np.float32), frames * 0.04)}
+    truth = {"long": [Event("dog", 18.0 * i, 18.0 * i + 4) for i in range(100)]}
+    assert 0 <= psds(scores, truth)["psds1"] < 0.1
 
 
 def test_merged_joins_events_that_overlap_or_touch() -> None:

@@ -21,7 +21,6 @@ from peav.media import (
     MediaError,
     MissingFileError,
     NoAudioStreamError,
-    NotMediaError,
     NoVideoStreamError,
     UnreadableFileError,
     UnsupportedInputError,

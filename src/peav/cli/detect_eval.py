@@ -118,17 +118,11 @@ def _tables(
 
 
 def _psds_table(scores: dict[str, FrameScores], true: dict[str, list[Event]]) -> Table:
-    from peav.eval.metrics import MetricError
     from peav.eval.psds import psds
     from peav.eval.tables import Column, Table
 
     columns = (Column("psds1", "PSDS 1", "percent"), Column("psds2", "PSDS 2", "percent"))
-    try:
-        found: dict[str, Any] = dict(psds(scores, true))
-    except MetricError as error:
-        err.print(f"[yellow]note:[/] {error}", highlight=False)
-        found = {}
-    return Table("PSDS", columns, (_known(found),))
+    return Table("PSDS", columns, (_known(dict(psds(scores, true))),))
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:

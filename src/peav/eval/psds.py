@@ -1,10 +1,14 @@
-"""Polyphonic sound detection score (arXiv 1910.08440), exact over all thresholds, through sed_scores_eval."""
+"""Polyphonic sound detection score (arXiv 1910.08440), exact over all thresholds.
+
+The counts at every threshold come in one pass over a recording's frames, from the highest score down: a frame begins a
+detection, makes one longer or joins two, so there are at most as many detections over all thresholds as frames.
+"""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +17,28 @@ from peav.eval.detection import Events, Scores, scored_labels
 from peav.eval.metrics import MetricError
 from peav.events import Event
 
-# DCASE's two scenarios: quick reaction, and telling sounds apart.
-SCENARIOS: dict[str, dict[str, Any]] = {
-    "psds1": {"dtc_threshold": 0.7, "gtc_threshold": 0.7, "cttc_threshold": None, "alpha_ct": 0.0, "alpha_st": 1.0},
-    "psds2": {"dtc_threshold": 0.1, "gtc_threshold": 0.1, "cttc_threshold": 0.3, "alpha_ct": 0.5, "alpha_st": 1.0},
-}
+MAX_RATE = 100.0  # false alarms an hour up to which the curve counts
+DECIMALS = 6  # of a second: so that 0.7 of an event that is covered to 0.7 is enough, however floats fall
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What counts: a detection that lies within events of its label for a share `dtc` of its length (else it is a false
+    alarm), an event that such detections cover for a share `gtc`, a false alarm that lies within events of another
+    label for a share `cttc` (None: no matter).
+
+    `cross` is what those cost beside false alarms, `spread` what the standard deviation over the labels costs.
+    """
+
+    dtc: float
+    gtc: float
+    cttc: float | None = None
+    cross: float = 0.0
+    spread: float = 1.0
+
+
+# DCASE's two: quick reaction, and telling sounds apart.
+SCENARIOS = {"psds1": Scenario(0.7, 0.7), "psds2": Scenario(0.1, 0.1, cttc=0.3, cross=0.5)}
 
 
 def psds(scores: Scores, truth: Events) -> dict[str, float]:
@@ -26,26 +47,35 @@ def psds(scores: Scores, truth: Events) -> dict[str, float]:
     NaN where no label has any. Overlapping or touching events of one label count as one, as the score demands.
 
     Raises:
-        MetricError: sed_scores_eval is not installed; scores as for `peav.eval.detection.frame_auroc`.
+        MetricError: scores that are NaN; scores as for `peav.eval.detection.frame_auroc`.
     """
-    evaluator = _evaluator()
+    true = {name: merged(truth.get(name, ())) for name in scores}
     labels = [
-        label for label in scored_labels(scores, truth) if any(e.label == label for es in truth.values() for e in es)
+        label
+        for label in scored_labels(scores, truth)
+        if any(e[2] == label for events in true.values() for e in events)
     ]
     if not labels:
         return dict.fromkeys(SCENARIOS, math.nan)
-    tables, events, durations = {}, {}, {}
+    seconds: float = sum(one.duration for one in scores.values())
+    spans = {label: {name: _spans(events, label) for name, events in true.items()} for label in labels}
+    steps: dict[str, list[list[Any]]] = {name: [[] for _ in labels] for name in SCENARIOS}
     for name, one in scores.items():
-        rows = np.stack([one.row(label) for label in labels], axis=1).astype(np.float64)
-        tables[name] = evaluator.base_modules.scores.create_score_dataframe(rows, one.edges, labels)
-        events[name] = merged([event for event in truth.get(name, ()) if event.label in labels])
-        durations[name] = one.duration
+        here = [spans[label][name] for label in labels]
+        for place, label in enumerate(labels):
+            detections = _detections(one.row(label), one.edges, f"{name}, {label}")
+            others = here[:place] + here[place + 1 :]
+            for scenario, settings in SCENARIOS.items():
+                steps[scenario][place].append(_steps(detections, here[place], others, settings))
+    events = [sum(len(rows) for rows in spans[label].values()) for label in labels]
+    lengths = [sum(float(end - start) for rows in spans[label].values() for start, end in rows) for label in labels]
     found = {}
     for scenario, settings in SCENARIOS.items():
-        if len(labels) == 1:  # nothing to be mistaken for, which the evaluator does not expect
-            settings = settings | {"cttc_threshold": None, "alpha_ct": 0.0}
-        value, *_ = evaluator.intersection_based.psds(tables, events, durations, **settings, max_efpr=100.0)
-        found[scenario] = float(value)
+        curves = [
+            _curve(steps[scenario][place], events[place], lengths[:place] + lengths[place + 1 :], seconds, settings)
+            for place in range(len(labels))
+        ]
+        found[scenario] = _area(curves, settings)
     return found
 
 
@@ -60,11 +90,135 @@ def merged(events: Sequence[Event]) -> list[tuple[float, float, str]]:
     return [(onset, offset, label) for onset, offset, label in joined]
 
 
-def _evaluator() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of packages below it that are out of date
-            import sed_scores_eval
-    except ImportError as error:
-        raise MetricError(f"PSDS needs sed_scores_eval ({error}): pip install 'peav[sed]'") from error
-    return sed_scores_eval
+def _spans(events: Sequence[tuple[float, float, str]], label: str) -> np.ndarray:
+    """(n, 2) onsets and offsets of a label's events."""
+    return np.array([event[:2] for event in events if event[2] == label], np.float64).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class _Detections:
+    """All that a recording's frames are joined to as the threshold falls: D runs of frames over L distinct scores.
+
+    Attributes:
+        scores: (L,) descending.
+        onsets, offsets: (D,) seconds.
+        made, gone: (D,) the place in `scores` at which a run is there, and at which it is part of another.
+    """
+
+    scores: np.ndarray
+    onsets: np.ndarray
+    offsets: np.ndarray
+    made: np.ndarray
+    gone: np.ndarray
+
+
+def _detections(row: np.ndarray, edges: np.ndarray, where: str) -> _Detections:
+    """The runs of frames of a row of scores (T,) with edges (T + 1,) in seconds."""
+    if np.isnan(row).any():
+        raise MetricError(f"{where}: {int(np.isnan(row).sum())} frame scores are NaN")
+    scores, level_of = np.unique(row.astype(np.float64), return_inverse=True)
+    level_of = len(scores) - 1 - level_of  # 0 is the highest
+    frames = np.split(np.argsort(level_of, kind="stable"), np.cumsum(np.bincount(level_of))[:-1])
+    end_of: dict[int, int] = {}
+    start_of: dict[int, int] = {}
+    known: dict[int, int] = {}  # by where it starts, the row of a run in the table
+    runs: list[list[int]] = []  # start, end, made, gone
+    for level, members in enumerate(frames):
+        touched: set[int] = set()
+        for frame in members.tolist():
+            start, end = start_of.pop(frame, frame), end_of.pop(frame + 1, frame + 1)
+            end_of[start], start_of[end] = end, start
+            touched |= {start, frame + 1}
+        for start in touched:
+            if start in known:
+                runs[known.pop(start)][3] = level
+            if start in end_of:
+                known[start] = len(runs)
+                runs.append([start, end_of[start], level, len(scores)])
+    table = np.array(runs, np.int64).reshape(-1, 4).T
+    return _Detections(scores[::-1], edges[table[0]], edges[table[1]], table[2], table[3])
+
+
+def _steps(
+    found: _Detections, events: np.ndarray, others: Sequence[np.ndarray], settings: Scenario
+) -> tuple[np.ndarray, np.ndarray]:
+    """What changes as the threshold falls to each score of a recording.
+
+    Args:
+        events: (n, 2) of the label; others: of each other label.
+
+    Returns:
+        `(scores, changes)`, (L,) and (L, 2 + others): of the events that are hit, of the false alarms, and of the false
+        alarms within each other label's events.
+    """
+    lengths = found.offsets - found.onsets
+    relevant = _within(found, events) >= np.round(settings.dtc * lengths, DECIMALS)
+    hits = np.zeros(len(found.scores), np.int64)
+    for onset, offset in events:
+        covered = np.round(_sums(found, relevant * _overlap(found, onset, offset)), DECIMALS)
+        hits += covered >= np.round(settings.gtc * (offset - onset), DECIMALS)
+    columns = [hits, _sums(found, ~relevant)]
+    for spans in others if settings.cttc is not None else ():
+        inside = ~relevant * _within(found, spans)
+        crosses = (
+            (inside >= np.round(settings.cttc * lengths, DECIMALS)) if len(spans) else np.zeros(len(lengths), bool)
+        )
+        columns.append(_sums(found, crosses))
+    return found.scores, np.diff(np.stack(columns, axis=1), axis=0, prepend=0)
+
+
+def _overlap(found: _Detections, onset: float, offset: float) -> np.ndarray:
+    """(D,) seconds that each run has in common with a span."""
+    return np.maximum(np.minimum(found.offsets, offset) - np.maximum(found.onsets, onset), 0.0)
+
+
+def _within(found: _Detections, spans: np.ndarray) -> np.ndarray:
+    """(D,) seconds of each run that lie within the spans."""
+    return np.round(sum((_overlap(found, *span) for span in spans), np.zeros(len(found.onsets))), DECIMALS)
+
+
+def _sums(found: _Detections, values: np.ndarray) -> np.ndarray:
+    """(L,) sum of a value (D,) over the runs that are there at each score."""
+    change = np.zeros(len(found.scores) + 1, np.int64 if values.dtype == bool else np.float64)
+    np.add.at(change, found.made, values)
+    np.subtract.at(change, found.gone, values.astype(change.dtype))
+    return np.cumsum(change[:-1])
+
+
+def _curve(
+    steps: Sequence[tuple[np.ndarray, np.ndarray]],
+    events: int,
+    lengths: Sequence[float],
+    seconds: float,
+    settings: Scenario,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A label's ROC: `(rates, shares)`: false alarms an hour, ascending, and the best share of events hit up to each.
+
+    Args:
+        events: how many the label has; lengths: seconds of the events of each other label; seconds: of all recordings.
+    """
+    scores = np.concatenate([scores for scores, _ in steps])
+    changes = np.concatenate([changes for _, changes in steps])
+    _, level = np.unique(-scores, return_inverse=True)
+    counts = np.zeros((level.max(initial=-1) + 2, changes.shape[1]))  # the first: no threshold is as high
+    np.add.at(counts, level + 1, changes)
+    hits, false, *crosses = np.cumsum(counts, axis=0).T
+    rates = false / seconds
+    if crosses:
+        rates = rates + settings.cross * np.mean([n / s for n, s in zip(crosses, lengths, strict=True)], axis=0)
+    rates *= 3600.0
+    shares = hits / events
+    order = np.lexsort((shares, rates))
+    rates, shares = rates[order], np.maximum.accumulate(shares[order])
+    last = np.append(rates[1:] > rates[:-1], True)  # of equal rates the best
+    kept = last & (rates <= MAX_RATE)
+    return rates[kept], shares[kept]
+
+
+def _area(curves: Sequence[tuple[np.ndarray, np.ndarray]], settings: Scenario) -> float:
+    """The area under the labels' mean ROC less its spread, from 0 to `MAX_RATE`, as a share."""
+    rates = np.unique(np.concatenate([rates for rates, _ in curves]))
+    shares = [shares[np.searchsorted(own, rates, side="right") - 1] for own, shares in curves]  # each begins at rate 0
+    heights = np.maximum(np.mean(shares, axis=0) - settings.spread * np.std(shares, axis=0), 0.0)
+    widths = np.diff(np.append(rates, MAX_RATE))
+    return float(sum(heights * widths) / MAX_RATE)
