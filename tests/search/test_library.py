@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peav.search import LibraryError, LibraryWriter, Query, Row, is_library, search
-from peav.search.library import open_library, window_of
+from peav.search.library import SPACES, open_library, window_of
 from peav.search.query import Vector
 
 DIM, MODEL, WINDOW = 6, "0123456789abcdef", 30.0
@@ -131,6 +132,21 @@ def test_a_library_from_before_window_lengths_were_noted_is_taken(tmp_path: Path
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "lib.parquet")
     with writer(tmp_path / "lib.parquet", 10.0) as library:
         assert library.has("a.mp4", 10, 5)
+
+
+def test_a_library_with_lists_of_a_fixed_length_is_taken(tmp_path: Path) -> None:
+    """As all were written once; pyarrow before 26 reads those of them that have no nulls."""
+    sound = [row("b.wav", modality="audio", seed=1)] if int(pa.__version__.split(".")[0]) >= 26 else []
+    write(tmp_path / "lib.parquet", [row("a.mp4"), *sound])
+    table = pq.read_table(tmp_path / "lib.parquet")
+    for space in SPACES:
+        values = pa.array(table[space].to_pylist(), pa.list_(pa.float32(), DIM))
+        table = table.set_column(table.schema.get_field_index(space), space, values)
+    pq.write_table(table, tmp_path / "lib.parquet")
+    assert write(tmp_path / "lib.parquet", [row("c.wav", modality="audio", seed=2)]) == 2 + len(sound)
+    vector = Vector(row("a.mp4").embeddings["audio"], cosine=True)
+    hits = search(tmp_path / "lib.parquet", Query({"audio": vector}), MODEL)
+    assert (hits[0].path, len(hits)) == ("a.mp4", 2 + len(sound))
 
 
 HOLD = """

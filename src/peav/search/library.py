@@ -47,7 +47,7 @@ class Row:
 
 def schema(dim: int, model_id: str, model_name: str, window: float) -> pa.Schema:
     """The columns and the metadata of a library."""
-    vector = pa.list_(pa.float32(), dim)
+    vector = pa.list_(pa.float32())  # of a fixed length, pyarrow reads no nulls before 26
     fields = [
         ("path", pa.string()),
         ("modality", pa.string()),
@@ -60,6 +60,7 @@ def schema(dim: int, model_id: str, model_name: str, window: float) -> pa.Schema
         ("mtime", pa.int64()),
     ]
     metadata = {"peav.model_id": model_id, "peav.model": model_name, "peav.window": repr(float(window))}
+    metadata["peav.dim"] = str(dim)
     return pa.schema(fields, metadata=metadata)
 
 
@@ -239,11 +240,7 @@ def _table(rows: Sequence[Row], to: pa.Schema) -> pa.Table:
     }
     columns["model"] = pa.array([model_id] * len(rows))
     for space in SPACES:
-        dim = to.field(space).type.list_size
-        missing = np.array([space not in row.embeddings for row in rows])
-        values = np.stack([row.embeddings.get(space, np.zeros(dim, np.float32)) for row in rows])
-        flat = pa.array(values.ravel(), pa.float32())
-        columns[space] = pa.FixedSizeListArray.from_arrays(flat, dim, mask=pa.array(missing))
+        columns[space] = pa.array([row.embeddings.get(space) for row in rows], to.field(space).type)
     return pa.table([columns[name] for name in to.names], schema=to)
 
 
@@ -286,4 +283,4 @@ def _copy(source: Path, out: pq.ParquetWriter, newest: tuple[np.ndarray, np.ndar
     with open_library(source) as file:
         for batch in file.iter_batches():
             keep = places[np.searchsorted(paths, _row_keys(batch, ("path",)))] == place
-            out.write_table(pa.table(batch.filter(pa.array(keep))).replace_schema_metadata(out.schema.metadata))
+            out.write_table(pa.table(batch.filter(pa.array(keep))).cast(out.schema))

@@ -123,7 +123,7 @@ def _candidates(batch: pa.RecordBatch, query: Query, top: int) -> Iterator[Seque
         if len(query.vectors) > 1:
             chosen &= modality == space
         rows = np.flatnonzero(chosen)
-        embeddings = column.take(pa.array(rows)).flatten().to_numpy().reshape(-1, column.type.list_size)
+        embeddings = column.take(pa.array(rows)).flatten().to_numpy().reshape(-1, len(vector.values))
         scores = vector.scores(embeddings)
         yield [
             Hit(
