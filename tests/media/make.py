@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peav.media import (
+    LimitError,
     MissingFileError,
     NonFiniteError,
     NotMediaError,
@@ -228,7 +229,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, type[Exception]]]:
     nan[1000] = np.inf
     keep(write_float_wav(folder / "infinite.wav", nan), NonFiniteError)
     keep(write_many_channels(folder / "thirteen_channels.wav", 13), UndecodableError)
-    keep(write_many_channels(folder / "gigahertz.wav", 1, 2_000_000_000), UndecodableError)
+    keep(write_many_channels(folder / "gigahertz.wav", 1, 2_000_000_000), LimitError)
     keep(cut(write_video(folder / "no_index.mp4", frames, sound=sound), 0.5), NotMediaError)
     keep(cut(write_audio(folder / "no_index.m4a", sound, codec="aac"), 0.5), NotMediaError)
     keep(_header_of(write_audio(folder / "header_only.mkv", sound, codec="pcm_s16le")), UndecodableError)

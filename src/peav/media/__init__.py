@@ -3,6 +3,7 @@
 from peav.media.audio import Resampler, Waveform, as_waveform, iter_audio, load_audio, pad_to_hop
 from peav.media.errors import (
     DamagedMediaWarning,
+    LimitError,
     MediaError,
     MediaWarning,
     MissingFileError,
@@ -18,6 +19,7 @@ from peav.media.errors import (
     ZeroLengthError,
 )
 from peav.media.find import find_media
+from peav.media.limits import Limits
 from peav.media.probe import MediaInfo, probe
 from peav.media.resize import resize_frames
 from peav.media.source import Source
@@ -27,6 +29,8 @@ from peav.media.windows import Window, windows
 __all__ = [
     "DamagedMediaWarning",
     "Frames",
+    "LimitError",
+    "Limits",
     "MediaError",
     "MediaInfo",
     "MediaWarning",

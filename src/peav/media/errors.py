@@ -35,6 +35,10 @@ class ZeroLengthError(MediaError):
     """There is nothing in it: an empty file, stream or array."""
 
 
+class LimitError(MediaError):
+    """It asks for more than a stated limit: see `peav.media.limits`."""
+
+
 class NonFiniteError(MediaError):
     """Samples are NaN or infinite."""
 

@@ -9,16 +9,17 @@ import av
 from av.container import InputContainer
 
 from peav.media.errors import NotMediaError
+from peav.media.limits import check_duration
 from peav.media.source import (
     BARE,
     Decoder,
     Source,
-    believable,
     has_picture,
     name_of,
     nothing_in,
     open_media,
     packets,
+    size_of,
     start_of,
     ticks_of,
     video_stream,
@@ -68,7 +69,7 @@ def probe(source: Source) -> MediaInfo:
         if picture:
             about |= _video(container, name)
         return MediaInfo(
-            duration=believable(_duration(source, container, name), name),
+            duration=check_duration(_duration(source, container, name), name, size=size_of(source)),
             format=container.format.name,
             has_audio=audio is not None,
             has_video=picture,

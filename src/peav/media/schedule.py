@@ -15,11 +15,11 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from peav.media.limits import check_duration
 from peav.media.source import (
     HOLE,
     Decoder,
     Source,
-    believable,
     name_of,
     open_media,
     packets,
@@ -158,7 +158,8 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     end = float(times[-1]) + (_seconds(durations[-1], stream.time_base) or _spacing(times, stream))
     if whole:
         warn_if_truncated(source, container, stream, end)
-    end = believable(end if whole else max(end, span.end), name_of(source))
+    counted = len(rows) if whole and not seek else None
+    end = check_duration(end if whole else max(end, span.end), name_of(source), packets=counted)
     return Schedule(times, end, pts, numbers, firsts, sought)
 
 
@@ -177,7 +178,8 @@ def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
                 break
         decoder.check(promised_end(source, container, stream))
         shown = np.maximum.accumulate(np.array(times))
-        plan = Schedule(shown, believable(float(shown[-1] + _spacing(shown, stream)), name_of(source)))
+        end = check_duration(float(shown[-1] + _spacing(shown, stream)), name_of(source), packets=len(times))
+        plan = Schedule(shown, end)
         if shown[-1] < span.end and not again:
             warn_if_truncated(source, container, stream, plan.end)
         return plan

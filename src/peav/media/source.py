@@ -7,7 +7,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +28,7 @@ from peav.media.errors import (
     ZeroLengthError,
 )
 from peav.media.formats import WHITELIST, kind_of
+from peav.media.limits import Limits, check_pixels, check_rate, unknown_size
 from peav.utils.storage import FilePart
 
 Source = str | os.PathLike[str] | bytes | BinaryIO | FilePart
@@ -38,8 +39,6 @@ _ODD_TAGS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {
 
 # Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
 BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
-
-LONGEST = 30 * 86400.0  # seconds: a header that promises more is damaged
 
 
 def name_of(source: Source) -> str:
@@ -61,22 +60,37 @@ def open_media(source: Source) -> Iterator[InputContainer]:
     Only formats of `WHITELIST` are opened: a playlist, whatever its name, is refused before what it names is read.
     """
     name = name_of(source)
-    readable = _readable(source, name)
+    with ExitStack() as files:
+        try:
+            container = _open(_readable(source, name), files)
+        except av.FFmpegError as error:
+            raise _not_media(source, name, error) from error
+        with container:
+            yield container
+
+
+def _open(readable: str | _View, files: ExitStack) -> InputContainer:
     allowed = {"format_whitelist": WHITELIST, "protocol_whitelist": "file"}
+    options = {"max_pixels": str(Limits.from_environment().pixels)}  # opening decodes a first frame of some formats
     try:
-        container = av.open(readable, "r", container_options=allowed, **_ODD_TAGS)
-    except av.FFmpegError as error:
-        kind = kind_of(raw_part(source, 0, 4096))
-        if kind is None and isinstance(error, av.ArgumentError):  # so FFmpeg calls a format that is not among ours
-            kind = "text, subtitles, a sequence of pictures or another kind of file that is not opened"
-        if kind is not None:
-            raise NotMediaError(f"{name}: {kind}, not media; give the media files themselves") from error
-        raise NotMediaError(
-            f"{name}: not audio or video in a format that can be read ({error.strerror}); "
-            "check that it is a media file and was copied whole"
-        ) from error
-    with container:
-        yield container
+        return av.open(readable, "r", options=options, container_options=allowed, **_ODD_TAGS)
+    except av.ArgumentError:  # so FFmpeg calls a format that is not among ours
+        if not isinstance(readable, str):
+            raise
+    # A picture called "what?.png" is a pattern of names to FFmpeg, which would look for a sequence: hide the name.
+    return _open(_View(files.enter_context(open(readable, "rb"))), files)
+
+
+def _not_media(source: Source, name: str, error: av.FFmpegError) -> NotMediaError:
+    kind = kind_of(raw_part(source, 0, 4096))
+    if kind is None and isinstance(error, av.ArgumentError):
+        kind = "text, subtitles or another kind of file that is not opened"
+    if kind is not None:
+        return NotMediaError(f"{name}: {kind}, not media; give the media files themselves")
+    return NotMediaError(
+        f"{name}: not audio or video in a format that can be read ({error.strerror}); "
+        "check that it is a media file and was copied whole"
+    )
 
 
 def _readable(source: Any, name: str) -> str | _View:
@@ -145,6 +159,17 @@ def raw_part(source: Source, offset: int, size: int) -> bytes:
     return source.read(size)
 
 
+def size_of(source: Source) -> int:
+    """How many bytes a source has."""
+    if isinstance(source, FilePart):
+        return source.size
+    if isinstance(source, bytes):
+        return len(source)
+    if isinstance(source, str | os.PathLike):
+        return os.stat(source).st_size
+    return source.seek(0, os.SEEK_END)
+
+
 class _View:
     """A seekable file with a position of its own, so that several readers can share one file object."""
 
@@ -175,7 +200,9 @@ def audio_stream(container: InputContainer, name: str) -> Any:
         if not others:
             raise NoAudioStreamError(f"{name}: no audio stream; use it as video only, or give a file with sound")
         stream = others[0]
-    if _decodable(stream, name).codec_context.name == "flac":  # it decodes damage to noise unless told to check
+    if rate := _decodable(stream, name).codec_context.sample_rate:  # else its frames will tell
+        check_rate(rate, name)
+    if stream.codec_context.name == "flac":  # it decodes damage to noise unless told to check
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
     return stream
 
@@ -189,7 +216,11 @@ def video_stream(container: InputContainer, name: str) -> Any:
     """The first video stream that is not cover art. Raises `NoVideoStreamError` or `UndecodableError`."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            return _decodable(stream, name)
+            context = _decodable(stream, name).codec_context
+            check_pixels(context.width, context.height, name)
+            # Some headers do not tell the size, and any may change: the decoder keeps the limit, too.
+            context.options = {"max_pixels": str(Limits.from_environment().pixels)}
+            return stream
     art = " (its picture is cover art)" if container.streams.video else ""
     raise NoVideoStreamError(f"{name}: no video stream{art}; use it as audio only, or give a file with pictures")
 
@@ -208,6 +239,7 @@ class Decoder:
     def __init__(self, stream: Any, name: str) -> None:
         self.stream, self.name = stream, name
         self.packets = self.bad = self.frames = self.concealed = 0
+        self.refused = False  # by the limit of pixels, most likely: so FFmpeg calls what it will not take
         self.first_bad: float | None = None
         self.settling = False
 
@@ -223,7 +255,8 @@ class Decoder:
             frames: list[Any] = self.stream.codec_context.decode(packet)
         except EOFError:  # drained already
             return []
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            self.refused = self.refused or isinstance(error, av.ArgumentError)
             if not self.settling:
                 self.bad += 1
                 if self.first_bad is None and packet is not None and packet.pts is not None:
@@ -245,6 +278,8 @@ class Decoder:
         if self.frames:
             return
         kind = self.stream.type
+        if self.refused and kind == "video" and not self.stream.codec_context.width:
+            raise unknown_size(self.name)
         if self.packets:
             raise UndecodableError(
                 f"{self.name}: none of its {self.packets} {kind} packets can be decoded: damaged or encrypted; "
@@ -283,15 +318,6 @@ def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
             return
         if packet.size:
             yield packet
-
-
-def believable(seconds: float, name: str) -> float:
-    """`seconds`, or an `UndecodableError` where no file is as long."""
-    if not seconds <= LONGEST:
-        raise UndecodableError(
-            f"{name}: its timestamps make it {seconds:.3g} s long: damaged; copy or convert it again"
-        )
-    return seconds
 
 
 def ticks_of(packet: Any) -> int:
