@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
 from peav.events.types import FRAME, Event, FrameScores
-from peav.forward import fingerprint, place, text_states
-from peav.inference.sources import name_of, read_ahead
+from peav.inference.batching import place
+from peav.inference.pretrained import Pretrained
+from peav.inference.sources import is_single, name_of, read_ahead, unwrap
 from peav.labels import readable
 from peav.media import MediaError, Resampler, UnsupportedInputError, as_waveform, iter_audio
 from peav.model import PEAFrame
@@ -42,7 +41,7 @@ class Labels:
 Wanted = str | Sequence[str] | Mapping[str, str] | Labels
 
 
-class Detector:
+class Detector(Pretrained[PEAFrame]):
     """Finds when sounds that labels describe are heard; made by `Detector.load`.
 
     Labels are any words, one or many: `dog barking`, `a door is slammed`, `door_slam` (read without its underscore); a
@@ -58,37 +57,33 @@ class Detector:
     from a file or live in blocks of any size, makes no difference.
     """
 
+    _kind = PEAFrame
+    _other = "a PE-AV checkpoint, which embeds whole clips: peav.load"
+
     @classmethod
     def load(
         cls,
         name: str | os.PathLike[str],
         *,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> Detector:
         """Load a PE-A-Frame model.
 
         Args:
-            name: a hub name such as `facebook/pe-a-frame-large`, or a directory in any of the three layouts.
+            name: `frame-tiny` (shipped, offline), a hub name such as `facebook/pe-a-frame-large`, or a directory in any
+                of the three layouts.
             device: where to put it; None: the first GPU if there is one, else the CPU.
-            dtype: of weights and computation; None: float32.
+            dtype: of weights and computation, such as `"bfloat16"`; None: float32.
             revision: branch, tag or commit on the hub.
+            cache_dir: where downloads are kept; None: the hub's own cache.
 
         Raises:
             CheckpointError: nothing there, an unreachable hub, a missing or unknown tensor, a PE-AV checkpoint.
         """
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        directory = resolve(name, revision)
-        model = load_model(directory, device=target, dtype=dtype)
-        if not isinstance(model, PEAFrame):
-            raise CheckpointError(f"{name}: a PE-AV checkpoint, which embeds whole clips: peav.load")
-        return cls(model, load_tokenizer(directory), os.fspath(name))
-
-    def __init__(self, model: PEAFrame, tokenizer: Tokenizer | None = None, name: str = "model") -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.name = name
+        return cls.from_pretrained(name, device=device, dtype=dtype, revision=revision, cache_dir=cache_dir)
 
     def detect(
         self,
@@ -141,7 +136,8 @@ class Detector:
             sampling_rate: of what will be pushed, in Hz; None: the model's own, 48 kHz.
             windowing: more `step` and `ahead` mean more delay and less work.
         """
-        return FrameStream(self, self.encode_labels(labels), sampling_rate or self.sampling_rate, windowing)
+        rate = self.sampling_rate if sampling_rate is None else sampling_rate
+        return FrameStream(self, self.encode_labels(labels), rate, windowing)
 
     def encode_labels(self, labels: Wanted) -> Labels:
         """Read labels once, to give them to any number of calls.
@@ -154,10 +150,8 @@ class Detector:
             return labels
         names = check_labels(labels)
         texts = [labels[name] if isinstance(labels, Mapping) else readable(name) for name in names]
-        if self.tokenizer is None:
-            raise ValueError(f"{self.name} has no tokenizer.json, so it takes no text; add the one it was trained with")
         # One at a time: a label's scores are then its own, whatever it stands beside.
-        states = text_states(self.model, self.tokenizer, check_labels(texts, repeats=True), batch_size=1)
+        states = self._text_states(check_labels(texts, repeats=True), batch_size=1)
         with torch.inference_mode():
             return Labels(names, self.model.heads["text"](states))
 
@@ -166,15 +160,13 @@ class Detector:
         """Of the samples that the model hears, in Hz."""
         return self.model.config.audio.codec.sampling_rate
 
-    @property
-    def model_id(self) -> str:
-        """A fingerprint of architecture and heads: equal ids give scores that can be compared, whatever the name."""
-        return fingerprint(self.model)
-
     def _blocks(self, audio: Any, sampling_rate: int | None) -> Iterator[np.ndarray]:
         """The recording as mono blocks of a few seconds at the model's rate."""
-        if isinstance(audio, list | tuple):
-            raise UnsupportedInputError("one recording at a time, a path, bytes, a file object or an array; use a loop")
+        audio, sampling_rate = unwrap(audio, sampling_rate)
+        if not is_single(audio) or isinstance(audio, Mapping):
+            raise UnsupportedInputError(
+                "one recording at a time: a path, bytes, a file object, an array or Hugging Face's audio; use a loop"
+            )
         if not isinstance(audio, np.ndarray | Tensor):
             blocks = iter_audio(audio, float(SECONDS_AT_ONCE), sampling_rate=self.sampling_rate)
             yield from (block for _, block in read_ahead(blocks))

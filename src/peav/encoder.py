@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve, save_pretrained
-from peav.forward import Embedded, embed_stream, fingerprint, place, text_states
-from peav.inference.sources import Clip, Reader, Space, Streams, Unreadable, as_list
+from peav.inference.batching import Embedded, embed_stream
+from peav.inference.pretrained import Pretrained
+from peav.inference.sources import Clip, Reader, Space, Streams, Unreadable, as_list, is_single
+from peav.inference.text import check_texts
 from peav.model import PEAV
 from peav.pooling import Part, mean_of_windows
 from peav.utils.progress import by_index
 
 SPACES: tuple[Space, ...] = ("audio", "video", "audio_video")
 Array = np.ndarray | Tensor
-Texts = str | Sequence[str]
+Texts = str | Iterable[str]
 
 
 class Options(TypedDict, total=False):
@@ -72,7 +70,7 @@ class WindowEmbedding:
         return next(iter(self.embeddings.values()))
 
 
-class Encoder:
+class Encoder(Pretrained[PEAV]):
     """Embeds audio, video and text into one space; made by `peav.load`.
 
     Embeddings are not normalised unless `normalize=True`: the models are trained on plain dot products, each pair of
@@ -80,50 +78,22 @@ class Encoder:
     input's embedding does not depend on what it is encoded beside (<= 1e-5 relative).
 
     Inputs are paths, bytes, binary file objects, waveforms ((S,) or (C, S), with `sampling_rate=`), frames
-    ((N, H, W, 3) or (N, 3, H, W) uint8) or `{"audio": ..., "video": ...}` of any of these; one, or a list of them.
-    One input gives (D,), a list of n gives (n, D), an empty list (0, D), float32, in the order of the inputs. Files
+    ((N, H, W, 3) or (N, 3, H, W) uint8), Hugging Face's audio (`{"array": ..., "sampling_rate": ...}`, or `bytes` or
+    `path`), or `{"audio": ..., "video": ...}` of any of these; one, or many in a list or any other iterable. One input
+    gives (D,), n of them give (n, D), an empty list (0, D), float32, in the order of the inputs. Files
     longer than `window` seconds are cut into windows: `encode*` returns the mean of the windows' embeddings weighted
     by their durations, `encode_windows` keeps them apart.
 
     Bad inputs raise the `peav.media.MediaError` (a ValueError) that names the input and says what is wrong with it.
     """
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str,
-        *,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        revision: str | None = None,
-    ) -> Encoder:
-        """See `peav.load`."""
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        directory = resolve(name, revision)
-        model = load_model(directory, device=target, dtype=dtype)
-        if not isinstance(model, PEAV):
-            raise CheckpointError(f"{name}: a PE-A-Frame checkpoint, which finds events: peav.Detector.load")
-        return cls(model, load_tokenizer(directory), name)
-
-    def __init__(self, model: PEAV, tokenizer: Tokenizer | None = None, name: str = "model") -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.name = name
+    _kind = PEAV
+    _other = "a PE-A-Frame checkpoint, which finds events: peav.Detector.load"
 
     @property
     def output_dim(self) -> int:
         """Width D of every embedding."""
         return int(self.model.config.output_dim)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return place(self.model)[0]
-
-    @property
-    def model_id(self) -> str:
-        """A fingerprint of architecture and heads: equal ids mean comparable embeddings, whatever the name."""
-        return fingerprint(self.model)
 
     def encode_audio(
         self, inputs: Any, text: Texts | None = None, *, sampling_rate: int | None = None, **options: Unpack[Options]
@@ -139,7 +109,7 @@ class Encoder:
         Raises:
             MediaError: an input that cannot be read or has no sound.
         """
-        return self._pooled(inputs, "audio", text, sampling_rate, **options)
+        return self._pooled(inputs, "audio", text, sampling_rate, options)
 
     def encode_video(self, inputs: Any, text: Texts | None = None, **options: Unpack[Options]) -> Array:
         """Embed pictures: (D,) or (n, D) in the `video` space.
@@ -152,7 +122,7 @@ class Encoder:
         Raises:
             MediaError: an input that cannot be read or has no pictures.
         """
-        return self._pooled(inputs, "video", text, None, **options)
+        return self._pooled(inputs, "video", text, None, options)
 
     def encode_audio_video(self, inputs: Any, *, sampling_rate: int | None = None, **options: Unpack[Options]) -> Array:
         """Embed sound and pictures together: (D,) or (n, D) in the `audio_video` space.
@@ -160,7 +130,7 @@ class Encoder:
         Raises:
             MediaError: an input that cannot be read or lacks one of the two streams.
         """
-        return self._pooled(inputs, "audio_video", None, sampling_rate, **options)
+        return self._pooled(inputs, "audio_video", None, sampling_rate, options)
 
     def encode(self, inputs: Any, *, sampling_rate: int | None = None, **options: Unpack[Options]) -> Array:
         """Embed each input in the space of the streams that it has (sound, pictures or both): (D,) or (n, D).
@@ -170,7 +140,7 @@ class Encoder:
             sampling_rate: of waveforms, in Hz.
             options: see `Options`.
         """
-        return self._pooled(inputs, "any", None, sampling_rate, **options)
+        return self._pooled(inputs, "any", None, sampling_rate, options)
 
     def encode_text(
         self,
@@ -187,21 +157,27 @@ class Encoder:
         Texts are cut at the model's 512 tokens.
 
         Args:
+            texts: one, or many in a list or any other iterable.
             space: the medium that the texts are compared with; each has its own text head.
 
         Raises:
             ValueError: an unknown space, an input that is not a string, a checkpoint without a tokenizer.
         """
-        if space not in SPACES:
-            raise ValueError(f"space {space!r} is not one of {', '.join(SPACES)}")
-        single = isinstance(texts, str)
-        states = self._text_states([texts] if isinstance(texts, str) else texts, batch_size, show_progress)
+        _check_spaces([space])
+        states = self._text_states(check_texts(texts), batch_size, show_progress)
         with torch.inference_mode():
             rows = self.model.project(states, f"text_{space}").float()
-        return _finish(rows, single, normalize, convert_to_numpy)
+        return _finish(rows, isinstance(texts, str), normalize, convert_to_numpy)
 
     def encode_windows(
-        self, inputs: Any, spaces: Sequence[Space] | None = None, **options: Any
+        self,
+        inputs: Any,
+        spaces: Space | Iterable[Space] | None = None,
+        *,
+        sampling_rate: int | None = None,
+        batch_size: int = 8,
+        window: float | None = 30.0,
+        show_progress: bool = False,
     ) -> list[WindowEmbedding]:
         """Embed every window of every input and keep them apart, with their times; arguments as in `stream`.
 
@@ -209,7 +185,14 @@ class Encoder:
             MediaError: an input that cannot be read.
         """
         found = []
-        for result in self.stream(as_list(inputs)[0], spaces, **options):
+        for result in self.stream(
+            inputs,
+            spaces,
+            sampling_rate=sampling_rate,
+            batch_size=batch_size,
+            window=window,
+            show_progress=show_progress,
+        ):
             if isinstance(result, Unreadable):
                 raise result.error
             found.append(result)
@@ -217,8 +200,8 @@ class Encoder:
 
     def stream(
         self,
-        inputs: Sequence[Any],
-        spaces: Sequence[Space] | None = None,
+        inputs: Any,
+        spaces: Space | Iterable[Space] | None = None,
         *,
         sampling_rate: int | None = None,
         batch_size: int = 8,
@@ -231,16 +214,22 @@ class Encoder:
         windows up to there, then the `Unreadable`.
 
         Args:
-            spaces: the spaces to embed into, as far as a window has the streams; None: the one of its own modality.
+            inputs: one input or many, see the class; they are asked for one by one, as they are needed.
+            spaces: the one or more to embed into, as far as a window has the streams; None: that of its own modality.
+
+        Raises:
+            ValueError: an unknown space, a batch size or window that is not above 0.
         """
+        chosen = None if spaces is None else _check_spaces(spaces)
 
         def wanted(clip: Clip) -> tuple[str, ...]:
             has = SPACES if clip.modality == "audio_video" else (clip.modality,)
-            return (clip.modality,) if spaces is None else tuple(space for space in has if space in spaces)
+            return (clip.modality,) if chosen is None else tuple(space for space in has if space in chosen)
 
-        results = self._run(self._reader("any", window), inputs, sampling_rate, wanted, None, batch_size)
-        for result in by_index(results, len(inputs), show_progress):
-            yield result if isinstance(result, Unreadable) else _window(result)
+        items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
+        results = self._run(self._reader("any", window), items, sampling_rate, wanted, None, batch_size)
+        shown = by_index(results, len(items) if isinstance(items, Sized) else None, show_progress)
+        return (result if isinstance(result, Unreadable) else _window(result) for result in shown)
 
     def similarity(self, a: Any, b: Any) -> Array:
         """Dot products of embeddings, see `peav.similarity`."""
@@ -265,35 +254,15 @@ class Encoder:
         scale, bias = (float(table[pair].detach()) for table in (self.model.logit_scale, self.model.logit_bias))
         return scale, bias
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write `config.json`, `model.safetensors` and `tokenizer.json`, for `peav.load(directory)`."""
-        save_pretrained(self.model, Path(directory), tokenizer=self.tokenizer)
-
-    def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None) -> str:
-        """Upload the model to the Hugging Face hub under the login of `hf auth login`; returns the commit's address."""
-        from huggingface_hub import HfApi
-
-        api = HfApi()
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            commit = api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision)
-        return str(commit.commit_url)
-
     def _pooled(
-        self,
-        inputs: Any,
-        streams: Streams,
-        text: Texts | None,
-        sampling_rate: int | None,
-        *,
-        batch_size: int = 8,
-        window: float | None = 30.0,
-        normalize: bool = False,
-        show_progress: bool = False,
-        convert_to_numpy: bool = True,
+        self, inputs: Any, streams: Streams, text: Texts | None, sampling_rate: int | None, options: Options
     ) -> Array:
         """One embedding per input: the mean over its windows, weighted by their durations."""
+        if unknown := options.keys() - Options.__annotations__.keys():
+            name = "encode" if streams == "any" else f"encode_{streams}"
+            known = ", ".join(Options.__annotations__)
+            raise TypeError(f"{name}() got an unexpected keyword argument {min(unknown)!r}; it takes {known}")
+        batch_size, window = options.get("batch_size", 8), options.get("window", 30.0)
         items, single = as_list(inputs)
         states = None if text is None else self._joint_states(text, len(items), batch_size)
 
@@ -302,19 +271,19 @@ class Encoder:
 
         found: list[list[Part]] = [[] for _ in items]
         results = self._run(self._reader(streams, window), items, sampling_rate, wanted, states, batch_size)
-        for result in by_index(results, len(items), show_progress):
+        for result in by_index(results, len(items), options.get("show_progress", False)):
             if isinstance(result, Unreadable):
                 raise result.error
             ((space, embedding),) = result.embeddings.items()
             found[result.index].append((space, result.clip.end - result.clip.start, embedding))
         rows = [mean_of_windows(parts) for parts in found]
         stacked = torch.stack(rows) if rows else torch.zeros(0, self.output_dim, device=self.device)
-        return _finish(stacked, single, normalize, convert_to_numpy)
+        return _finish(stacked, single, options.get("normalize", False), options.get("convert_to_numpy", True))
 
     def _run(
         self,
         reader: Reader,
-        inputs: Sequence[Any],
+        inputs: Iterable[Any],
         sampling_rate: int | None,
         wanted: Callable[[Clip], tuple[str, ...]],
         states: Tensor | None,
@@ -341,14 +310,10 @@ class Encoder:
     def _joint_states(self, text: Texts, inputs: int, batch_size: int) -> Tensor:
         if isinstance(text, str):
             return self._text_states([text], batch_size).expand(inputs, -1)
-        if len(text) != inputs:
-            raise ValueError(f"{len(text)} texts for {inputs} inputs; give one text, or one per input")
-        return self._text_states(text, batch_size)
-
-    def _text_states(self, texts: Sequence[str], batch_size: int, show_progress: bool = False) -> Tensor:
-        if self.tokenizer is None:
-            raise ValueError(f"{self.name} has no tokenizer.json, so it takes no text; add the one it was trained with")
-        return text_states(self.model, self.tokenizer, texts, batch_size, show_progress)
+        texts = check_texts(text)
+        if len(texts) != inputs:
+            raise ValueError(f"{len(texts)} texts for {inputs} inputs; give one text, or one per input")
+        return self._text_states(texts, batch_size)
 
 
 def similarity(a: Any, b: Any) -> Array:
@@ -367,6 +332,17 @@ def similarity(a: Any, b: Any) -> Array:
         raise ValueError(f"embeddings of width {a.shape[-1]} and {b.shape[-1]} are from different models")
     product: Array = a @ (b.mT if b.ndim > 1 else b)
     return product
+
+
+def _check_spaces(spaces: Space | Iterable[Space]) -> tuple[Space, ...]:
+    """One space or more. Raises ValueError for none and for unknown ones."""
+    chosen: tuple[Space, ...] = (spaces,) if isinstance(spaces, str) else tuple(spaces)
+    for space in chosen:
+        if space not in SPACES:
+            raise ValueError(f"space {space!r} is not one of {', '.join(SPACES)}")
+    if not chosen:
+        raise ValueError(f"no spaces: give one or more of {', '.join(SPACES)}, or None for that of each window's own")
+    return chosen
 
 
 def _window(result: Embedded) -> WindowEmbedding:

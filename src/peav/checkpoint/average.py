@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from . import files, hub
 from .errors import CheckpointError
 from .load import load_model, save_pretrained
+
+
+def same_tokenizer(one: Tokenizer | None, other: Tokenizer | None) -> bool:
+    """Whether two make the same tokens of every text; how they are set to cut and pad does not count, see `tokenize`.
+
+    (Checkpoints of earlier versions carry what their training had set.)
+    """
+    if one is None or other is None:
+        return one is other
+    unset = {"truncation": None, "padding": None}
+    return bool(json.loads(one.to_str()) | unset == json.loads(other.to_str()) | unset)
 
 
 @torch.no_grad()
@@ -39,7 +52,7 @@ def average(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike
         model, own = load_model(path), files.load_tokenizer(path)
         if type(model) is not type(first) or model.config != first.config:
             raise CheckpointError(f"{source} is built otherwise than {sources[0]}: average runs of one model")
-        if (own and own.to_str()) != (tokenizer and tokenizer.to_str()):
+        if not same_tokenizer(own, tokenizer):
             raise CheckpointError(f"{source} has another tokenizer than {sources[0]}: average runs of one model")
         for name, tensor in model.state_dict().items():
             total[name] += tensor

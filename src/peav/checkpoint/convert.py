@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from . import files, hub, native, perception_models, transformers
 from .entries import Tensors, check_names, read_entries, write_entries
 from .errors import CheckpointError, shorten
+from .identity import model_id, weights_sha256
 from .processors import read_processors, write_processors
 from .source import Checkpoint, Json, ModelConfig, is_filler, parameter_shapes
 
@@ -56,6 +57,19 @@ def read_config(directory: Path) -> ModelConfig:
     return perception_models.read_config(data)
 
 
+def read_model_id(directory: Path) -> str:
+    """The id of a checkpoint's model: of the hash that was recorded when it was saved, or of the weights themselves.
+
+    Ids of one model are equal in all layouts, and in every dtype that holds its weights without loss.
+    """
+    data = files.read_json(directory / files.CONFIG)
+    if native.recognises(data) and (recorded := native.read_weights_sha256(data)) is not None:
+        return model_id(native.read_config(data), recorded)
+    checkpoint = read_checkpoint(directory)
+    names = parameter_shapes(checkpoint.config)
+    return model_id(checkpoint.config, weights_sha256({name: checkpoint.tensors[name] for name in names}))
+
+
 def _check_shapes(checkpoint: Checkpoint, source: str) -> None:
     for name, shape in parameter_shapes(checkpoint.config).items():
         found = checkpoint.tensors[name].shape
@@ -82,9 +96,10 @@ def write_checkpoint(checkpoint: Checkpoint, directory: Path, layout: Layout) ->
     """
     config = checkpoint.config
     if layout == "peav":
-        data, names = native.write_config(config), parameter_shapes(config)
+        names = parameter_shapes(config)
         theirs = {name: tensor for name, tensor in checkpoint.tensors.items() if name in names}
         rest = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in names}
+        data = native.write_config(config, weights_sha256(theirs))
     elif layout == "transformers":
         checkpoint.add_unread(config.text.num_hidden_layers, bottleneck=False)
         data = transformers.write_config(checkpoint)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
+    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
@@ -21,34 +22,61 @@ SHIPPED = ("tiny", "frame-tiny")
 PACKAGE_WEIGHTS = Path(__file__).parents[1] / "weights"
 # The official repositories keep one layout a branch.
 REVISIONS = {"transformers": "main", "perception_models": "perception_models"}
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_NAME = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>\S+))?")
 _WEIGHTS = "*.safetensors"
+# What a broken connection raises: the base of httpx, or of whatever huggingface_hub sends its requests with.
+_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 
 
-def resolve(name: str | os.PathLike[str], revision: str | None = None, *, weights: bool = True) -> Path:
+def resolve(
+    name: str | os.PathLike[str],
+    revision: str | None = None,
+    *,
+    weights: bool = True,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Path:
     """The directory of a checkpoint, downloaded if it must be.
 
     Args:
         name: a directory, `tiny` or `frame-tiny` (they ship with the package; `./tiny` is a directory), or a hub name
-            such as `facebook/pe-av-large`.
+            such as `facebook/pe-av-large`, also with its revision: `facebook/pe-av-large@perception_models`.
         revision: branch, tag or commit on the hub; a layout's name stands for its branch. None: `main`, which is the
             transformers layout in the official repositories. Directories have no revisions.
         weights: False leaves them on the hub; the rest is small.
+        cache_dir: where downloads are kept; None: the hub's own cache (`HF_HOME`, `HF_HUB_CACHE`).
 
     Raises:
         CheckpointError: nothing is there, or the hub cannot be reached; the message says what to do.
     """
-    if name in SHIPPED:
-        return _shipped(str(name))
     path = Path(name).expanduser()
-    if str(name) and path.is_dir():
-        return path
-    if not _REPOSITORY.fullmatch(str(name)):
+    local = _shipped(str(name)) if name in SHIPPED else path if str(name) and path.is_dir() else None
+    if local is not None:
+        if revision is not None:
+            raise CheckpointError(f"{name} is a directory, which has no revision {revision!r}: leave it out")
+        return local
+    match = _NAME.fullmatch(str(name))
+    if match is None:
         raise CheckpointError(
             f"no directory {str(name)!r}: give one, {SHIPPED[0]!r}, or a hub name like facebook/pe-av-small"
         )
-    revision = REVISIONS.get(revision or "transformers", revision or "main")
-    return _download(str(name), revision, ["*.json", _WEIGHTS] if weights else ["*.json"])
+    repository, pinned = match["repository"], match["revision"]
+    if pinned and revision not in (None, pinned):
+        raise CheckpointError(f"two revisions of {repository}, {pinned!r} and {revision!r}: give one")
+    asked = revision or pinned
+    branch = REVISIONS.get(asked or "transformers", asked or "main")
+    folder = _download(repository, branch, ["*.json", _WEIGHTS] if weights else ["*.json"], cache_dir)
+    if weights and not any(folder.glob(_WEIGHTS)):
+        raise CheckpointError(
+            f"{repository} at revision {branch!r} has no .safetensors file: .bin and .pt weights are not read, since "
+            "they can run code; save them as .safetensors, or, if a download broke off, connect and try again"
+        )
+    return folder
+
+
+def full_name(name: str | os.PathLike[str], revision: str | None) -> str:
+    """A name that says its revision too, so that it loads the same again: `facebook/pe-av-large@perception_models`."""
+    text = os.fspath(name)
+    return text if revision is None or text.endswith(f"@{revision}") else f"{text}@{revision}"
 
 
 def _shipped(name: str) -> Path:
@@ -62,23 +90,46 @@ def _shipped(name: str) -> Path:
     return path
 
 
-def _download(name: str, revision: str, patterns: list[str]) -> Path:
-    where = f"{name} at revision {revision!r}"
+def _download(name: str, revision: str, patterns: list[str], cache_dir: str | os.PathLike[str] | None) -> Path:
+    cache = None if cache_dir is None else os.fspath(cache_dir)
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, cache_dir=cache))
     except HFValidationError as error:
         raise CheckpointError(f"{name!r} is no hub name: {error}") from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"{name} has no revision {revision!r}: use one of {', '.join(REVISIONS.values())}"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(f"the hub has no {name}: check the name, or log in with `hf auth login`") from error
-    except LocalEntryNotFoundError as error:
-        if constants.HF_HUB_OFFLINE:
-            todo = "unset HF_HUB_OFFLINE once to download it"
-        else:
-            todo = "connect once to download it, or give a local directory"
-        raise CheckpointError(f"{where} is not in the local cache and the hub is out of reach: {todo}") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise CheckpointError(f"{where} did not download ({error}): try again, or give a local directory") from error
+    except (_HTTPError, OSError) as error:
+        raise CheckpointError(_reason(error, name, revision)) from error
+
+
+def _reason(error: BaseException, name: str, revision: str) -> str:
+    """What went wrong between us and the hub, and what to do about it."""
+    where = f"{name} at revision {revision!r}"
+    absent = f"{where} is not in the local cache, or not whole, and the hub is out of reach"
+    match error:
+        case GatedRepoError():
+            page = f"{constants.ENDPOINT}/{name}"
+            return f"{name} is gated: accept its conditions at {page}, then log in with `hf auth login`"
+        case RevisionNotFoundError():
+            return f"{name} has no revision {revision!r}: use one of {', '.join(REVISIONS.values())}, a tag or a commit"
+        case RepositoryNotFoundError():
+            return f"the hub has no {name}, or it is private: check the name, or log in with `hf auth login`"
+        case LocalEntryNotFoundError() if isinstance(error.__cause__, HfHubHTTPError):
+            return _reason(error.__cause__, name, revision)
+        case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
+            return f"{absent}: unset HF_HUB_OFFLINE once to download it"
+        case LocalEntryNotFoundError():
+            return f"{absent}: connect once to download it, or give a local directory"
+        case HfHubHTTPError():
+            return f"{where} did not download: {_status(error.response.status_code)}"
+        case _:
+            said = " ".join(str(error).split()) or type(error).__name__
+            return f"{where} did not download ({said}): try again, or give a local directory"
+
+
+def _status(code: int) -> str:
+    if code == 401:
+        return "the hub does not know your token (401): log in again with `hf auth login`"
+    if code == 403:
+        return "the hub forbids it (403): log in with `hf auth login` and a token that may read it"
+    if code == 429:
+        return "the hub has had too many requests (429): wait some minutes, or log in with `hf auth login`"
+    return f"the hub answered {code}: try again later, or give a local directory"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +15,10 @@ from peav.utils.atomic import atomic_write
 from . import files, hub, native
 from .card import model_card
 from .convert import read_checkpoint, read_config
+from .identity import weights_sha256
 from .source import ModelConfig, skeleton
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
 def load_model(
@@ -23,7 +26,8 @@ def load_model(
     *,
     revision: str | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> PEAV | PEAFrame:
     """A model in eval mode from a checkpoint of any layout.
 
@@ -31,44 +35,74 @@ def load_model(
         name_or_path: a directory, `tiny`, or a hub name; see `hub.resolve`.
         revision: of a hub name; None: `main`.
         device: where to put it.
-        dtype: of weights and computation; None: float32, whatever the file holds.
+        dtype: of weights and computation, such as `"bfloat16"`; None: float32, whatever the file holds.
+        cache_dir: where downloads are kept; None: the hub's own cache.
 
     Raises:
         CheckpointError: nothing there, an unreachable hub, an unknown layout, a missing or unknown tensor (named).
     """
-    checkpoint = read_checkpoint(hub.resolve(name_or_path, revision))
+    wanted = as_dtype(dtype)
+    checkpoint = read_checkpoint(hub.resolve(name_or_path, revision, cache_dir=cache_dir))
     model = skeleton(checkpoint.config)
     # Tensor by tensor, so that the file's memory map and one converted copy are all there ever is.
-    state = {
-        name: checkpoint.tensors.pop(name).to(device=device, dtype=dtype or torch.float32)
-        for name in model.state_dict()
-    }
+    state = {name: checkpoint.tensors.pop(name).to(device=device, dtype=wanted) for name in model.state_dict()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(True).eval()
 
 
-def load_config(name_or_path: str | os.PathLike[str], *, revision: str | None = None) -> ModelConfig:
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    """A dtype that models compute in, by itself or by name; None is float32. Raises ValueError for any other."""
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype or torch.float32
+    if found is None or not found.is_floating_point:
+        raise ValueError(f"no dtype {dtype!r}: give one of {', '.join(DTYPES)}")
+    return found
+
+
+def load_config(
+    name_or_path: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> ModelConfig:
     """What a checkpoint's model is built of; its weights are neither downloaded nor read. Names as in `load_model`.
 
     Raises:
         CheckpointError: nothing there, an unreachable hub or an unknown layout.
     """
-    return read_config(hub.resolve(name_or_path, revision, weights=False))
+    return read_config(hub.resolve(name_or_path, revision, weights=False, cache_dir=cache_dir))
 
 
 def save_pretrained(
-    model: PEAV | PEAFrame, directory: str | os.PathLike[str], tokenizer: Tokenizer | None = None
+    model: PEAV | PEAFrame,
+    directory: str | os.PathLike[str],
+    tokenizer: Tokenizer | None = None,
+    *,
+    name: str | None = None,
+    path: str | None = None,
+    card: str | None = None,
+    figures: Mapping[str, Mapping[str, float]] | None = None,
+    licenses: Mapping[str, int] | None = None,
 ) -> Path:
     """Write a model in our layout: config.json, model.safetensors (in the model's dtypes), the tokenizer, a model card.
 
-    Every file is written whole or not at all, config.json last. Returns the directory.
+    Every file is written whole or not at all, config.json last; it records a hash of all weights, which is the model's
+    identity. The tokenizer is written as it was loaded. Returns the directory.
+
+    Args:
+        name: what the card calls the model; None: the directory's name.
+        path: what the card loads; None: the directory.
+        card: a card that is there already, in place of a new one.
+        figures, licenses: for a new card, see `card.model_card`.
     """
-    out = Path(directory)
-    files.write_safetensors(out / files.WEIGHTS, model.state_dict())
+    out, tensors = Path(directory), model.state_dict()
+    if card is None:
+        named = name or out.resolve().name, path or os.fspath(directory)
+        card = model_card(model, *named, figures=figures, licenses=licenses)
+    files.write_safetensors(out / files.WEIGHTS, tensors)
     if tokenizer is not None:
         with atomic_write(out / files.TOKENIZER) as temporary:
             temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     with atomic_write(out / files.CARD) as temporary:
-        temporary.write_text(model_card(model, out.name, version("peav")), encoding="utf-8")
-    files.write_json(out / files.CONFIG, native.write_config(model.config))
+        temporary.write_text(card, encoding="utf-8")
+    files.write_json(out / files.CONFIG, native.write_config(model.config, weights_sha256(tensors)))
     return out

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from peav.model import PEAFrameConfig, PEAVConfig
 
 from .errors import CheckpointError
 from .source import Json, ModelConfig
 
 FORMAT, VERSION = "peav", 1
+_SHA256 = re.compile("[0-9a-f]{64}")
 _MODELS: dict[str, type[PEAVConfig] | type[PEAFrameConfig]] = {"peav": PEAVConfig, "peaframe": PEAFrameConfig}
 
 
@@ -27,7 +30,16 @@ def read_config(data: Json) -> ModelConfig:
         raise CheckpointError(f"config.json describes no model: {error}") from error
 
 
-def write_config(config: ModelConfig) -> Json:
-    """config.json of this layout."""
+def write_config(config: ModelConfig, weights: str) -> Json:
+    """config.json of this layout; `weights` is the `identity.weights_sha256` of what lies beside it."""
     model = "peav" if isinstance(config, PEAVConfig) else "peaframe"
-    return {"format": FORMAT, "version": VERSION, "model": model, "config": config.to_dict()}
+    about = {"format": FORMAT, "version": VERSION, "model": model, "weights_sha256": weights}
+    return {**about, "config": config.to_dict()}
+
+
+def read_weights_sha256(data: Json) -> str | None:
+    """The hash of all weights that config.json records; None where an older peav wrote it."""
+    recorded = data.get("weights_sha256")
+    if recorded is not None and not (isinstance(recorded, str) and _SHA256.fullmatch(recorded)):
+        raise CheckpointError("config.json: weights_sha256 is no SHA-256: take it out, and it is computed when needed")
+    return recorded

@@ -14,6 +14,7 @@ from torch import Tensor
 from peav.data.features import ClipFeatures
 from peav.data.manifest import CAPTION_KINDS, Row
 from peav.data.words import UNLABELLED, word_labels
+from peav.inference.text import tokenize
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,9 @@ class Collator:
         rate: float = 25.0,
         real_share: float = 1 / 11,
     ) -> None:
-        self.tokenizer, self.transcript_share, self.words, self.rate = tokenizer, transcript_share, words, rate
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.transcript_share, self.words, self.rate = transcript_share, words, rate
         self.real_share = real_share
-        tokenizer.enable_truncation(max_tokens)
-        tokenizer.enable_padding(pad_id=tokenizer.token_to_id("[PAD]"), pad_token="[PAD]")
 
     def __call__(
         self,
@@ -131,10 +131,10 @@ class Collator:
 
     def tokenised(self, texts: Sequence[str | None]) -> Texts:
         """Texts as the model reads them; None is marked as missing."""
-        encoded = self.tokenizer.encode_batch([text or "" for text in texts])
+        ids, mask = tokenize(self.tokenizer, [text or "" for text in texts], self.max_tokens)
         return Texts(
-            ids=torch.tensor([e.ids for e in encoded]),
-            mask=torch.tensor([e.attention_mask for e in encoded], dtype=torch.bool),
+            ids=ids,
+            mask=mask,
             present=torch.tensor([text is not None for text in texts]),
             groups=torch.tensor([_number(text or "") for text in texts]),
         )

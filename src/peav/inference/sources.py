@@ -70,29 +70,51 @@ class Unreadable:
     error: MediaError
 
 
+def is_single(inputs: Any) -> bool:
+    """Whether this is one input (a path, an array, a dict, a file); lists, generators and other iterables are many."""
+    if isinstance(inputs, str | bytes | bytearray | memoryview | os.PathLike | Mapping):
+        return True
+    return is_array(inputs) or hasattr(inputs, "read") or not isinstance(inputs, Iterable)
+
+
 def as_list(inputs: Any) -> tuple[list[Any], bool]:
-    """`(items, single)`: lists and tuples are many inputs, everything else (an array too) is one.
+    """`(items, single)`, see `is_single`.
 
     Raises:
         UnsupportedInputError: a list of plain numbers, which is neither files nor arrays.
     """
-    if not isinstance(inputs, list | tuple):
+    if is_single(inputs):
         return [inputs], True
-    if inputs and isinstance(inputs[0], int | float):
+    items = list(inputs)
+    if items and isinstance(items[0], int | float):
         raise UnsupportedInputError("a list of numbers is not an input; make it a float array and give sampling_rate=")
-    return list(inputs), False
+    return items, False
+
+
+def unwrap(source: Any, sampling_rate: int | None) -> tuple[Any, int | None]:
+    """What Hugging Face's audio and video dicts hold, and its sampling rate: an array, bytes or a path.
+
+    Anything else is handed back as it is.
+    """
+    if not isinstance(source, Mapping):
+        return source, sampling_rate
+    if source.get("array") is not None:
+        array = source["array"]
+        return array if is_array(array) else np.asarray(array), source.get("sampling_rate", sampling_rate)
+    content = source.get("path") if source.get("bytes") is None else source["bytes"]
+    return source if content is None else content, sampling_rate
 
 
 def is_array(value: Any) -> bool:
     """Whether a value is an array or a tensor; told without loading torch, which decoding does not need."""
-    return isinstance(value, np.ndarray) or hasattr(value, "detach")
+    return isinstance(value, np.ndarray) or (hasattr(value, "detach") and hasattr(value, "dtype"))
 
 
 def name_of(source: Any, index: int) -> str:
     """What to call an input in results and messages: its path, or its kind and place."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
-    name = getattr(source, "name", None)
+    name = source.get("path") if isinstance(source, Mapping) else getattr(source, "name", None)
     return name if isinstance(name, str) else f"<{type(source).__name__} {index}>"
 
 
@@ -128,8 +150,15 @@ class Reader:
     def clips(self, index: int, source: Any, sampling_rate: int | None) -> Iterator[Clip]:
         """Decode one input window by window; yields at least one clip or raises a `MediaError` that names the input."""
         name = name_of(source, index)
+        source, sampling_rate = unwrap(source, sampling_rate)
         if isinstance(source, Mapping):
-            yield from self._from_arrays(index, name, source.get("audio"), source.get("video"), sampling_rate)
+            if not {"audio", "video"} & source.keys():
+                raise UnsupportedInputError(
+                    f"{name}: a dict has `audio`, `video` or both, or is audio of Hugging Face (`array` and "
+                    f"`sampling_rate`, `bytes` or `path`), but this one has {', '.join(map(str, source)) or 'nothing'}"
+                )
+            audio, rate = unwrap(source.get("audio"), sampling_rate)
+            yield from self._from_arrays(index, name, audio, unwrap(source.get("video"), None)[0], rate)
         elif is_array(source):
             is_frames = source.ndim == 4
             yield from self._from_arrays(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -18,7 +19,14 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from peav.media.errors import NonFiniteError, UndecodableError, UnsupportedInputError, WindowError, ZeroLengthError
+from peav.media.errors import (
+    NonFiniteError,
+    SampleRangeWarning,
+    UndecodableError,
+    UnsupportedInputError,
+    WindowError,
+    ZeroLengthError,
+)
 from peav.media.source import (
     HOLE,
     Decoder,
@@ -38,6 +46,7 @@ PREROLL = 2.0  # seconds decoded before the asked start, so that decoder and res
 SEEK_FROM = 4.0  # seconds: seeking pays from here on
 FASTEST = 10_000_000  # hertz
 BLOCK = 1 << 18  # samples resampled at once
+LOUDEST = 16  # times full scale (24 dB above it): float samples beyond were never scaled
 _LAYOUTS = ("", "mono", "stereo", "3c", "4c", "5c", "6c", "7c", "8c")  # FFmpeg's, by the number of channels
 
 
@@ -139,6 +148,12 @@ def _planes(samples: Any) -> NDArray[np.float32]:
         planes = planes / 2.0 ** (8 * array.itemsize - 1)
     planes = np.ascontiguousarray(planes, np.float32)
     _check_finite(planes, "the samples")
+    if array.dtype.kind == "f" and max(planes.max(), -planes.min()) > LOUDEST:
+        warnings.warn(
+            f"float samples beyond {LOUDEST}, where full scale is 1: divide what was 16-bit by 32768, or give int16",
+            SampleRangeWarning,
+            stacklevel=2,
+        )
     return planes
 
 

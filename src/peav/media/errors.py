@@ -61,3 +61,7 @@ class TruncatedMediaWarning(MediaWarning):
 
 class DamagedMediaWarning(MediaWarning):
     """Some packets could not be decoded; the rest was returned."""
+
+
+class SampleRangeWarning(MediaWarning):
+    """Float samples far beyond full scale, as 16-bit ones are before they are divided by 32768."""

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from peav.checkpoint.identity import FORMER_DIGITS, same_model
 from peav.utils.atomic import atomic_write
 from peav.utils.lock import FolderLock
 
@@ -83,8 +84,13 @@ def open_library(path: Path, model_id: str | None = None) -> pq.ParquetFile:
         file.close()
         raise LibraryError(f"{path}: a Parquet file, but not a library that `peav embed` wrote")
     made_by, name = model_of(file)
-    if model_id is not None and made_by != model_id:
+    if model_id is not None and not same_model(made_by, model_id):
         file.close()
+        if len(made_by) == FORMER_DIGITS:
+            raise LibraryError(
+                f"{path}: made by model {name!r} with an older peav, which did not note all of the model's weights; "
+                "embed the files anew (--no-resume)"
+            )
         raise LibraryError(
             f"{path}: made by model {name!r} ({made_by}), not by this one ({model_id}); "
             f"give --model {name}, or embed the files anew with this model (--no-resume)"

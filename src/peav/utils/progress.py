@@ -33,11 +33,12 @@ def bar(show: bool = True) -> Progress:
     )
 
 
-def by_index(results: Iterable[I], total: int, show: bool, description: str = "encoding") -> Iterator[I]:
+def by_index(results: Iterable[I], total: int | None, show: bool, description: str = "encoding") -> Iterator[I]:
     """The same results; the bar stands at the input that they have come to."""
     with bar(show) as progress:
         task = progress.add_task(description, total=total)
         for result in results:
             progress.update(task, completed=result.index)
             yield result
-        progress.update(task, completed=total)
+        if total is not None:
+            progress.update(task, completed=total)

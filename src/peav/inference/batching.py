@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from peav.inference.sources import Clip, Unreadable, read_ahead
-from peav.model import PEAV, PEAFrame
-from peav.utils.progress import bar
+from peav.model import PEAV
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
 FRAMES_AT_ONCE = 64
@@ -83,37 +79,6 @@ def embed_clips(
             for i, embedding in zip(batch, embeddings, strict=True):
                 results[i][space] = embedding.float()
     return results
-
-
-@torch.inference_mode()
-def text_states(
-    model: PEAV | PEAFrame, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int, show_progress: bool = False
-) -> Tensor:
-    """The text tower's CLS state of each text: (n, D).
-
-    Raises:
-        ValueError: an input that is not a string.
-    """
-    for text in texts:
-        if not isinstance(text, str):
-            raise ValueError(f"a text is a string, not {type(text).__name__}")
-    config = model.config.text
-    device, dtype = place(model)
-    tokenizer.enable_truncation(config.max_length)
-    tokenizer.no_padding()
-    tokens = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
-    order = sorted(range(len(tokens)), key=lambda i: (len(tokens[i]), i))
-    states = torch.zeros(len(tokens), config.hidden_size, device=device, dtype=dtype)
-    with bar(show_progress) as progress:
-        for first in progress.track(range(0, len(order), batch_size), description="encoding text"):
-            rows = order[first : first + batch_size]
-            ids = torch.full((len(rows), max(len(tokens[i]) for i in rows)), config.pad_token_id, device=device)
-            mask = torch.zeros_like(ids, dtype=torch.bool)
-            for row, i in enumerate(rows):
-                ids[row, : len(tokens[i])] = torch.tensor(tokens[i], device=device)
-                mask[row, : len(tokens[i])] = True
-            states[rows] = model.text_pooled(ids, mask)
-    return states
 
 
 def _steps(clip: Clip) -> tuple[int, int]:
@@ -186,16 +151,6 @@ def frame_features(model: PEAV, frames: np.ndarray) -> Tensor:
         pixels = chunk.to(device).permute(0, 3, 1, 2).to(torch.float32)
         parts.append(model.frame_features(((pixels / 255 - 0.5) / 0.5).to(dtype)))
     return torch.cat(parts)
-
-
-def fingerprint(model: PEAV | PEAFrame) -> str:
-    """Of architecture and heads: equal ones mean that outputs can be compared, whatever the models are called."""
-    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
-    for name, weight in sorted(model.heads.state_dict().items()):
-        digest.update(name.encode())
-        # Rounded, so that a model loaded in bfloat16 and one in float32 from the same bfloat16 file are the same.
-        digest.update(weight.to(torch.bfloat16).float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def place(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -1,0 +1,93 @@
+"""From texts to what the text tower reads, and to its states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from tokenizers import Encoding, Tokenizer
+from torch import Tensor
+
+from peav.model import PEAV, PEAFrame
+from peav.utils.progress import bar
+
+
+def tokenize(
+    tokenizer: Tokenizer, texts: Sequence[str], max_length: int, pad_id: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Token ids (n, L) int64 and mask (n, L) bool of texts, cut at `max_length` tokens and padded to the longest.
+
+    Depends on its arguments alone, and leaves the tokenizer as it is: whatever truncation and padding that one is set
+    to do neither counts nor changes, so that threads may share it and it is saved as it was loaded.
+
+    Args:
+        pad_id: what stands after a text's end; None: the tokenizer's `[PAD]`, 0 where it has none.
+    """
+    plain = _plain(tokenizer)
+    encodings = [_cut(plain, text, encoding, max_length) for text, encoding in _encoded(plain, texts)]
+    fill = (tokenizer.token_to_id("[PAD]") or 0) if pad_id is None else pad_id
+    ids = torch.full((len(encodings), max((len(e.ids) for e in encodings), default=0)), fill)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    for row, encoding in enumerate(encodings):
+        ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
+        mask[row, : len(encoding.ids)] = True
+    return ids, mask
+
+
+def check_texts(texts: str | Iterable[str]) -> list[str]:
+    """One text or many, of any iterable, as a list. Raises ValueError for anything that is not a string."""
+    found: list[Any] = [texts] if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) else list(texts)
+    for text in found:
+        if not isinstance(text, str):
+            raise ValueError(f"a text is a string, not {type(text).__name__}")
+    return found
+
+
+@torch.inference_mode()
+def text_states(
+    model: PEAV | PEAFrame, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int, show_progress: bool = False
+) -> Tensor:
+    """The text tower's CLS state of each text: (n, D). Raises ValueError for a batch size below 1."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is at least 1, not {batch_size}")
+    config, weight = model.config.text, next(model.parameters())
+    ids, mask = tokenize(tokenizer, texts, config.max_length, config.pad_token_id)
+    lengths = mask.sum(1)
+    order = torch.argsort(lengths, stable=True)
+    states = torch.zeros(len(texts), config.hidden_size, device=weight.device, dtype=weight.dtype)
+    with bar(show_progress) as progress:
+        for rows in progress.track(order.split(batch_size) if len(order) else (), description="encoding text"):
+            longest = int(lengths[rows].max())
+            batch = ids[rows, :longest].to(weight.device), mask[rows, :longest].to(weight.device)
+            states[rows.to(weight.device)] = model.text_pooled(*batch)
+    return states
+
+
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterable[tuple[str, Encoding]]:
+    return zip(texts, tokenizer.encode_batch(list(texts)), strict=True)
+
+
+def _cut(tokenizer: Tokenizer, text: str, encoding: Encoding, max_length: int) -> Encoding:
+    """At most `max_length` tokens: those at the text's end go, what stands around it ([CLS], [SEP]) stays."""
+    if len(encoding.ids) <= max_length:
+        return encoding
+    inner = tokenizer.encode(text, add_special_tokens=False)
+    inner.truncate(max_length - tokenizer.num_special_tokens_to_add(False))
+    return tokenizer.post_process(inner)
+
+
+def _plain(tokenizer: Tokenizer) -> Tokenizer:
+    """One that neither cuts nor pads: the tokenizer itself, or a copy of it."""
+    if tokenizer.truncation is None and tokenizer.padding is None:
+        return tokenizer
+    return _plain_copy(tokenizer)
+
+
+@lru_cache(maxsize=4)
+def _plain_copy(tokenizer: Tokenizer) -> Tokenizer:
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
