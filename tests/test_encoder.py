@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from peav.media import (
     NoAudioStreamError,
     NonFiniteError,
     NoVideoStreamError,
+    SampleRangeWarning,
     TruncatedMediaWarning,
     UnsupportedInputError,
     ZeroLengthError,
@@ -373,6 +376,7 @@ def test_the_hub_upload_is_what_save_pretrained_writes(encoder: Encoder, monkeyp
 
         def upload_folder(self, repo_id: str, folder_path: str, revision: str | None) -> object:
             sent["files"] = sorted(path.name for path in Path(folder_path).iterdir())
+            sent["card"] = (Path(folder_path) / "README.md").read_text()
             sent["config"] = json.loads((Path(folder_path) / "config.json").read_text())["format"]
             return type("Commit", (), {"commit_url": "https://hub/commit/1"})()
 
@@ -381,3 +385,129 @@ def test_the_hub_upload_is_what_save_pretrained_writes(encoder: Encoder, monkeyp
     assert sent["repo"] == ("me/tiny", True, True)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(sent["files"])  # type: ignore[arg-type]
     assert sent["config"] == "peav"
+    assert "\n# me/tiny\n" in str(sent["card"])
+    assert 'peav.load("me/tiny")' in str(sent["card"])
+
+
+def test_generators_and_other_iterables_are_lists(encoder: Encoder, files: dict[str, Path]) -> None:
+    paths = [files["sound"], files["music"]]
+    wanted, texts = encoder.encode(paths), ["a dog", "rain"]
+    assert np.array_equal(encoder.encode(path for path in paths), wanted)
+    assert np.array_equal(encoder.encode_audio(dict.fromkeys(paths).keys()), wanted)
+    assert np.array_equal(encoder.encode_text(text for text in texts), encoder.encode_text(texts))
+    joint = encoder.encode_audio(paths, text=texts)
+    assert np.array_equal(encoder.encode_audio(iter(paths), text=(text for text in texts)), joint)
+    assert encoder.encode_text(iter(())).shape == (0, encoder.output_dim)
+    asked: list[int] = []
+
+    def many():
+        for number in range(40):
+            asked.append(number)
+            yield files["sound"]
+
+    stream = encoder.stream(many(), batch_size=1)
+    assert next(stream).index == 0
+    assert len(asked) < 40  # they are asked for as they are needed
+    assert [window.index for window in stream] == list(range(1, 40))
+
+
+def test_one_input_is_one_input_everywhere(encoder: Encoder, files: dict[str, Path]) -> None:
+    (window,) = encoder.stream(str(files["sound"]))
+    assert np.array_equal(window.embedding, encoder.encode(files["sound"]))
+    (window,) = encoder.stream({"audio": np.zeros(48000, np.float32)}, sampling_rate=48000)
+    assert window.modality == "audio"
+
+
+def test_spaces_are_whole_names(encoder: Encoder, files: dict[str, Path]) -> None:
+    (window,) = encoder.stream([files["both"]], "audio_video")
+    assert set(window.embeddings) == {"audio_video"}
+    (window,) = encoder.encode_windows(files["both"], ["audio", "video"])
+    assert set(window.embeddings) == {"audio", "video"}
+    for wrong in ("sound", ["sound"], ["audio", "vide"], "", []):
+        with pytest.raises(ValueError, match="space"):
+            encoder.stream([files["both"]], wrong)  # type: ignore[arg-type]
+
+
+def test_audio_of_hugging_face_is_read(encoder: Encoder, files: dict[str, Path]) -> None:
+    path = files["music"]
+    samples = load_audio(path)
+    wanted, of_samples = encoder.encode_audio(path), encoder.encode_audio(samples, sampling_rate=48000)
+    decoded = {"array": samples, "sampling_rate": 48000, "path": str(path)}
+    assert np.array_equal(encoder.encode_audio(decoded), of_samples)
+    assert np.array_equal(encoder.encode_audio([decoded | {"array": torch.from_numpy(samples)}])[0], of_samples)
+    assert np.array_equal(encoder.encode_audio(decoded, sampling_rate=8000), of_samples)
+    for undecoded in ({"bytes": path.read_bytes(), "path": None}, {"bytes": None, "path": str(path)}):
+        assert np.array_equal(encoder.encode_audio(undecoded), wanted)
+    frames = load_frames(files["both"]).pixels
+    row = {"audio": decoded, "video": frames, "label": 3}
+    assert np.array_equal(
+        encoder.encode_audio_video(row),
+        encoder.encode_audio_video({"audio": samples, "video": frames}, sampling_rate=48000),
+    )
+    assert [w.source for w in encoder.stream([decoded])] == [str(path)]
+    with pytest.raises(UnsupportedInputError, match="this one has sound, label"):
+        encoder.encode({"sound": samples, "label": 3})
+
+
+def test_samples_that_were_never_scaled_are_told(encoder: Encoder, files: dict[str, Path]) -> None:
+    samples = load_audio(files["sound"])
+    with pytest.warns(SampleRangeWarning, match="divide what was 16-bit by 32768"):
+        encoder.encode_audio(samples * 32768, sampling_rate=48000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode_audio(samples / np.abs(samples).max() * 4, sampling_rate=48000)  # loud, but sound
+        encoder.encode_audio((samples * 32767).astype(np.int16), sampling_rate=48000)
+
+
+def test_a_misspelt_keyword_names_what_was_called(encoder: Encoder, files: dict[str, Path]) -> None:
+    for name in ("encode", "encode_audio", "encode_video", "encode_audio_video"):
+        with pytest.raises(
+            TypeError, match=rf"^{name}\(\) got an unexpected keyword argument 'batchsize'; it takes batch_"
+        ):
+            getattr(encoder, name)(files["both"], batchsize=3)
+    for name in ("encode_text", "encode_windows", "stream"):
+        with pytest.raises(TypeError, match=rf"{name}\(\) got an unexpected keyword argument 'batchsize'"):
+            getattr(encoder, name)(files["both"], batchsize=3)
+
+
+def test_batches_of_no_text_are_refused(encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match="batch_size is at least 1, not 0"):
+        encoder.encode_text("rain", batch_size=0)
+
+
+def test_many_threads_get_the_bits_of_one(encoder: Encoder, files: dict[str, Path]) -> None:
+    def both(number: int) -> tuple[np.ndarray, np.ndarray]:
+        name = ("sound", "music")[number % 2]
+        return encoder.encode_audio(files[name]), encoder.encode_text([name] * (1 + number % 3))[0]
+
+    expected = [both(number) for number in range(2)]
+    with ThreadPoolExecutor(8) as pool:
+        for number, (sound, text) in enumerate(pool.map(both, range(24))):
+            assert np.array_equal(sound, expected[number % 2][0])
+            assert np.abs(text - expected[number % 2][1]).max() < 1e-5
+
+
+def test_a_model_loads_from_a_path_and_says_its_dtype(encoder: Encoder, tmp_path: Path) -> None:
+    encoder.save_pretrained(tmp_path / "model")
+    loaded = peav.load(tmp_path / "model", device="cpu", dtype="bfloat16")
+    assert loaded.name == str(tmp_path / "model")
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.bfloat16}
+    assert isinstance(loaded, peav.Encoder)
+    for wrong in ("int8", "half", torch.int8):
+        with pytest.raises(ValueError, match="no dtype"):
+            peav.load(tmp_path / "model", dtype=wrong)
+
+
+def test_a_card_is_called_as_asked_and_goes_with_an_unchanged_model(encoder: Encoder, tmp_path: Path) -> None:
+    tiny = peav.load("tiny", device="cpu")
+    tiny.save_pretrained(tmp_path / "copy", name="barker")
+    card = (tmp_path / "copy" / "README.md").read_text()
+    assert "\n# barker\n" in card
+    assert f'peav.load("{tmp_path / "copy"}")' in card
+    assert "**Figures**" in card
+    with torch.no_grad():
+        tiny.model.audio.codec.state_dict()[next(iter(tiny.model.audio.codec.state_dict()))].add_(1)
+    tiny.save_pretrained(tmp_path / "changed")
+    assert "**Figures**" not in (tmp_path / "changed" / "README.md").read_text()
+    encoder.save_pretrained(tmp_path / "fresh")
+    assert "# fresh\n\nA PE-AV model" in (tmp_path / "fresh" / "README.md").read_text()

@@ -35,7 +35,6 @@ _USAGE = {
 }
 _LOAD = re.compile(r'(peav\.(?:Detector\.)?load)\("[^"]*"\)')
 _TITLE = re.compile(r"^# .*$", re.MULTILINE)
-UNKNOWN = "unknown"
 
 
 def model_card(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,7 +108,9 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     whole = trainer.whole_model()
     if ranks.first:
         result["data_wait"] = data_wait(output)
-        save_pretrained(whole, output / "model", tokenizer)
+        figures = {split: result[split] for split in ("validation", "test")}
+        licenses = Counter(row.license or "unknown" for rows in clips.sources for row in rows)
+        save_pretrained(whole, output / "model", tokenizer, name=recipe.name, figures=figures, licenses=licenses)
         with atomic_write(output / "result.json") as temporary:
             Path(temporary).write_text(json.dumps(result, indent=1), encoding="utf-8")
     ranks.wait()
