@@ -60,7 +60,8 @@ def read_config(directory: Path) -> ModelConfig:
 def read_model_id(directory: Path) -> str:
     """The id of a checkpoint's model: of the hash that was recorded when it was saved, or of the weights themselves.
 
-    Ids of one model are equal in all layouts, and in every dtype that holds its weights without loss.
+    Ids of one model are equal in all layouts, and in every dtype that holds its weights without loss. (The official
+    PE-AV repositories hold ten logit scales in their original layout and four in that of transformers: two models.)
     """
     data = files.read_json(directory / files.CONFIG)
     if native.recognises(data) and (recorded := native.read_weights_sha256(data)) is not None:
