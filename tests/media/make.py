@@ -24,6 +24,7 @@ from peav.media import (
     ZeroLengthError,
 )
 
+SAME_BYTES = {"fflags": "+bitexact"}  # no random serial numbers
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
@@ -48,7 +49,7 @@ def write_audio(
     path: Path, samples: NDArray[np.float32], rate: int = 48000, codec: str = "pcm_s16le", **options: str
 ) -> Path:
     """Encode (C, S) samples; the container follows the suffix."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=SAME_BYTES) as container:
         _mux_audio(container, samples, rate, codec, options)
     return path
 
@@ -93,7 +94,7 @@ def write_video(
     **options: str,
 ) -> Path:
     """Encode frames, at `times` seconds where given; `rotation` is in degrees clockwise."""
-    with av.open(str(path), "w", options={"movflags": "faststart"} if index_first else {}) as container:
+    with av.open(str(path), "w", options=SAME_BYTES | ({"movflags": "faststart"} if index_first else {})) as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format

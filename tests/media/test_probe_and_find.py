@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from media.make import good_files, pictures, tone, write_audio, write_video
 
-from peav.media import MissingFileError, Window, WindowError, find_media, probe, resize_frames, windows
+from peav.media import MediaWarning, MissingFileError, Window, WindowError, find_media, probe, resize_frames, windows
 from peav.media.windows import SHORTEST_TAIL
 
 
@@ -46,6 +47,46 @@ def test_folders_are_walked_and_filtered(tmp_path: Path) -> None:
     found = find_media([tmp_path, tmp_path / "b.WAV", tmp_path / "a" / "f.jpg"])
     assert found == sorted(tmp_path / name for name in ("b.WAV", "a/c.mp4", "a/deep/d.opus", "a/f.jpg"))
     assert find_media([]) == []
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    for name in ("real/a.wav", "real/deep/b.wav", "elsewhere/c.wav", "elsewhere/.hidden/d.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    asked = tmp_path / "asked"
+    asked.mkdir()
+    (asked / "one").symlink_to(tmp_path / "real")
+    (asked / "two").symlink_to(tmp_path / "real")
+    (asked / "other").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (asked / ".unseen").symlink_to(tmp_path / "elsewhere" / ".hidden")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "real")
+    (tmp_path / "elsewhere" / "back").symlink_to(asked)
+    (asked / "self.wav").symlink_to(tmp_path / "real" / "a.wav")  # a link to a file is a file
+    found = find_media([asked])
+    assert found == [
+        asked / "one" / "a.wav",
+        asked / "one" / "deep" / "b.wav",
+        asked / "other" / "c.wav",
+        asked / "self.wav",
+    ]
+    assert find_media([asked, tmp_path / "real"]) == [
+        *(asked / "other" / "c.wav", asked / "self.wav"),
+        *(tmp_path / "real" / "a.wav", tmp_path / "real" / "deep" / "b.wav"),
+    ]
+    assert find_media([asked / "two"]) == [asked / "two" / "a.wav", asked / "two" / "deep" / "b.wav"]
+
+
+@pytest.mark.parametrize("suffix", ["insv", "mjpeg", "MPGA", "m2t", "qt", "3gpp", "divx", "hevc", "m2v", "rmvb"])
+def test_less_common_suffixes_are_media(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"a.{suffix}").touch()
+    assert find_media([tmp_path]) == [tmp_path / f"a.{suffix}"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.warns(MediaWarning, match="closed: cannot be read"):
+        assert find_media([tmp_path]) == []
 
 
 def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from peav.media.errors import MissingFileError
+from peav.media.errors import MediaWarning, MissingFileError
 
 AUDIO_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
-        *("aac", "ac3", "aif", "aifc", "aiff", "amr", "ape", "au", "caf", "dts", "flac", "m4a", "m4b", "mka", "mp2"),
-        *("mp3", "oga", "ogg", "opus", "spx", "tta", "w64", "wav", "weba", "wma", "wv"),
+        *("aac", "ac3", "adts", "aif", "aifc", "aiff", "amr", "ape", "au", "awb", "caf", "dsf", "dts", "eac3", "ec3"),
+        *("flac", "gsm", "loas", "m4a", "m4b", "m4r", "mka", "mlp", "mp1", "mp2", "mp3", "mpa", "mpc", "mpga", "oga"),
+        *("ogg", "oma", "opus", "qcp", "ra", "rf64", "shn", "snd", "sph", "spx", "tak", "thd", "tta", "voc", "w64"),
+        *("wav", "wave", "weba", "wma", "wv"),
     )
 )
 VIDEO_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
-        *("3g2", "3gp", "asf", "avi", "f4v", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts"),
-        *("mxf", "ogm", "ogv", "ts", "vob", "webm", "wmv"),
+        *("264", "265", "3g2", "3gp", "3gpp", "asf", "avi", "dav", "divx", "dv", "dvr-ms", "f4v", "flv", "gif"),
+        *(
+            "gxf",
+            "h264",
+            "h265",
+            "hevc",
+            "insv",
+            "ivf",
+            "m1v",
+            "m2p",
+            "m2t",
+            "m2ts",
+            "m2v",
+            "m4v",
+            "mjpeg",
+            "mjpg",
+            "mk3d",
+        ),
+        *("mkv", "mov", "mp4", "mp4v", "mpe", "mpeg", "mpg", "mpv", "mts", "mxf", "nut", "ogm", "ogv", "qt"),
+        *("rm", "rmvb", "tod", "trp", "ts", "vob", "vro", "webm", "wmv", "wtv", "y4m"),
     )
 )
 
@@ -27,23 +48,48 @@ VIDEO_EXTENSIONS = frozenset(
 def find_media(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Media files among `paths`, sorted, each once.
 
-    Folders are walked recursively and filtered by extension; hidden files and folders in them are left out.
-    A file named outright is kept whatever its extension. Raises `MissingFileError` for a path that is not there.
+    Folders are walked recursively and filtered by extension; hidden files and folders in them are left out. Links to
+    folders are followed. A folder that can be reached in several ways, or holds itself, is listed once: under its own
+    name before a link's, and under a name nearer to `paths` before one that is farther. A file named outright is kept
+    whatever its extension. Raises `MissingFileError` for a path that is not there; warns of a folder that cannot be
+    read.
     """
     found: set[Path] = set()
+    folders: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found.update(_walk(path))
+            folders.append(path)
         elif path.exists():
             found.add(path)
         else:
             raise MissingFileError(f"{path}: no such file or folder; check the spelling")
+    seen: set[tuple[int, int]] = set()
+    while folders:
+        links: list[Path] = []
+        for folder in folders:
+            found.update(_walk(folder, seen, links))
+        folders = sorted(links)
     return sorted(found)
 
 
-def _walk(folder: Path) -> Iterable[Path]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+def _walk(top: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[Path]:
+    """Media in folders below `top` that are not `seen` yet, which are noted; links to folders are added to `links`."""
+    for root, folders, files in os.walk(top, onerror=_warn):
+        status = os.stat(root)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links += [Path(root, name) for name in folders if os.path.islink(os.path.join(root, name))]
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS | VIDEO_EXTENSIONS:
                 yield Path(root, name)
+
+
+def _warn(error: OSError) -> None:
+    warnings.warn(
+        f"{error.filename}: cannot be read ({error.strerror}); what is in this folder is left out",
+        MediaWarning,
+        stacklevel=2,
+    )
