@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from . import files, hub
 from .errors import CheckpointError
 from .load import load_model, save_pretrained
+from .source import as_dtype
 
 
 def same_tokenizer(one: Tokenizer | None, other: Tokenizer | None) -> bool:
@@ -27,7 +28,14 @@ def same_tokenizer(one: Tokenizer | None, other: Tokenizer | None) -> bool:
 
 
 @torch.no_grad()
-def average(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike[str]) -> Path:
+def average(
+    sources: Sequence[str | os.PathLike[str]],
+    target: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Path:
     """Write the model each of whose weights is the mean of the same weight of `sources`, in float32 and our layout.
 
     Runs that went on from one checkpoint, each with its own seed, often average to a better model than each of them is
@@ -36,6 +44,9 @@ def average(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike
     Args:
         sources: two or more directories or hub names, of models with one configuration and one tokenizer.
         target: a directory that holds no checkpoint yet.
+        revision: of hub names, all of them; `NAME@REVISION` gives each its own.
+        dtype: of the weights that are written; None: float32.
+        cache_dir: where downloads are kept; None: the hub's own cache.
 
     Raises:
         CheckpointError: fewer than two sources, sources that differ in more than their weights, or `target` is taken.
@@ -45,7 +56,8 @@ def average(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike
     out = Path(target)
     if (out / files.CONFIG).exists():
         raise CheckpointError(f"{out} holds a checkpoint already: give another directory")
-    paths = [hub.resolve(source) for source in sources]
+    written = as_dtype(dtype)
+    paths = [hub.resolve(source, revision, cache_dir=cache_dir) for source in sources]
     first, tokenizer = load_model(paths[0]), files.load_tokenizer(paths[0])
     total = {name: tensor.double() for name, tensor in first.state_dict().items()}
     for source, path in zip(sources[1:], paths[1:], strict=True):
@@ -57,4 +69,4 @@ def average(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike
         for name, tensor in model.state_dict().items():
             total[name] += tensor
     first.load_state_dict({name: tensor / len(sources) for name, tensor in total.items()})
-    return save_pretrained(first, out, tokenizer)
+    return save_pretrained(first.to(written), out, tokenizer)

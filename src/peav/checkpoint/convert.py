@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 from typing import Literal, get_args
 
+import torch
+
 from . import files, hub, native, perception_models, transformers
 from .entries import Tensors, check_names, read_entries, write_entries
 from .errors import CheckpointError, shorten
 from .identity import model_id, weights_sha256
 from .processors import read_processors, write_processors
-from .source import Checkpoint, Json, ModelConfig, is_filler, parameter_shapes
+from .source import Checkpoint, Json, ModelConfig, as_dtype, is_filler, parameter_shapes
 
 Layout = Literal["peav", "perception_models", "transformers"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -120,7 +122,13 @@ def write_checkpoint(checkpoint: Checkpoint, directory: Path, layout: Layout) ->
 
 
 def convert(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], layout: str, *, revision: str | None = None
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    layout: str,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Convert a checkpoint to another layout: tensors bit for bit, in their own dtypes, and the tokenizer with them.
 
@@ -132,15 +140,21 @@ def convert(
         target: a directory that holds no checkpoint yet.
         layout: `peav`, `perception_models` or `transformers`.
         revision: of a hub name.
+        dtype: what the tensors are rounded to; None: each keeps its own.
+        cache_dir: where downloads are kept; None: the hub's own cache.
 
     Raises:
         CheckpointError: no such layout, `target` is taken, or the layout cannot express the model.
     """
     if layout not in LAYOUTS:
         raise CheckpointError(f"no layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
-    directory, out = hub.resolve(source, revision), Path(target)
+    rounded = None if dtype is None else as_dtype(dtype)
+    directory, out = hub.resolve(source, revision, cache_dir=cache_dir), Path(target)
     if (out / files.CONFIG).exists():
         raise CheckpointError(f"{out} holds a checkpoint already: give another directory")
-    write_checkpoint(read_checkpoint(directory), out, layout)
+    checkpoint = read_checkpoint(directory)
+    if rounded is not None:
+        checkpoint.tensors = {name: tensor.to(rounded) for name, tensor in checkpoint.tensors.items()}
+    write_checkpoint(checkpoint, out, layout)
     files.copy_tokenizer(directory, out)
     return out

@@ -16,9 +16,7 @@ from . import files, hub, native
 from .card import model_card
 from .convert import read_checkpoint, read_config
 from .identity import weights_sha256
-from .source import ModelConfig, skeleton
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+from .source import ModelConfig, as_dtype, skeleton
 
 
 def load_model(
@@ -48,14 +46,6 @@ def load_model(
     state = {name: checkpoint.tensors.pop(name).to(device=device, dtype=wanted) for name in model.state_dict()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(True).eval()
-
-
-def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
-    """A dtype that models compute in, by itself or by name; None is float32. Raises ValueError for any other."""
-    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype or torch.float32
-    if found is None or not found.is_floating_point:
-        raise ValueError(f"no dtype {dtype!r}: give one of {', '.join(DTYPES)}")
-    return found
 
 
 def load_config(

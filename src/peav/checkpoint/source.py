@@ -18,6 +18,17 @@ ModelConfig = PEAVConfig | PEAFrameConfig
 Json = dict[str, Any]
 
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    """A dtype that models compute in, by itself or by name; None: float32. Raises ValueError for any other."""
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype or torch.float32
+    if found is None or not found.is_floating_point:
+        raise ValueError(f"no dtype {dtype!r}: give one of {', '.join(DTYPES)}")
+    return found
+
+
 @dataclass
 class Checkpoint:
     """A model's config and tensors under our names.

@@ -19,18 +19,21 @@ from .errors import CheckpointError
 _FREE = {"num_hidden_layers", "max_length"}  # may differ between a checkpoint and the model that takes it over
 
 
-def load_text_encoder(name_or_path: str | os.PathLike[str], config: TextConfig) -> TextEncoder:
+def load_text_encoder(
+    name_or_path: str | os.PathLike[str], config: TextConfig, *, cache_dir: str | os.PathLike[str] | None = None
+) -> TextEncoder:
     """A checkpoint's text encoder in fp32, cut to the layers of `config`.
 
     Args:
         name_or_path: PE-AV or PE-A-Frame in any layout, or ModernBERT, such as `answerdotai/ModernBERT-large`; names as
             in `hub.resolve`.
         config: of the model that takes it over.
+        cache_dir: where downloads are kept; None: the hub's own cache.
 
     Raises:
         CheckpointError: nothing there, a damaged file, or an encoder of other sizes (named).
     """
-    directory = hub.resolve(name_or_path)
+    directory = hub.resolve(name_or_path, cache_dir=cache_dir)
     data = files.read_json(directory / files.CONFIG)
     if data.get("model_type") == "modernbert":
         found = transformers.read_text(data)

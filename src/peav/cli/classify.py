@@ -12,9 +12,12 @@ from rich.table import Table
 
 from peav.cli.console import (
     BatchSize,
+    CacheDir,
     Device,
+    Dtype,
     Json,
     Model,
+    Revision,
     Space,
     Window,
     fail,
@@ -43,6 +46,9 @@ def classify(
     top: Annotated[int, typer.Option(min=1, help="How many labels to show for each file.")] = 3,
     model: Model = "tiny",
     device: Device = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    cache_dir: CacheDir = None,
     window: Window = 30.0,
     batch_size: BatchSize = 8,
     as_json: Json = False,
@@ -56,7 +62,7 @@ def classify(
     paths = find_media(files)
     if not paths:
         fail(f"no media files in {', '.join(map(str, files))}")
-    encoder = load(model, device)
+    encoder = load(model, device, revision, dtype, cache_dir)
     with one_line_warnings():
         results = _classify(encoder, paths, names, prompt, space, window=window, batch_size=batch_size)
     if as_json:

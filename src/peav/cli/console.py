@@ -22,6 +22,14 @@ err = Console(stderr=True)
 
 Model = Annotated[str, typer.Option(help="tiny, a hub name such as facebook/pe-av-large, or a directory.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default, if there is one.")]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of the model on the hub; NAME@REVISION says the same.")
+]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Of the weights and what is computed with them; float32 by default."),
+]
+CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept; the hub's own cache by default.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows per forward pass.")]
 Window = Annotated[float, typer.Option(min=1.0, help="Long files are cut into windows of so many seconds.")]
 Space = Literal["audio", "video", "audio_video"]
@@ -54,12 +62,18 @@ def print_json(result: Any) -> None:
     typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def load(model: str, device: str | None) -> Encoder:
+def load(
+    model: str,
+    device: str | None = None,
+    revision: str | None = None,
+    dtype: str | None = None,
+    cache_dir: Path | None = None,
+) -> Encoder:
     """Load the model with a sign of life, since a large one takes a while."""
     import peav
 
     with err.status(f"loading {escape(model)}"):
-        return peav.load(model, device=device)
+        return peav.load(model, device=device, revision=revision, dtype=dtype, cache_dir=cache_dir)
 
 
 def shown(path: str | Path) -> str:

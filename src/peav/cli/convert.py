@@ -7,20 +7,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from peav.cli.console import Json, err, out, print_json, shown
+from peav.cli.console import CacheDir, Dtype, Json, Revision, err, out, print_json, shown
 
 
 def convert(
     source: Annotated[str, typer.Argument(help="A hub name or a directory, in any of the three layouts.")],
     destination: Annotated[Path, typer.Argument(help="The directory to write.")],
     to: Annotated[Literal["peav", "perception_models", "transformers"], typer.Option(help="The layout to write.")],
+    revision: Revision = None,
+    dtype: Dtype = None,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Convert a checkpoint between the three layouts, without loss."""
+    """Convert a checkpoint between the three layouts, without loss; with --dtype the weights are rounded to it."""
     from peav.checkpoint import convert as convert_checkpoint
 
     with err.status(f"converting {source}"):
-        convert_checkpoint(source, destination, to)
+        convert_checkpoint(source, destination, to, revision=revision, dtype=dtype, cache_dir=cache_dir)
     files = {file.name: file.stat().st_size for file in sorted(destination.iterdir())}
     if as_json:
         print_json({"source": source, "destination": str(destination), "layout": to, "files": files})

@@ -12,7 +12,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from peav.cli.console import Device, Json, Model, err, load, one_line_warnings, out, print_json, shown
+from peav.cli.console import (
+    CacheDir,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Revision,
+    err,
+    load,
+    one_line_warnings,
+    out,
+    print_json,
+    shown,
+)
 
 if TYPE_CHECKING:
     from peav.cli.demo_searches import Item, Search
@@ -29,13 +42,16 @@ def demo(
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     model: Model = "tiny",
     device: Device = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Make clips, search them every way (words, sound, pictures, speech) and write a page to look at."""
     from peav.cli.demo_page import Facts, build
     from peav.cli.demo_searches import embed, items_of, run_searches
 
-    encoder = load(model, device)
+    encoder = load(model, device, revision, dtype, cache_dir)
     items = items_of(_clips(folder, clips, seed)) + _own(media)
     began = time.monotonic()
     with one_line_warnings():

@@ -10,7 +10,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from peav.cli.console import Device, Json, clock, err, fail, meter, one_line_warnings, out, print_json, shown
+from peav.cli.console import (
+    CacheDir,
+    Device,
+    Dtype,
+    Json,
+    Revision,
+    clock,
+    err,
+    fail,
+    meter,
+    one_line_warnings,
+    out,
+    print_json,
+    shown,
+)
 from peav.labels import readable
 
 if TYPE_CHECKING:
@@ -59,6 +73,9 @@ def detect(
     html: Annotated[Path | None, typer.Option(help="A timeline with a player, one HTML file; likewise.")] = None,
     model: FrameModel = "frame-tiny",
     device: Device = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    cache_dir: CacheDir = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Listen to at most so many files.")] = None,
     resume: Annotated[
         bool, typer.Option(help="With -o: skip files that were done or failed before, unchanged; else start anew.")
@@ -85,7 +102,7 @@ def detect(
     if not paths:
         fail(f"no media files in {', '.join(map(str, files))}")
     _check_outputs(format, output, scores, len(paths))
-    detector = load_detector(model, device)
+    detector = load_detector(model, device, revision, dtype, cache_dir)
     with one_line_warnings():
         outputs = Outputs(paths, format, output, scores, plot, html)
         run = detect_files(detector, paths, texts, how, outputs, limit, resume)
@@ -128,12 +145,14 @@ def postprocessing(threshold: str, low: float, median: float, min_gap: float, mi
     return Postprocessing(value, low, median, min_gap, min_length)
 
 
-def load_detector(model: str, device: str | None) -> Detector:
+def load_detector(
+    model: str, device: str | None, revision: str | None, dtype: str | None, cache_dir: Path | None
+) -> Detector:
     """Load the model with a sign of life, since a large one takes a while."""
     from peav.detector import Detector
 
     with err.status(f"loading {escape(model)}"):
-        return Detector.load(model, device=device)
+        return Detector.load(model, device=device, revision=revision, dtype=dtype, cache_dir=cache_dir)
 
 
 def _check_outputs(format: Format, output: Path | None, scores: bool, files: int) -> None:

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import peav
-from peav.cli.console import Device, Json, Model, out, print_json
+from peav.cli.console import CacheDir, Device, Dtype, Json, Model, Revision, out, print_json
 
 PACKAGES = ("torch", "av", "numpy", "tokenizers", "safetensors", "huggingface_hub", "pyarrow")
 MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "failed": "[bold red]failed[/]"}
@@ -31,7 +31,14 @@ class OptionalMissing(CheckError):
     """Something optional is not installed."""
 
 
-def doctor(model: Model = "tiny", device: Device = None, as_json: Json = False) -> None:
+def doctor(
+    model: Model = "tiny",
+    device: Device = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
     """Check versions, device, decoding, speech synthesis, weights and one forward pass against known numbers.
 
     Exit code 1 if anything that is needed does not work.
@@ -42,7 +49,7 @@ def doctor(model: Model = "tiny", device: Device = None, as_json: Json = False) 
         "decoding mp4": _decode_mp4,
         "decoding wav": _decode_wav,
         "speech synthesis": _espeak,
-        f"model {model}": lambda: _model(model, device),
+        f"model {model}": lambda: _model(model, device, revision, dtype, cache_dir),
     }
     results = [_run(name, check) for name, check in checks.items()]
     healthy = all(result["status"] != "failed" for result in results)
@@ -141,16 +148,16 @@ def _espeak() -> str:
     return f"espeakng-loader {metadata.version('espeakng-loader')}"
 
 
-def _model(name: str, device: str | None) -> str:
+def _model(name: str, device: str | None, revision: str | None, dtype: str | None, cache_dir: Path | None) -> str:
     """Load the weights and run one forward pass; against known numbers where they are beside the weights."""
-    from peav.checkpoint import resolve
-    from peav.checkpoint.convert import read_checkpoint
+    from peav.checkpoint import load_config, resolve
     from peav.model import PEAFrameConfig
     from peav.selfcheck import GOLDEN, TOLERANCE, golden_error, outputs
 
-    folder = resolve(name)
-    frames = isinstance(read_checkpoint(folder).config, PEAFrameConfig)
-    loaded = peav.Detector.load(name, device=device) if frames else peav.load(name, device=device)
+    folder = resolve(name, revision, cache_dir=cache_dir)
+    kind = peav.Detector if isinstance(load_config(folder), PEAFrameConfig) else peav.Encoder
+    loaded = kind.from_pretrained(folder, device=device, dtype=dtype)
+    tolerance = TOLERANCE[dtype or "float32"]
     parameters = sum(weight.numel() for weight in loaded.model.parameters())
     about = f"{parameters / 1e6:.1f} M parameters on {next(loaded.model.parameters()).device}"
     if not (folder / GOLDEN).is_file():
@@ -159,6 +166,6 @@ def _model(name: str, device: str | None) -> str:
             raise CheckError(f"{about}; a forward pass gave NaN")
         return f"{about}; a forward pass gave finite numbers, there are none to compare them with"
     error = golden_error(loaded, folder)
-    if not error <= TOLERANCE:  # NaN is none
+    if not error <= tolerance:  # NaN is none
         raise CheckError(f"{about}; a forward pass is off by {error:.1e}: reinstall peav and torch")
     return f"{about}; a forward pass is within {error:.1e} of the known one"

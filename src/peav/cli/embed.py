@@ -13,9 +13,12 @@ import typer
 
 from peav.cli.console import (
     BatchSize,
+    CacheDir,
     Device,
+    Dtype,
     Json,
     Model,
+    Revision,
     Window,
     fail,
     load,
@@ -36,6 +39,9 @@ def embed(
     output: Annotated[Path, typer.Option("--output", "-o", help="The library, a Parquet file.")],
     model: Model = "tiny",
     device: Device = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    cache_dir: CacheDir = None,
     window: Window = 30.0,
     batch_size: BatchSize = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed at most so many files.")] = None,
@@ -56,7 +62,7 @@ def embed(
 
     began = time.monotonic()
     files = _files(paths)
-    encoder = load(model, device)
+    encoder = load(model, device, revision, dtype, cache_dir)
     with (
         LibraryWriter(output, encoder.output_dim, encoder.model_id, encoder.name, window, resume) as library,
         one_line_warnings(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peav.cli.console import BatchSize, Device, Json, fail, load, out, print_json
+from peav.cli.console import BatchSize, CacheDir, Device, Dtype, Json, Revision, fail, load, out, print_json
 
 if TYPE_CHECKING:
     from peav.eval.tables import Table
@@ -33,6 +33,9 @@ def eval(
     seed: Annotated[int, typer.Option(help="Decides which clips those are.")] = 0,
     normalize: Annotated[bool, typer.Option(help="Compare by cosine instead of by dot product.")] = False,
     device: Device = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    cache_dir: CacheDir = None,
     batch_size: BatchSize = 8,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of tables.")] = False,
     as_json: Json = False,
@@ -60,7 +63,7 @@ def eval(
         fail("--sentences is about GRID; give --grid FOLDER as well")
     if not jobs:
         fail("nothing to measure; give --world MANIFEST, --esc10 FOLDER or --grid FOLDER")
-    encoder = load(model, device)
+    encoder = load(model, device, revision, dtype, cache_dir)
     with bar() as progress:
         task = progress.add_task("embedding clips", total=None)
 
@@ -70,7 +73,7 @@ def eval(
         embedder = FileEmbedder(encoder, normalize=normalize, batch_size=batch_size, progress=show)
         tables = [job(embedder) for job in jobs]
     if as_json:
-        print_json({"model": model, "results": [table.to_dict() for table in tables]})
+        print_json({"model": encoder.name, "results": [table.to_dict() for table in tables]})
     elif markdown:
         typer.echo("\n\n".join(table.to_markdown() for table in tables))
     else:

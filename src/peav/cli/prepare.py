@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from peav.cli.console import Json, err, load, out, print_json, shown
+from peav.cli.console import CacheDir, Json, Revision, err, load, out, print_json, shown
 
 
 def prepare(
@@ -22,6 +22,11 @@ def prepare(
     model: Annotated[str, typer.Option(help="Its codec and frame encoder: tiny, a directory or a hub name.")] = "tiny",
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longer clips keep their first seconds.")] = 10.0,
     jobs: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 2,
+    revision: Revision = None,
+    dtype: Annotated[
+        Literal["float32"], typer.Option(help="float32 alone: training compares the features' weights with its own.")
+    ] = "float32",
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Store codec latents and frame features of all clips in shards; run again, it goes on where it was stopped.
@@ -34,7 +39,7 @@ def prepare(
 
     path = Path(manifest)
     rows = read_webdataset(manifest) if path.suffix == ".tar" else read_rows(path)
-    frozen = load(model, "cpu").model
+    encoder = load(model, "cpu", revision, dtype, cache_dir)
     with Progress(
         TextColumn("computing features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
     ) as bar:
@@ -42,8 +47,8 @@ def prepare(
         result = run(
             rows,
             folder,
-            frozen,
-            name=model,
+            encoder.model,
+            name=encoder.name,
             root=path if path.is_dir() else path.parent,
             max_seconds=max_seconds,
             jobs=jobs,

@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from peav.cli.console import Device, Json, Space, clock, fail, load, meter, out, print_json, shown
+from peav.cli.console import (
+    CacheDir,
+    Device,
+    Dtype,
+    Json,
+    Revision,
+    Space,
+    clock,
+    fail,
+    load,
+    meter,
+    out,
+    print_json,
+    shown,
+)
 
 if TYPE_CHECKING:
     from peav.encoder import Encoder
@@ -32,6 +46,9 @@ def search(
         str | None, typer.Option(help="A name or directory as for `peav embed`; by default the library's own.")
     ] = None,
     device: Device = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Search a library by text, sound or video.
@@ -48,7 +65,7 @@ def search(
     text = text if text is not None else text_option
     with open_library(library) as opened:
         _, made_by = model_of(opened)
-    encoder = load(model or made_by, device)
+    encoder = load(model or made_by, device, revision, dtype, cache_dir)
     query = _query(encoder, text, audio, video, space)
     hits = search_library(library, query, encoder.model_id, top)
     if as_json:

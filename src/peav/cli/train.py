@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from peav.cli.console import Json, err, fail, out, print_json
+from peav.cli.console import CacheDir, Json, Revision, err, fail, out, print_json
 
 if TYPE_CHECKING:
     from peav.train import Plan
@@ -37,6 +37,12 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Fine-tune this checkpoint: tiny, a folder or a hub name (recipes with `tune:`).")
     ] = None,
+    revision: Revision = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="What the towers compute in; the weights stay float32. As the recipe says by default."),
+    ] = None,
+    cache_dir: CacheDir = None,
     data: Annotated[Path | None, typer.Option(help="Train on this manifest in place of the recipe's sources.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the recipe's output folder.")] = False,
     overrides: Annotated[
@@ -53,11 +59,16 @@ def train(
 
     Several processes share each batch under torchrun: `torchrun --nproc-per-node 8 -m peav train mine.yaml`.
     """
+    from peav.checkpoint.hub import full_name
     from peav.train import TrainingError, plan, read_recipe
     from peav.train import train as run
 
     # JSON is YAML, whatever a path contains.
-    pairs = {} if init is None else {"model": json.dumps(init)}
+    if revision is not None and init is None:
+        fail("--revision is of the checkpoint that --init names; in a recipe write NAME@REVISION")
+    pairs = {} if init is None else {"model": json.dumps(full_name(init, revision))}
+    pairs |= {} if dtype is None else {"optim.bf16": json.dumps(dtype == "bfloat16")}
+    pairs |= {} if cache_dir is None else {"hub_cache": json.dumps(str(cache_dir))}
     pairs |= {} if data is None else {"data.sources": json.dumps([{"manifest": str(data)}])}
     pairs |= dict(_split(override) for override in overrides or ())
     if init is not None and read_recipe(recipe, pairs).from_scratch:

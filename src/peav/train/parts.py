@@ -31,7 +31,9 @@ def ready_codec(recipe: Recipe, model: PEAV, sources: Sequence[Sequence[Row]], r
     codec = recipe.codec
     before = deepcopy(model.audio.codec)
     if codec.checkpoint is not None:
-        model.audio.codec.load_state_dict(load_model(codec.checkpoint).float().audio.codec.state_dict())
+        model.audio.codec.load_state_dict(
+            load_model(codec.checkpoint, cache_dir=recipe.hub_cache).audio.codec.state_dict()
+        )
     if codec.distil_steps:
         _distilled(recipe, model, sources, reporter)
     old, new = before.state_dict(), model.audio.codec.state_dict()
@@ -77,10 +79,12 @@ def take_text(recipe: Recipe, model: PEAV) -> Tokenizer | None:
     checkpoint = recipe.text.checkpoint
     if checkpoint is None:
         return None
-    tokenizer = load_tokenizer(resolve(checkpoint))
+    tokenizer = load_tokenizer(resolve(checkpoint, cache_dir=recipe.hub_cache))
     if tokenizer is None:
         raise RecipeError(f"text.checkpoint: {checkpoint} has no tokenizer.json beside its weights")
-    model.text.load_state_dict(load_text_encoder(checkpoint, model.config.text).state_dict())
+    model.text.load_state_dict(
+        load_text_encoder(checkpoint, model.config.text, cache_dir=recipe.hub_cache).state_dict()
+    )
     return tokenizer
 
 
@@ -91,7 +95,7 @@ def take_frames(recipe: Recipe, model: PEAV) -> None:
     checkpoint = recipe.frames.checkpoint
     if checkpoint is None:
         return
-    source = load_model(checkpoint).float()
+    source = load_model(checkpoint, cache_dir=recipe.hub_cache)
     if not isinstance(source, PEAV):
         raise RecipeError(f"frames.checkpoint: {checkpoint} holds no frame encoder; give a PE-AV checkpoint")
     model.video.frame_encoder.load_state_dict(source.video.frame_encoder.state_dict())

@@ -82,7 +82,7 @@ def _config(recipe: Recipe) -> PEAVConfig:
     if recipe.align is not None:
         raise RecipeError("align: a run that trains frames cannot be planned; leave out --dry-run")
     try:
-        config = preset(recipe.model) if recipe.from_scratch else load_config(recipe.model)
+        config = preset(recipe.model) if recipe.from_scratch else load_config(recipe.model, cache_dir=recipe.hub_cache)
     except CheckpointError as error:
         raise RecipeError(
             f"model: {error}; if a run is to make it, plan with its preset, such as --set model=small-16-frame"

@@ -305,7 +305,8 @@ class Recipe:
 
     With `tune` or `align` the model is always a checkpoint, `tiny` the shipped one; `align` makes a PE-A-Frame model of
     a PE-AV one. `parallel` says how several processes
-    (torchrun) hold the model: each whole, or in shards.
+    (torchrun) hold the model: each whole, or in shards. Checkpoints may be hub names, with `@` and a revision;
+    `hub_cache` is where they are kept, by default the hub's own cache.
     """
 
     name: str
@@ -323,6 +324,7 @@ class Recipe:
     parallel: Literal["ddp", "fsdp"] = "ddp"
     tune: Tune | None = None
     align: Align | None = None
+    hub_cache: str | None = None
 
     def __post_init__(self) -> None:
         if self.tune is not None and (self.tune.rank or self.tune.ema) and self.parallel == "fsdp":

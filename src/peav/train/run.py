@@ -262,7 +262,7 @@ def _make_world(world: World, workers: int, reporter: Reporter) -> Path:
 def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
     """The model and tokenizer of a checkpoint, or a preset with the tokenizer of its text encoder or a trained one."""
     if not recipe.from_scratch:
-        directory = resolve(recipe.model)
+        directory = resolve(recipe.model, cache_dir=recipe.hub_cache)
         model, tokenizer = load_model(directory), load_tokenizer(directory)
         if not isinstance(model, PEAV) or tokenizer is None:
             raise RecipeError(f"{recipe.model}: not a PE-AV checkpoint with a tokenizer.json")
