@@ -1,17 +1,22 @@
-"""`peav doctor`: does everything work on this machine?"""
+"""`peav doctor`: does everything work on this machine?
+
+It has to run where hardly anything does, so nothing but the command line's own packages is imported up here.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import platform
+import re
+import shutil
+import tempfile
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -19,7 +24,8 @@ from rich.table import Table
 import peav
 from peav.cli.console import CacheDir, Device, Dtype, Json, Model, Revision, out, print_json
 
-PACKAGES = ("torch", "av", "numpy", "tokenizers", "safetensors", "huggingface_hub", "pyarrow")
+IMPORTED = {"pillow": "PIL", "pyyaml": "yaml"}  # where a package goes by another name than its module
+SPACE = 2**30  # bytes that must be free: for a temporary file, and for what is downloaded
 MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "failed": "[bold red]failed[/]"}
 
 
@@ -39,12 +45,14 @@ def doctor(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check versions, device, decoding, speech synthesis, weights and one forward pass against known numbers.
+    """Check packages, disks, device, decoding, speech synthesis, weights and one forward pass against known numbers.
 
     Exit code 1 if anything that is needed does not work.
     """
     checks: dict[str, Callable[[], str]] = {
-        "versions": _versions,
+        "packages": _packages,
+        "temporary files": _temporary,
+        "hub cache": lambda: _hub_cache(cache_dir),
         "device": _device,
         "decoding mp4": _decode_mp4,
         "decoding wav": _decode_wav,
@@ -58,7 +66,7 @@ def doctor(
     else:
         table = Table(box=None, show_header=False)
         for result in results:
-            table.add_row(MARKS[result["status"]], result["check"], escape(result["detail"]))
+            table.add_row(MARKS[result["status"]], escape(result["check"]), escape(result["detail"]))
         out.print(table)
     if not healthy:
         raise typer.Exit(1)
@@ -69,13 +77,78 @@ def _run(name: str, check: Callable[[], str]) -> dict[str, str]:
         return {"check": name, "status": "ok", "detail": check()}
     except OptionalMissing as error:
         return {"check": name, "status": "missing", "detail": str(error)}
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except CheckError as error:
         return {"check": name, "status": "failed", "detail": " ".join(str(error).split())}
+    except Exception as error:  # a broken package may raise anything, and is what this command is for
+        detail = " ".join(f"{type(error).__name__}: {error}".split())
+        return {"check": name, "status": "failed", "detail": detail}
 
 
-def _versions() -> str:
-    packages = " ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    return f"peav {peav.__version__}, Python {platform.python_version()}, {packages}"
+def _packages() -> str:
+    """Is everything that peav needs there, new enough, and does it import?"""
+    try:
+        needed = list(_requirements(metadata.requires("peav") or ()))
+    except metadata.PackageNotFoundError as error:
+        raise CheckError("peav itself is not installed, so what it needs may not be either: pip install .") from error
+    found, wrong = [], []
+    for name, lowest in needed:
+        try:
+            version = metadata.version(name)
+            found.append(f"{name} {version}")
+            if _numbers(version) < _numbers(lowest):
+                wrong.append(f"{name} {version} is too old: pip install '{name}>={lowest}'")
+            import_module(IMPORTED.get(name.lower(), name.replace("-", "_")))
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{name} is missing: pip install '{name}>={lowest}'")
+        except Exception as error:  # of any kind, see `_run`
+            wrong.append(
+                f"{name} does not import ({type(error).__name__}: {error}): pip install --force-reinstall {name}"
+            )
+    if wrong:
+        raise CheckError("; ".join(wrong))
+    return f"peav {peav.__version__}, Python {platform.python_version()}, {', '.join(found)}"
+
+
+def _requirements(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """`(name, lowest version)` of each that is no extra's."""
+    for line in lines:
+        match = re.match(r"([\w.-]+)(?:\s*>=\s*([\d.]+))?", line)
+        if match and "extra ==" not in line:
+            yield match[1], match[2] or "0"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """2.13.0+cpu -> (2, 13, 0)."""
+    match = re.match(r"[\d.]*\d", version)
+    numbers = [int(number) for number in match[0].split(".")] if match else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _temporary() -> str:
+    return _room(Path(tempfile.gettempdir()), "set TMPDIR to another folder")
+
+
+def _hub_cache(folder: Path | None) -> str:
+    """Where checkpoints of the hub are kept."""
+    from huggingface_hub import constants
+
+    return _room(folder or Path(constants.HF_HUB_CACHE), "give --cache-dir another folder, or set HF_HOME")
+
+
+def _room(folder: Path, fix: str) -> str:
+    """Can a folder, which may have to be made, be written to, and is there room?"""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"peav")
+    except OSError as error:
+        raise CheckError(f"{there} cannot be written to ({error.strerror}); {fix}") from error
+    free = shutil.disk_usage(there).free
+    if free < SPACE:
+        raise CheckError(f"{there} has {free / 2**20:.0f} MiB free; make room, or {fix}")
+    return f"{folder}, {free / 2**30:.0f} GiB free"
 
 
 def _device() -> str:
@@ -87,6 +160,8 @@ def _device() -> str:
 
 def _decode_mp4() -> str:
     """Encode a second of moving pictures with a tone in memory, decode it, and compare."""
+    import numpy as np
+
     from peav.media import load_audio, load_frames, probe
 
     data = _mp4()
@@ -103,6 +178,7 @@ def _decode_mp4() -> str:
 
 def _mp4() -> bytes:
     import av
+    import numpy as np
 
     buffer = io.BytesIO()
     tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(48000) / 48000)).astype(np.float32)
@@ -122,6 +198,8 @@ def _mp4() -> bytes:
 
 
 def _decode_wav() -> str:
+    import numpy as np
+
     from peav.media import load_audio
 
     steps = np.arange(-800, 800, dtype="<i2")
@@ -140,7 +218,7 @@ def _decode_wav() -> str:
 def _espeak() -> str:
     if find_spec("espeakng_loader") is None:
         raise OptionalMissing(
-            "espeakng-loader is not installed, so `peav world` has no speech: pip install peav[world]"
+            "espeakng-loader is not installed, so `peav world` has no speech: pip install 'peav[world]'"
         )
     library = Path(import_module("espeakng_loader").get_library_path())
     if not library.is_file():
@@ -150,6 +228,8 @@ def _espeak() -> str:
 
 def _model(name: str, device: str | None, revision: str | None, dtype: str | None, cache_dir: Path | None) -> str:
     """Load the weights and run one forward pass; against known numbers where they are beside the weights."""
+    import numpy as np
+
     from peav.checkpoint import load_config, resolve
     from peav.model import PEAFrameConfig
     from peav.selfcheck import GOLDEN, TOLERANCE, golden_error, outputs
