@@ -24,8 +24,8 @@ def test_an_array_equals_the_file_of_the_same_samples(rate: int, channels: int, 
 
 @settings(max_examples=25, deadline=None)
 @given(samples=st.integers(1, 5000), rate=st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000, 96000, 12345]))
-def test_length_is_rescaled_and_rounded(samples: int, rate: int) -> None:
-    assert len(as_waveform(np.zeros(samples), rate)) == int(samples * 48000 / rate + 0.5)
+def test_length_is_rescaled_and_rounded_up_as_ffmpeg_does(samples: int, rate: int) -> None:
+    assert len(as_waveform(np.zeros(samples), rate)) == -(-samples * 48000 // rate)
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from peav.media import (
     MediaError,
     NoAudioStreamError,
     NoVideoStreamError,
+    StreamWarning,
     UnsupportedInputError,
     Window,
     ZeroLengthError,
@@ -23,7 +25,6 @@ from peav.media import (
     iter_audio,
     iter_frames,
     load_audio,
-    load_frames,
     pad_to_hop,
     probe,
     resize_frames,
@@ -158,7 +159,11 @@ class Reader:
                     f"`sampling_rate`, `bytes` or `path`), but this one has {', '.join(map(str, source)) or 'nothing'}"
                 )
             audio, rate = unwrap(source.get("audio"), sampling_rate)
-            yield from self._from_arrays(index, name, audio, unwrap(source.get("video"), None)[0], rate)
+            video = unwrap(source.get("video"), None)[0]
+            spread = video is not None and is_array(video)  # frames without times go by the length of the sound
+            arrays = spread or (video is None and (audio is None or is_array(audio)))
+            read = self._from_arrays if arrays else self._from_files
+            yield from read(index, name, audio, video, rate)
         elif is_array(source):
             is_frames = source.ndim == 4
             yield from self._from_arrays(
@@ -172,19 +177,35 @@ class Reader:
         wanted = self._wanted(name, info.has_audio, info.has_video)
         spans = self._file_spans(info.duration, len(wanted))
         sounds = iter_audio(source, spans, sampling_rate=self.rate) if "audio" in wanted else iter(())
-        pictures = (
-            iter_frames(source, spans, num_frames=self.num_frames, size=self.size) if "video" in wanted else iter(())
-        )
+        pictures = self._pictures(source, spans) if "video" in wanted else iter(())
+        spared: list[MediaError] = []
+        if self.streams == "any" and len(wanted) == 2:
+            sounds, pictures = spare(sounds, "audio", spared), spare(pictures, "video", spared)
+        yield from self._windows(index, name, info.duration, sounds, pictures, spared)
+
+    def _pictures(self, source: Any, spans: float | list[Window]) -> Iterator[tuple[Window, Frames]]:
+        return iter_frames(source, spans, num_frames=self.num_frames, size=self.size)
+
+    def _windows(
+        self,
+        index: int,
+        name: str,
+        duration: float,
+        sounds: Iterator[tuple[Window, np.ndarray]],
+        pictures: Iterator[tuple[Window, Frames]],
+        spared: list[MediaError],
+    ) -> Iterator[Clip]:
         empty = True
         for window, waveform, frames in side_by_side(sounds, pictures):
             if self.streams == "audio_video" and (waveform is None or frames is None):
                 continue  # one stream is longer than the other: what is left has no pair
             empty = False
-            duration = max(info.duration, window.end)
             pixels = None if frames is None else frames.pixels
-            yield self._clip(index, name, window.start, window.end, duration, waveform, pixels)
+            yield self._clip(index, name, window.start, window.end, max(duration, window.end), waveform, pixels)
         if empty:
-            raise ZeroLengthError(f"{name}: its streams hold nothing; copy or record the file again")
+            raise next(iter(spared), None) or ZeroLengthError(
+                f"{name}: its streams hold nothing; copy or record the file again"
+            )
 
     def _file_spans(self, duration: float, streams: int) -> float | list[Window]:
         """Where to cut. The last window is open: a file may hold more than its header says."""
@@ -195,13 +216,29 @@ class Reader:
         spans = windows(duration, self.window)
         return [*spans[:-1], Window(spans[-1].start, math.inf)]
 
+    def _from_files(self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None) -> Iterator[Clip]:
+        """Sound and pictures that lie in files of their own, as if one file held both."""
+        wanted = self._wanted(name, audio is not None, video is not None)
+        waveform = self._waveform(audio, name, sampling_rate) if "audio" in wanted and is_array(audio) else None
+        lengths = [0.0 if waveform is None else len(waveform) / self.rate]
+        lengths += [probe(audio).duration] if "audio" in wanted and waveform is None else []
+        lengths += [probe(video).duration] if "video" in wanted else []
+        spans = self._file_spans(max(lengths), 2)
+        sounds: Iterator[tuple[Window, np.ndarray]] = iter(())
+        if waveform is not None:
+            sounds = cut_waveform(waveform, self.rate, spans)
+        elif "audio" in wanted:
+            sounds = iter_audio(audio, spans, sampling_rate=self.rate)
+        pictures = self._pictures(video, spans) if "video" in wanted else iter(())
+        yield from self._windows(index, name, max(lengths), sounds, pictures, [])
+
     def _from_arrays(self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None) -> Iterator[Clip]:
         wanted = self._wanted(name, audio is not None, video is not None)
         waveform = frames = None
         if "audio" in wanted:
             waveform = self._waveform(audio, name, sampling_rate)
         if "video" in wanted:
-            frames = as_frames(video, name) if is_array(video) else load_frames(video, size=self.size).pixels
+            frames = as_frames(video, name)
         if waveform is None:
             assert frames is not None
             yield self._clip(index, name, 0.0, 0.0, 0.0, None, self._thin(frames))
@@ -283,6 +320,25 @@ def as_frames(video: Any, name: str) -> np.ndarray:
     if 0 in frames.shape:
         raise ZeroLengthError(f"{name}: no frames; give at least one")
     return np.ascontiguousarray(frames if frames.shape[3] == 3 else frames.transpose(0, 2, 3, 1))
+
+
+def spare(windows: Iterator[T], kind: Stream, spared: list[MediaError]) -> Iterator[T]:
+    """The windows of one of a file's two streams. What is wrong with it costs the stream and not the file: its windows
+    end with a warning, and the error is put into `spared`."""
+    try:
+        yield from windows
+    except MediaError as error:
+        spared.append(error)
+        warnings.warn(f"{error} (the file is used without its {kind} from here on)", StreamWarning, stacklevel=2)
+
+
+def cut_waveform(waveform: np.ndarray, rate: int, spans: float | list[Window]) -> Iterator[tuple[Window, np.ndarray]]:
+    """`(window, samples)` of (S,) samples at `rate` Hz, as `iter_audio` gives them for a file."""
+    duration = len(waveform) / rate
+    for span in windows(duration, spans) if isinstance(spans, float | int) else spans:
+        part = waveform[round(span.start * rate) : round(min(span.end, duration) * rate)]
+        if len(part):
+            yield Window(span.start, min(span.end, duration)), part
 
 
 def side_by_side(

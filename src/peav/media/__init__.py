@@ -1,6 +1,6 @@
 """Probe and decode audio and video files: exact windows, exact frames, bounded memory, typed errors."""
 
-from peav.media.audio import Resampler, Waveform, as_waveform, iter_audio, load_audio, pad_to_hop
+from peav.media.audio import iter_audio, load_audio, pad_to_hop
 from peav.media.errors import (
     DamagedMediaWarning,
     LimitError,
@@ -12,6 +12,7 @@ from peav.media.errors import (
     NotMediaError,
     NoVideoStreamError,
     SampleRangeWarning,
+    StreamWarning,
     TruncatedMediaWarning,
     UndecodableError,
     UnreadableFileError,
@@ -22,6 +23,7 @@ from peav.media.errors import (
 from peav.media.find import find_media
 from peav.media.limits import Limits
 from peav.media.probe import MediaInfo, probe
+from peav.media.resample import Resampler, Waveform, as_waveform
 from peav.media.resize import resize_frames
 from peav.media.source import Source
 from peav.media.video import Frames, iter_frames, load_frames
@@ -43,6 +45,7 @@ __all__ = [
     "Resampler",
     "SampleRangeWarning",
     "Source",
+    "StreamWarning",
     "TruncatedMediaWarning",
     "UndecodableError",
     "UnreadableFileError",

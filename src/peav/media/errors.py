@@ -65,3 +65,7 @@ class DamagedMediaWarning(MediaWarning):
 
 class SampleRangeWarning(MediaWarning):
     """Float samples far beyond full scale, as 16-bit ones are before they are divided by 32768."""
+
+
+class StreamWarning(MediaWarning):
+    """One stream of the file cannot be used; the other one was."""

@@ -8,22 +8,11 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-from peav.media.errors import NotMediaError
+from peav.media.clock import Clock, must_be_read
+from peav.media.errors import MediaError, NotMediaError
 from peav.media.limits import check_duration
-from peav.media.source import (
-    BARE,
-    Decoder,
-    Source,
-    has_picture,
-    name_of,
-    nothing_in,
-    open_media,
-    packets,
-    size_of,
-    start_of,
-    ticks_of,
-    video_stream,
-)
+from peav.media.source import Source, name_of, open_media, size_of
+from peav.media.streams import BARE, Decoder, chosen, has_picture, nothing_in, packets, video_stream
 from peav.media.truncation import measured_end
 from peav.media.video import display_matrix
 
@@ -40,6 +29,7 @@ class MediaInfo:
     has_video: bool
     """Whether there are moving pictures; cover art does not count."""
     audio_codec: str | None = None
+    """None too where no decoder knows the stream."""
     sampling_rate: int | None = None
     channels: int | None = None
     video_codec: str | None = None
@@ -78,16 +68,21 @@ def probe(source: Source) -> MediaInfo:
 
 
 def _audio(container: InputContainer) -> dict[str, Any]:
-    stream: Any = container.streams.best("audio") or container.streams.audio[0]
-    context = stream.codec_context
-    if context is None:
+    stream = chosen(container, "audio")
+    if stream is None:
         return {}
+    context = stream.codec_context
     codec = context.codec.canonical_name
     return {"audio_codec": codec, "sampling_rate": context.sample_rate, "channels": context.channels}
 
 
 def _video(container: InputContainer, name: str) -> dict[str, Any]:
-    stream = video_stream(container, name)
+    try:
+        stream = video_stream(container, name)
+    except MediaError:
+        if chosen(container, "audio") is None:
+            raise
+        return {}  # the sound can be used
     context = stream.codec_context
     rate = stream.average_rate or stream.guessed_rate
     matrix = _first_matrix(container, Decoder(stream, name))
@@ -104,12 +99,12 @@ def _video(container: InputContainer, name: str) -> dict[str, Any]:
 
 
 def _first_matrix(container: InputContainer, decoder: Decoder) -> tuple[int, int, int, int] | None:
-    frame = next(decoder.all(container), None)
+    frame = next(decoder.all(packets(container, decoder.stream)), None)
     return None if frame is None else display_matrix(frame)
 
 
 def _duration(source: Source, container: InputContainer, name: str) -> float:
-    if container.duration and container.format.name not in BARE:
+    if container.duration and container.format.name not in BARE and not must_be_read(container):
         return _corrected(container, float(container.duration / av.time_base))
     end = measured_end(source)
     if end <= 0:
@@ -119,12 +114,11 @@ def _duration(source: Source, container: InputContainer, name: str) -> float:
 
 def _corrected(container: InputContainer, seconds: float) -> float:
     """The header's length, or what the last packets show where it says too little."""
+    clock = Clock(container)
     try:
-        container.seek(round((seconds + start_of(container)) * av.time_base))
+        container.seek(round((seconds + clock.start) * av.time_base))
     except av.FFmpegError:
         return seconds
-    streams = [stream for stream in container.streams if stream.type in ("audio", "video")]
-    for packet in packets(container, *streams):
-        if packet.pts is not None and packet.pts * packet.time_base - start_of(container) > seconds:
-            seconds = float((packet.pts + ticks_of(packet)) * packet.time_base) - start_of(container)
-    return seconds
+    for _ in clock.packets():
+        pass
+    return max(seconds, clock.end - clock.start)

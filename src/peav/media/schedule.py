@@ -15,18 +15,10 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from peav.media.clock import Clock, must_be_read
 from peav.media.limits import check_duration
-from peav.media.source import (
-    HOLE,
-    Decoder,
-    Source,
-    name_of,
-    open_media,
-    packets,
-    start_of,
-    ticks_of,
-    video_stream,
-)
+from peav.media.source import Source, name_of, open_media
+from peav.media.streams import HOLE, Decoder, ticks_of, video_stream
 from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import Window
 
@@ -84,7 +76,7 @@ def decode(source: Source, plan: Schedule, wanted: list[int]) -> Generator[tuple
         try:
             if plan.pts is None:
                 numbers = set(wanted)
-                for index, frame in enumerate(decoder.all(container)):
+                for index, frame in enumerate(decoder.all(Clock(container).packets(decoder.stream))):
                     if index in numbers:
                         yield index, frame
                     if index == wanted[-1]:
@@ -112,34 +104,36 @@ def _seconds(pts: Any, time_base: Fraction) -> Any:
     return pts * time_base.numerator / time_base.denominator
 
 
-def _origin(container: InputContainer, first: float | None) -> float:
-    """Where time 0 lies; a few frames' delay against the file's start are the codec's, more is a real late start."""
-    begin = start_of(container)
-    return first if first is not None and first - begin <= HOLE else begin
+def _origin(clock: Clock, first: float | None) -> float:
+    """Where time 0 lies: without sound, at the first frame."""
+    return first if first is not None and clock.alone and first - clock.start <= HOLE else clock.start
 
 
 def _by_packets(source: Source, container: InputContainer, span: Window, seek: bool) -> Schedule | None:
     stream = video_stream(container, name_of(source))
-    begin, origin = start_of(container), 0.0
+    clock, origin = Clock(container), 0.0
     sought, latest = None, math.inf
     if seek:
-        head = [packet.pts for packet in itertools.islice(packets(container, stream), 16)]
+        if must_be_read(container):
+            return None
+        head = [packet.pts for packet in itertools.islice(clock.packets(stream), 16)]
         if not head or None in head:
             return None
-        origin = _origin(container, float(min(head) * stream.time_base))
+        origin = _origin(clock, float(min(head) * stream.time_base))
         latest = (origin + span.start) / stream.time_base
         sought = math.floor(latest - PREROLL / stream.time_base)
         try:
             container.seek(sought, stream=stream)
         except av.FFmpegError:
             return None
+        clock = Clock(container)
     rows: list[tuple[int, int, int, int]] = []  # pts, packet, key, duration
     keys: list[tuple[int, int]] = []  # pts, packet
     whole = True
-    for number, packet in enumerate(packets(container, stream)):
+    for number, packet in enumerate(clock.packets(stream)):
         if packet.pts is None or (number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest)):
             return None
-        if rows and packet.dts is not None and _seconds(packet.dts, stream.time_base) - begin - HOLE >= span.end:
+        if rows and packet.dts is not None and _seconds(packet.dts, stream.time_base) - clock.start - HOLE >= span.end:
             whole = False  # no later packet is shown before its decoding time
             break
         if packet.is_keyframe:
@@ -153,7 +147,7 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     pts, numbers, firsts, durations = (list(column) for column in zip(*rows, strict=True))
     if len(set(pts)) < len(pts):
         return None
-    origin = origin if seek else _origin(container, float(pts[0] * stream.time_base))
+    origin = origin if seek else _origin(clock, float(pts[0] * stream.time_base))
     times = np.maximum(_seconds(np.array(pts), stream.time_base) - origin, 0.0)
     end = float(times[-1]) + (_seconds(durations[-1], stream.time_base) or _spacing(times, stream))
     if whole:
@@ -169,10 +163,10 @@ def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
         decoder = Decoder(_threaded(video_stream(container, name_of(source))), name_of(source))
         stream = decoder.stream
         step = _spacing(np.empty(0), stream)
-        origin: float | None = None
-        for frame in decoder.all(container):
+        clock, origin = Clock(container), None
+        for frame in decoder.all(clock.packets(stream)):
             if origin is None:
-                origin = _origin(container, frame.time)
+                origin = _origin(clock, frame.time)
             times.append(len(times) * step if frame.time is None else max(0.0, frame.time - origin))
             if times[-1] >= span.end:
                 break
@@ -209,7 +203,7 @@ def _runs(container: InputContainer, decoder: Decoder, plan: Schedule, wanted: l
     context = decoder.stream.codec_context
     run = iter(runs)
     first, last = next(run)
-    for number, packet in enumerate(packets(container, decoder.stream)):
+    for number, packet in enumerate(Clock(container).packets(decoder.stream)):
         if number < first:
             continue
         # A frame that no other leans on need not be decoded unless it is wanted.

@@ -10,8 +10,10 @@ from typing import Any
 import av
 from av.container import InputContainer
 
+from peav.media.clock import TS_DISCONT, Clock, start_of
 from peav.media.errors import TruncatedMediaWarning
-from peav.media.source import BARE, Source, name_of, open_media, packets, raw_part, start_of, ticks_of
+from peav.media.source import Source, name_of, open_media, raw_part
+from peav.media.streams import BARE
 
 
 def promised_end(source: Source, container: InputContainer, stream: Any) -> float | None:
@@ -19,6 +21,8 @@ def promised_end(source: Source, container: InputContainer, stream: Any) -> floa
     format = container.format.name
     if format == "wav":
         return _riff_seconds(source)
+    if container.format.flags & TS_DISCONT:  # nobody wrote it down: FFmpeg guesses it from the last timestamps
+        return None
     if format in BARE and not (format == "mp3" and _has_frame_count(source)):
         return None
     if stream.duration:
@@ -49,13 +53,11 @@ def warn_if_truncated(source: Source, container: InputContainer, stream: Any, he
 
 def measured_end(source: Source) -> float:
     """Where the last packet of any stream really ends, in seconds on the file's timeline; reads the whole file."""
-    end = 0.0
     with open_media(source) as container:
-        streams = [stream for stream in container.streams if stream.type in ("audio", "video")]
-        for packet in packets(container, *streams):
-            if packet.pts is not None:
-                end = max(end, float((packet.pts + ticks_of(packet)) * packet.time_base))
-        return end - start_of(container)
+        clock = Clock(container)
+        for _ in clock.packets():
+            pass
+        return max(0.0, clock.end - clock.start)
 
 
 def _short(held: float, promised: float) -> bool:
@@ -69,13 +71,15 @@ def _others_reach(source: Source, stream: Any, promised: float) -> bool:
 
 
 def _riff_seconds(source: Source) -> float | None:
-    """Length of a RIFF WAVE file by its header; None where it was written to a pipe, or is RF64."""
+    """Length of a RIFF WAVE file by its header; None where it was written to a pipe, is RF64, or is not plain PCM,
+    whose rate of bytes is no promise."""
     head = raw_part(source, 0, 1 << 16)
     at, bytes_per_second = 12, 0
     while head[:4] == b"RIFF" and at + 8 <= len(head):
         chunk, size = struct.unpack_from("<4sI", head, at)
-        if chunk == b"fmt " and at + 20 <= len(head):
-            bytes_per_second = struct.unpack_from("<I", head, at + 16)[0]
+        if chunk == b"fmt " and at + 22 <= len(head):
+            rate, told, block = struct.unpack_from("<IIH", head, at + 12)
+            bytes_per_second = told if told == rate * block else 0
         if chunk == b"data":
             known = bytes_per_second and 0 < size < 0x7FFFFFFF
             return size / bytes_per_second if known else None
