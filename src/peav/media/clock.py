@@ -96,8 +96,10 @@ class Clock:
         self._streams = clocked(container)
         self._segments: list[_Segment] = []
         self._states: dict[int, _State] = {}
-        promised = math.inf if not container.duration else container.duration / av.time_base + self.start
-        self._ahead, self._limit = (AHEAD, math.inf) if may_jump(container) else (LONGEST_HOLE, promised)
+        self._ahead, self._limit = (AHEAD if may_jump(container) else LONGEST_HOLE), math.inf
+        # Where a header tells the length, what is timed after it is damage; but in MP4 one index gives both.
+        if container.duration and not may_jump(container) and "mp4" not in container.format.name:
+            self._limit = self.start + container.duration / av.time_base
 
     def packets(self, *streams: Any) -> Iterator[Any]:
         """The packets of `streams` from the container's present position on."""
@@ -136,7 +138,7 @@ class Clock:
             return None if state is None else state.segment
         time, length = (_seconds(count, packet.time_base) for count in (ticks, ticks_of(packet)))
         shown = time if packet.pts is None else _seconds(packet.pts, packet.time_base)
-        shown = shown if abs(shown - time) < AHEAD else time
+        shown = shown if abs(shown - time) < self._ahead else time
         segment = self._find(state, time, BACK if exact else NEAR) or self._open(state)
         if segment.shift is None:
             segment.awaited.discard(packet.stream_index)
