@@ -96,7 +96,7 @@ def _download(name: str, revision: str, patterns: list[str], cache_dir: str | os
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, cache_dir=cache))
     except HFValidationError as error:
         raise CheckpointError(f"{name!r} is no hub name: {error}") from error
-    except (_HTTPError, OSError) as error:
+    except (_HTTPError, OSError, ValueError) as error:  # ValueError: a page that is no JSON, as hotels answer
         raise CheckpointError(_reason(error, name, revision)) from error
 
 
