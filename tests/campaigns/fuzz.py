@@ -1,0 +1,182 @@
+"""./run long fuzz [--count 20000]: damaged files by the thousand; only a MediaError may come out of reading them.
+
+Prints the table for docs/checks.md. A file that crashes or hangs the process that reads it is counted against that
+file, and another process goes on. Ends with 1 where anything but a result or a MediaError came out, where fewer than
+a third of the mutants still decode, or where memory grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+from media import mutants  # noqa: E402
+
+SECONDS = 120.0  # of the clock that a mutant of five seconds may take on a busy machine: more is a hang
+CPU_SECONDS = 30.0
+PEAK = 1500.0  # megabytes
+SETTLED = 500  # mutants after which memory is expected to stay as it is
+GROWTH = 20.0  # megabytes per 1000 mutants
+
+
+@dataclass
+class Result:
+    """What came out of a campaign."""
+
+    seed: int
+    outcomes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by suffix
+    kinds: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # "container" and "codec"
+    others: list[str] = field(default_factory=list)
+    held: dict[int, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))  # by process
+    slowest: float = 0.0
+    peak: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return sum(counter.total() for counter in self.outcomes.values())
+
+    @property
+    def decoded(self) -> float:
+        """The share of mutants of which something is still decoded."""
+        return sum(counter["decoded"] for counter in self.outcomes.values()) / self.count
+
+    @property
+    def growth(self) -> float | None:
+        """Megabytes of RssAnon per 1000 mutants in the process that read most of them; None for too few to tell."""
+        longest = max(self.held.values(), key=len, default=[])[SETTLED:]
+        if len(longest) < SETTLED:
+            return None
+        number, megabytes = np.arange(len(longest)), [value for _, value in longest]
+        return float(np.polyfit(number, megabytes, 1)[0] * 1000)
+
+    def add(self, number: int, about: dict[str, Any], end: dict[str, Any], process: int) -> None:
+        outcome = end["outcome"]
+        if end.get("seconds", 0.0) > CPU_SECONDS:
+            outcome, end["what"] = "other", f"{end['seconds']:.0f} s of processor time"
+        if end.get("peak", 0.0) > PEAK:
+            outcome, end["what"] = "other", f"{end['peak']:.0f} MB of memory"
+        self.outcomes[about["suffix"]][outcome] += 1
+        self.kinds[about["kind"]][outcome] += 1
+        if outcome == "other":
+            self.others.append(f"mutant {number} of seed {self.seed} ({about['suffix']}): {end['what'].strip()}")
+        if "held" in end:
+            self.held[process].append((number, end["held"]))
+            self.slowest = max(self.slowest, end["seconds"])
+            self.peak = max(self.peak, end["peak"])
+
+
+def campaign(count: int, seed: int, jobs: int = 1) -> Result:
+    """Read `count` mutants in `jobs` processes at a time."""
+    result, lock = Result(seed), threading.Lock()
+
+    def work(job: int) -> None:
+        number = job
+        while number < count:
+            number = _one_process(result, lock, range(number, count, jobs))
+
+    threads = [threading.Thread(target=work, args=(job,)) for job in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return result
+
+
+def _one_process(result: Result, lock: threading.Lock, numbers: range) -> int:
+    """Read mutants in a process until it ends, by itself or not; returns the number from which to go on."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [folder, str(result.seed), *(str(value) for value in (numbers.start, numbers.stop, numbers.step))]
+        process = subprocess.Popen(
+            [sys.executable, mutants.__file__, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        about: dict[str, Any] | None = None
+        for line in _lines(process):
+            said = json.loads(line)
+            if "number" in said:
+                about = said
+                continue
+            assert about is not None
+            with lock:
+                result.add(about["number"], about, said, process.pid)
+            about = None
+        code = process.wait()
+        if about is None:
+            if code:
+                raise RuntimeError(f"the process that makes mutants ended with {code}: {process.stderr.read()}")
+            return numbers.stop
+        what = f"took more than {SECONDS:.0f} s" if code == -9 else f"the process ended with {code}"
+        with lock:
+            result.add(about["number"], about, {"outcome": "other", "what": what}, process.pid)
+        return int(about["number"]) + numbers.step
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    """Lines of the process, which is killed where none comes for too long."""
+    assert process.stdout is not None
+    while True:
+        watchdog = threading.Timer(SECONDS, process.kill)
+        watchdog.start()
+        line = process.stdout.readline()
+        watchdog.cancel()
+        if not line:
+            return
+        yield line
+
+
+def summary(result: Result) -> str:
+    """The campaign as Markdown."""
+    growth = "too few to tell" if result.growth is None else f"{result.growth:.1f} MB per 1000 files after {SETTLED}"
+    damage = ", ".join(
+        f"{kind} bytes in {kinds.total()} ({kinds['decoded'] / kinds.total():.0%} decode)"
+        for kind, kinds in sorted(result.kinds.items())
+    )
+    lines = [
+        f"{result.count} mutants, seed {result.seed}, {len(result.outcomes)} suffixes; {result.decoded:.0%} still "
+        f"decode; damage to {damage}. RssAnon of the decoding process: {growth}; at most {result.peak:.0f} MB for a file, "
+        f"{result.slowest:.1f} s of processor time. "
+        f"PyAV {av.__version__}, Python {platform.python_version()}, {os.cpu_count()} processors.",
+        "",
+        "| suffix | decoded | MediaError | other |",
+        "|---|---|---|---|",
+    ]
+    for suffix, counter in sorted(result.outcomes.items()):
+        lines.append(f"| {suffix} | {counter['decoded']} | {counter['MediaError']} | {counter['other']} |")
+    total = sum(result.outcomes.values(), Counter())
+    lines.append(f"| all | {total['decoded']} | {total['MediaError']} | {total['other']} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20000)
+    parser.add_argument("--seed", type=int, default=15)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args()
+    result = campaign(asked.count, asked.seed, asked.jobs)
+    print(summary(result))
+    for other in result.others:
+        print(f"\n{other}", file=sys.stderr)
+    grown = result.growth is not None and result.growth > GROWTH
+    return int(bool(result.others) or result.decoded < 1 / 3 or grown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
