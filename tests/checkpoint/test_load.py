@@ -142,7 +142,7 @@ def test_shards_are_read_through_their_index(golden: Path, tmp_path: Path) -> No
         ("[]", "holds no JSON object"),
         ('{"model_type": "bert"}', "none of the layouts peav, perception_models, transformers"),
         ('{"format": "peav", "version": 2, "model": "peav"}', "version 2.*upgrade peav"),
-        ('{"format": "peav", "version": 1, "model": "peav", "config": {"depth": 3}}', "describes no model"),
+        ('{"format": "peav", "version": 1, "model": "peav", "config": {"depth": 3}}', "config.depth is 3: unexpected"),
     ],
 )
 def test_a_broken_config_says_what_is_wrong(tmp_path: Path, config: str | None, message: str) -> None:
@@ -175,7 +175,8 @@ def test_official_original_configs_are_the_presets() -> None:
                 "visual_model": {**visual, "fixed_len_video": True},
                 "audio_model": {"dac_vae_encoder": None, "audio_transformer": {**shape, "num_hidden_layers": layers}},
             },
-            "text_model": {"hidden_size": 1024, "intermediate_size": 2624, "num_hidden_layers": 28},
+            "text_model": {"hidden_size": 1024, "intermediate_size": 2624, "num_hidden_layers": 28}
+            | {"num_attention_heads": 16},
             "nth_text_layer": 22,
         }
         assert pm.recognises(data)
@@ -220,7 +221,7 @@ def test_text_layers_that_do_not_exist_are_refused(golden: Path, change: dict[st
 def test_an_unknown_frame_encoder_lists_the_known_ones(golden: Path) -> None:
     data = json.loads((golden / "pe-av-perception_models" / "config.json").read_text())
     data["audio_visual_model"]["visual_model"]["pe_encoder"] = "PE-Core-X99"
-    with pytest.raises(CheckpointError, match="'PE-Core-X99' is not one of PE-Core-G14-448"):
+    with pytest.raises(CheckpointError, match="'PE-Core-X99', not one of PE-Core-G14-448"):
         pm.read_config(data)
 
 

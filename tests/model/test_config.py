@@ -17,7 +17,7 @@ def test_configs_survive_json(name: str) -> None:
 
 
 def test_unknown_fields_are_named() -> None:
-    with pytest.raises(ValueError, match="CodecConfig has no field width_typo"):
+    with pytest.raises(ValueError, match=r"CodecConfig\nwidth_typo\n.*[Uu]nexpected"):
         CodecConfig.from_dict({"width_typo": 3})
 
 
@@ -60,5 +60,5 @@ def test_the_large_models_build_without_memory() -> None:
     ],
 )
 def test_sizes_that_cannot_work_are_refused(build: type) -> None:
-    with pytest.raises(ValueError, match=r"must be"):
+    with pytest.raises(ValueError, match=r"must be|multiple of"):
         build()

@@ -31,11 +31,13 @@ def sniff(config: Json) -> Layout:
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
-    """A checkpoint of any layout, under our names. Raises CheckpointError naming what is missing or unknown."""
-    data, theirs = files.read_json(directory / files.CONFIG), files.read_tensors(directory)
-    layout, config, source = sniff(data), read_config(directory), str(directory)
+    """A checkpoint of any layout, under our names. Raises CheckpointError naming what is missing, unknown or wrong."""
+    data, source = files.read_json(directory / files.CONFIG), str(directory)
+    config, layout = _read_config(data, directory), sniff(data)
+    theirs = files.read_tensors(directory)
+    shapes = parameter_shapes(config)
     if layout == "peav":
-        check_names(set(parameter_shapes(config)), set(theirs), source)
+        check_names(set(shapes), set(theirs), source)
         tensors = theirs
     elif layout == "transformers":
         tensors = read_entries(transformers.entries(config), transformers.canonical_names(theirs), source)
@@ -44,19 +46,22 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         tensors = read_entries(entries, theirs, source)
     checkpoint = Checkpoint(config, tensors | _extra(directory, tensors))
     checkpoint.add_missing()
-    _check_shapes(checkpoint, source)
+    _check_shapes(checkpoint, shapes, source)
     return checkpoint
 
 
 def read_config(directory: Path) -> ModelConfig:
     """The model of a checkpoint of any layout, told without its weights. Raises CheckpointError for other files."""
-    data = files.read_json(directory / files.CONFIG)
-    layout = sniff(data)
+    return _read_config(files.read_json(directory / files.CONFIG), directory)
+
+
+def _read_config(data: Json, directory: Path) -> ModelConfig:
+    layout, source = sniff(data), str(directory / files.CONFIG)
     if layout == "peav":
-        return native.read_config(data)
+        return native.read_config(data, source)
     if layout == "transformers":
-        return transformers.read_config(data, read_processors(directory))
-    return perception_models.read_config(data)
+        return transformers.read_config(data, read_processors(directory), source)
+    return perception_models.read_config(data, source)
 
 
 def read_model_id(directory: Path) -> str:
@@ -67,14 +72,14 @@ def read_model_id(directory: Path) -> str:
     """
     data = files.read_json(directory / files.CONFIG)
     if native.recognises(data) and (recorded := native.read_weights_sha256(data)) is not None:
-        return model_id(native.read_config(data), recorded)
+        return model_id(_read_config(data, directory), recorded)
     checkpoint = read_checkpoint(directory)
     names = parameter_shapes(checkpoint.config)
     return model_id(checkpoint.config, weights_sha256({name: checkpoint.tensors[name] for name in names}))
 
 
-def _check_shapes(checkpoint: Checkpoint, source: str) -> None:
-    for name, shape in parameter_shapes(checkpoint.config).items():
+def _check_shapes(checkpoint: Checkpoint, shapes: dict[str, torch.Size], source: str) -> None:
+    for name, shape in shapes.items():
         found = checkpoint.tensors[name].shape
         if found != shape:
             raise CheckpointError(

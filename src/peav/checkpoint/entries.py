@@ -84,7 +84,7 @@ def read_entries(entries: Iterable[Entry], theirs: Tensors, source: str) -> Tens
     for entry in entries:
         try:
             ours.update(entry.to_ours(theirs))
-        except RuntimeError as error:
+        except (RuntimeError, IndexError, TypeError) as error:  # as torch has it for too few axes, or odd heights
             raise CheckpointError(f"{source}: {', '.join(entry.theirs)} of an unexpected shape: {error}") from error
     return ours
 

@@ -7,6 +7,7 @@ import re
 from peav.model import PEAFrameConfig, PEAVConfig
 
 from .errors import CheckpointError
+from .fields import Section
 from .source import Json, ModelConfig
 
 FORMAT, VERSION = "peav", 1
@@ -19,15 +20,12 @@ def recognises(config: Json) -> bool:
     return config.get("format") == FORMAT
 
 
-def read_config(data: Json) -> ModelConfig:
-    """Our config from config.json. Raises CheckpointError for a newer version or a broken config."""
-    if data.get("version") != VERSION or data.get("model") not in _MODELS:
-        found = f"version {data.get('version')}, model {data.get('model')!r}"
-        raise CheckpointError(f"config.json is of {found}; this peav reads version {VERSION}: upgrade peav")
-    try:
-        return _MODELS[data["model"]].from_dict(data["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json describes no model: {error}") from error
+def read_config(data: Json, source: str = "config.json") -> ModelConfig:
+    """Our config from config.json. Raises CheckpointError for a newer version, or naming the field that is wrong."""
+    if data.get("version") != VERSION or data.get("model") not in tuple(_MODELS):
+        found = f"version {data.get('version')!r:.60}, model {data.get('model')!r:.60}"
+        raise CheckpointError(f"{source} is of {found}; this peav reads version {VERSION}: upgrade peav")
+    return Section(data, source).section("config").read(_MODELS[data["model"]])
 
 
 def write_config(config: ModelConfig, weights: str) -> Json:

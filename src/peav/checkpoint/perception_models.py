@@ -1,10 +1,15 @@
-"""The original layout: hub revision `perception_models`."""
+"""The original layout: hub revision `perception_models`.
+
+What config.json leaves out has the defaults of the original classes: TransformerConfig, AudioEncoderConfig,
+VisualEncoderConfig, PEAudioVisualEncoderConfig, PEAudioVisualConfig and PEAudioFrameConfig of facebookresearch/
+perception_models, core/audio_visual_encoder/config.py, read on 2026-11-28; there a section that is absent, null or
+empty counts as not given. The codec's and the text's are DacConfig's and ModernBertConfig's of transformers.
+"""
 
 from __future__ import annotations
 
 from peav.model import (
     AudioConfig,
-    CodecConfig,
     FrameEncoderConfig,
     PEAFrameConfig,
     PEAVConfig,
@@ -12,14 +17,27 @@ from peav.model import (
     TransformerConfig,
     VideoConfig,
 )
+from peav.model.config import Flag, Heads, Layers, Positions, Width
 
 from .entries import POINTWISE, TOKEN, TRANSPOSED, Entry, module, one
 from .errors import CheckpointError
+from .fields import Field, Section
 from .frame_encoders import PE_CORE, find_name
 from .source import Checkpoint, Json, ModelConfig
 from .towers import CODEC, blocks, codec, heads, stem, text, tower
+from .transformers_configs import DAC, MODERNBERT, read_dac, read_modernbert
 
 FIXED_FRAMES = 16
+_PEAV, _PEAFRAME = _MODEL_TYPES = ("pe_audio_visual", "pe_audio_frame")
+# What the original takes for the codec and the text where config.json has nothing.
+_CODEC = {
+    "encoder_hidden_size": 64,
+    "downsampling_ratios": [2, 8, 10, 12],
+    "codebook_size": 1024,
+    "codebook_dim": 128,
+    "sampling_rate": 48000,
+}
+_TEXT = {"hidden_size": 1024, "intermediate_size": 2624, "num_attention_heads": 16, "num_hidden_layers": 28}
 _HEADS = {
     "audio": "audio_head",
     "video": "visual_head",
@@ -42,30 +60,42 @@ _POOL = {"out": "attn.out_proj", "norm": "layernorm", "mlp.fc1": "mlp.c_fc", "ml
 
 def recognises(config: Json) -> bool:
     """Whether a config.json is of this layout."""
-    return "audio_visual_model" in config or "audio_transformer" in config.get("audio_model", {})
+    return "audio_visual_model" in config or "audio_model" in config or config.get("model_type") in _MODEL_TYPES
 
 
-def read_config(data: Json) -> ModelConfig:
-    """Our config from config.json. Raises CheckpointError where the original has what we do not support."""
-    text_config = _read_text(data)
-    output = data.get("output_dim", 1024)
-    if "audio_visual_model" not in data:
-        return PEAFrameConfig(_read_audio(data["audio_model"]), text_config, output)
-    media = data["audio_visual_model"]
-    visual = media["visual_model"]
-    num_frames = visual.get("num_frames", FIXED_FRAMES) if visual.get("fixed_len_video") else None
-    return PEAVConfig(
-        audio=_read_audio(media["audio_model"]),
-        video=VideoConfig(_read_frames(visual), _read_tower(visual["visual_transformer"]), num_frames),
-        fusion=_read_tower(media["audio_visual_transformer"]),
+def read_config(data: Json, source: str = "config.json") -> ModelConfig:
+    """Our config from config.json. Raises CheckpointError, naming the field, for what we cannot build."""
+    root = Section(data, source)
+    text_config = _read_text(root)
+    output = root.field("output_dim", 1024)
+    if "audio_visual_model" not in data and data.get("model_type") != _PEAV:
+        audio = _read_audio(root.section("audio_model"))
+        return root.build(PEAFrameConfig, audio=audio, text=text_config, output_dim=output)
+    media = root.section("audio_visual_model")
+    visual = media.section("visual_model")
+    fixed = visual.take(Flag, visual.field("fixed_len_video", False))
+    num_frames = visual.given("num_frames", FIXED_FRAMES) if fixed else None
+    video = visual.build(
+        VideoConfig,
+        frame_encoder=_read_frames(visual),
+        transformer=_read_tower(visual.section("visual_transformer")),
+        num_frames=num_frames,
+    )
+    return root.build(
+        PEAVConfig,
+        audio=_read_audio(media.section("audio_model")),
+        video=video,
+        fusion=_read_tower(media.section("audio_visual_transformer")),
         text=text_config,
         output_dim=output,
     )
 
 
-def text_layers(data: Json) -> int:
+def text_layers(data: Json, source: str = "config.json") -> int:
     """Text layers that the checkpoint holds; the model runs the first `nth_text_layer` of them."""
-    return int(data["text_model"].get("num_hidden_layers", 28))
+    text_section = _text_section(Section(data, source))
+    layers: int = text_section.take(Layers, text_section.field("num_hidden_layers", MODERNBERT["num_hidden_layers"]))
+    return layers
 
 
 def entries(config: ModelConfig, layers: int) -> list[Entry]:
@@ -97,7 +127,7 @@ def write_config(checkpoint: Checkpoint) -> Json:
         "nth_text_layer": config.text.num_hidden_layers,
     }
     if isinstance(config, PEAFrameConfig):
-        return {"model_type": "pe_audio_frame", "audio_model": _write_audio(config.audio), **common}
+        return {"model_type": _PEAFRAME, "audio_model": _write_audio(config.audio), **common}
     visual: Json = {
         "visual_transformer": _write_tower(config.video.transformer),
         "fixed_len_video": config.video.num_frames is not None,
@@ -113,26 +143,41 @@ def write_config(checkpoint: Checkpoint) -> Json:
         "visual_model": visual,
         "audio_model": _write_audio(config.audio),
     }
-    return {"model_type": "pe_audio_visual", "audio_visual_model": media, **common}
+    return {"model_type": _PEAV, "audio_visual_model": media, **common}
 
 
-def _read_tower(data: Json) -> TransformerConfig:
-    width, attention_heads = data.get("hidden_size", 1024), data.get("num_attention_heads", 8)
-    return TransformerConfig(
+def _read_tower(section: Section) -> TransformerConfig:
+    width, attention_heads = section.field("hidden_size", 1024), section.field("num_attention_heads", 8)
+    positions = section.field("max_position_embeddings", 10000)
+    head_dim = section.take(Width, width) // section.take(Heads, attention_heads)
+    section.require("num_key_value_heads", attention_heads.value)
+    section.require("attention_bias", False)
+    return section.build(
+        TransformerConfig,
         hidden_size=width,
-        intermediate_size=data.get("intermediate_size", 2752),
-        num_hidden_layers=data.get("num_hidden_layers", 16),
+        intermediate_size=section.field("intermediate_size", 2752),
+        num_hidden_layers=section.field("num_hidden_layers", 16),
         num_attention_heads=attention_heads,
-        head_dim=width // attention_heads,
-        rope_theta=data.get("rope_theta", 20000.0),
-        rms_norm_eps=data.get("rms_norm_eps", 1e-5),
-        max_positions=data.get("max_position_embeddings", 10000),
+        head_dim=Field(f"{width.name} / num_attention_heads", head_dim),
+        rope_theta=Field(positions.name, _rope_theta(section.take(Positions, positions))),
+        rms_norm_eps=section.field("rms_norm_eps", 1e-5),
+        max_positions=positions,
     )
+
+
+def _rope_theta(positions: int) -> float:
+    """The original never reads its `rope_theta` (class Transformer of core/audio_visual_encoder/transformer.py)."""
+    return float(max(10_000, 2 * positions))
 
 
 def _write_tower(config: TransformerConfig) -> Json:
     if config.head_dim * config.num_attention_heads != config.hidden_size:
         raise CheckpointError("the perception_models layout needs head_dim = hidden_size / heads; convert to another")
+    if config.rope_theta != (theirs := _rope_theta(config.max_positions)):
+        raise CheckpointError(
+            f"the perception_models layout has rope_theta {theirs} at {config.max_positions} positions, "
+            f"the model {config.rope_theta}; convert to another"
+        )
     return {
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -144,17 +189,9 @@ def _write_tower(config: TransformerConfig) -> Json:
     }
 
 
-def _read_audio(data: Json) -> AudioConfig:
-    codec_data = data.get("dac_vae_encoder") or {}
-    return AudioConfig(
-        CodecConfig(
-            hidden_size=codec_data.get("encoder_hidden_size", 64),
-            strides=tuple(codec_data.get("downsampling_ratios", (2, 8, 10, 12))),
-            latent_dim=codec_data.get("codebook_dim", 128),
-            sampling_rate=codec_data.get("sampling_rate", 48000),
-        ),
-        _read_tower(data["audio_transformer"]),
-    )
+def _read_audio(section: Section) -> AudioConfig:
+    dac = section.section("dac_vae_encoder", _CODEC)
+    return AudioConfig(read_dac(dac, DAC), _read_tower(section.section("audio_transformer")))
 
 
 def _write_audio(config: AudioConfig) -> Json:
@@ -173,35 +210,26 @@ def _write_audio(config: AudioConfig) -> Json:
     }
 
 
-def _read_frames(visual: Json) -> FrameEncoderConfig:
+def _read_frames(visual: Section) -> FrameEncoderConfig:
     if "pe_encoder_config" in visual:
-        return FrameEncoderConfig.from_dict(visual["pe_encoder_config"])
-    name = visual.get("pe_encoder", "PE-Core-L14-336")
-    if name not in PE_CORE:
-        raise CheckpointError(f"frame encoder {name!r} is not one of {', '.join(PE_CORE)}")
+        return visual.section("pe_encoder_config").read(FrameEncoderConfig)
+    name = visual.field("pe_encoder", "PE-Core-L14-336").value
+    if name not in tuple(PE_CORE):
+        raise visual.error("pe_encoder", f"is {name!r}, not one of {', '.join(PE_CORE)}")
     return PE_CORE[name]
 
 
-def _read_text(data: Json) -> TextConfig:
-    text_data, used = data["text_model"], data.get("nth_text_layer", 22)
-    if used is None or used > text_layers(data):
-        raise CheckpointError(f"nth_text_layer is {used}: it must name one of the text model's layers")
-    default = TextConfig()
-    return TextConfig(
-        vocab_size=text_data.get("vocab_size", default.vocab_size),
-        hidden_size=text_data.get("hidden_size", default.hidden_size),
-        intermediate_size=text_data.get("intermediate_size", default.intermediate_size),
-        num_hidden_layers=used,
-        num_attention_heads=text_data.get("num_attention_heads", default.num_attention_heads),
-        global_attn_every_n_layers=text_data.get("global_attn_every_n_layers", 3),
-        local_attention=text_data.get("local_attention", 128),
-        global_rope_theta=text_data.get("global_rope_theta", 160000.0),
-        local_rope_theta=text_data.get("local_rope_theta", 10000.0),
-        pad_token_id=text_data.get("pad_token_id", default.pad_token_id),
-        cls_token_id=text_data.get("cls_token_id", default.cls_token_id),
-        sep_token_id=text_data.get("sep_token_id", default.sep_token_id),
-        layer_norm_eps=text_data.get("norm_eps", text_data.get("layer_norm_eps", 1e-5)),
-    )
+def _text_section(root: Section) -> Section:
+    return root.section("text_model", _TEXT)
+
+
+def _read_text(root: Section) -> TextConfig:
+    layers = text_layers(dict(root.values), root.file)
+    found = root.field("nth_text_layer", 22)
+    used = root.take(Layers | None, found)
+    if used is None or used > layers:
+        raise root.error("nth_text_layer", f"is {used}, not one of the text model's {layers} layers")
+    return read_modernbert(_text_section(root), MODERNBERT, found)
 
 
 def _write_text(config: TextConfig, layers: int) -> Json:

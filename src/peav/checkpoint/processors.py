@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peav.model import PEAFrameConfig
+from peav.model.config import Frames, SamplingRate
 
+from .fields import Section
 from .files import read_json, write_json
 from .source import ModelConfig
 
@@ -21,20 +23,22 @@ class Processors(NamedTuple):
 
 
 def read_processors(directory: Path) -> Processors:
-    """Read what there is; newer files keep both processors in one, older ones keep one each."""
-    video = _section(directory, "video_processor", (_VIDEO, _BOTH, _AUDIO), "num_frames")
-    audio = _section(directory, "feature_extractor", (_AUDIO, _BOTH), "sampling_rate")
-    # The codec's own config is not asked: it says 16 kHz unless told otherwise, and transformers never reads it.
+    """Read what there is; newer files keep both processors in one, older ones keep one each.
+
+    Raises CheckpointError, naming file and field, for values out of their bounds.
+    """
+    video = _find(directory, "video_processor", (_VIDEO, _BOTH, _AUDIO), "num_frames", Frames)
+    audio = _find(directory, "feature_extractor", (_AUDIO, _BOTH), "sampling_rate", SamplingRate)
     return Processors(video, audio or Processors().sampling_rate)
 
 
-def _section(directory: Path, section: str, names: tuple[str, ...], key: str) -> int | None:
-    for name in names:
-        if (directory / name).is_file():
-            data = read_json(directory / name)
-            value = (data.get(section) or data).get(key)
-            if value:
-                return int(value)
+def _find(directory: Path, part: str, names: tuple[str, ...], key: str, kind: Any) -> int | None:
+    for path in (directory / name for name in names if (directory / name).is_file()):
+        root = Section(read_json(path), str(path))
+        section = root.section(part, root.values)
+        value: int | None = section.take(kind | None, section.field(key))
+        if value is not None:
+            return value
     return None
 
 

@@ -11,10 +11,12 @@ import torch
 from peav.model import TextConfig
 from peav.model.text import TextEncoder
 
-from . import files, hub, towers, transformers
+from . import files, hub, towers
 from .convert import read_checkpoint
 from .entries import Tensors, read_entries
 from .errors import CheckpointError
+from .fields import Section
+from .transformers_configs import MODERNBERT, read_modernbert
 
 _FREE = {"num_hidden_layers", "max_length"}  # may differ between a checkpoint and the model that takes it over
 
@@ -36,7 +38,7 @@ def load_text_encoder(
     directory = hub.resolve(name_or_path, cache_dir=cache_dir)
     data = files.read_json(directory / files.CONFIG)
     if data.get("model_type") == "modernbert":
-        found = transformers.read_text(data)
+        found = read_modernbert(Section(data, str(directory / files.CONFIG)), MODERNBERT)
         _check(str(name_or_path), found, config)
         tensors = _modernbert(files.read_tensors(directory), config.num_hidden_layers, str(directory))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from peav.model import (
     AudioConfig,
-    CodecConfig,
     FrameEncoderConfig,
     PEAFrameConfig,
     PEAVConfig,
@@ -15,10 +14,12 @@ from peav.model import (
 
 from .entries import BATCHED, POINTWISE, TOKEN, Entry, Tensors, module, one
 from .errors import CheckpointError
+from .fields import Field, Section
 from .frame_encoders import TIMM, find_name, timm_name
 from .processors import Processors
 from .source import Checkpoint, Json, ModelConfig
 from .towers import CODEC, blocks, codec, heads, stem, text, tower
+from .transformers_configs import layer_types, read_dac, read_modernbert, read_theta
 
 _VISION = "video_model.video_encoder.embedder.vision_model.timm_model"
 _HEADS = {
@@ -31,6 +32,9 @@ _HEADS = {
     "audio_plus_text": "audio_plus_text_head",
     "video_plus_text": "video_plus_text_head",
 }
+# What PE-AV's classes default over those of DacConfig and ModernBertConfig.
+_CODEC = {"encoder_hidden_size": 64, "downsampling_ratios": [2, 8, 10, 12], "codebook_dim": 128}
+_TEXT = {"hidden_size": 1024, "intermediate_size": 2624, "num_hidden_layers": 22, "num_attention_heads": 16}
 # Six of the ten pairs have a scale and a bias here; the original layout has none.
 _PAIRS = {
     "a_ac": "audio_model.text_audio",
@@ -70,41 +74,27 @@ def recognises(config: Json) -> bool:
     return config.get("model_type") in ("pe_audio_video", "pe_audio")
 
 
-def read_config(data: Json, processors: Processors) -> ModelConfig:
-    """Our config from config.json and the processor files."""
-    rate = processors.sampling_rate
-    text_config = read_text(data.get("text_config") or {})
+def read_config(data: Json, processors: Processors, source: str = "config.json") -> ModelConfig:
+    """Our config from config.json and the processor files. Raises CheckpointError naming what we cannot build."""
+    root = Section(data, source)
+    text_config = read_modernbert(root.section("text_config"), _TEXT)
+    output = text_config.hidden_size
     if data["model_type"] == "pe_audio":
-        return PEAFrameConfig(_read_audio(data.get("audio_config") or {}, rate), text_config, text_config.hidden_size)
-    media = data.get("audio_video_config") or {}
-    video = media.get("video_config") or {}
+        audio = _read_audio(root.section("audio_config"), processors.sampling_rate)
+        return PEAFrameConfig(audio, text_config, output)
+    media = root.section("audio_video_config")
+    video = media.section("video_config")
     return PEAVConfig(
-        audio=_read_audio(media.get("audio_config") or {}, rate),
-        video=VideoConfig(_read_frames(video.get("vision_config") or {}), _read_tower(video), processors.num_frames),
+        audio=_read_audio(media.section("audio_config"), processors.sampling_rate),
+        video=video.build(
+            VideoConfig,
+            frame_encoder=_read_frames(video.section("vision_config")),
+            transformer=_read_tower(video),
+            num_frames=processors.num_frames,
+        ),
         fusion=_read_tower(media),
         text=text_config,
-        output_dim=text_config.hidden_size,
-    )
-
-
-def read_text(data: Json) -> TextConfig:
-    """ModernBERT's config.json, or PE-AV's `text_config`, as our config."""
-    default = TextConfig()
-    layers = data.get("num_hidden_layers", default.num_hidden_layers)
-    return TextConfig(
-        vocab_size=data.get("vocab_size", default.vocab_size),
-        hidden_size=data.get("hidden_size", default.hidden_size),
-        intermediate_size=data.get("intermediate_size", default.intermediate_size),
-        num_hidden_layers=layers,
-        num_attention_heads=data.get("num_attention_heads", default.num_attention_heads),
-        global_attn_every_n_layers=_global_every(data, layers),
-        local_attention=data.get("local_attention", 128),
-        global_rope_theta=_text_theta(data, "full_attention", "global_rope_theta", default.global_rope_theta),
-        local_rope_theta=_text_theta(data, "sliding_attention", "local_rope_theta", default.local_rope_theta),
-        pad_token_id=data.get("pad_token_id", default.pad_token_id),
-        cls_token_id=data.get("cls_token_id", default.cls_token_id),
-        sep_token_id=data.get("sep_token_id", default.sep_token_id),
-        layer_norm_eps=data.get("norm_eps", 1e-5),
+        output_dim=output,
     )
 
 
@@ -158,18 +148,22 @@ def write_config(checkpoint: Checkpoint) -> Json:
     return {**architecture, "audio_video_config": media, "tie_word_embeddings": True, **common}
 
 
-def _read_tower(data: Json) -> TransformerConfig:
-    if data.get("attention_bias") or data.get("num_key_value_heads") not in (None, data.get("num_attention_heads", 14)):
-        raise CheckpointError("attention biases and grouped key-value heads are in no PE-AV model and not supported")
-    return TransformerConfig(
-        hidden_size=data.get("hidden_size", 1792),
-        intermediate_size=data.get("intermediate_size", 4800),
-        num_hidden_layers=data.get("num_hidden_layers", 6),
-        num_attention_heads=data.get("num_attention_heads", 14),
-        head_dim=data.get("head_dim", 128),
-        rope_theta=float((data.get("rope_parameters") or {}).get("rope_theta", 20000.0)),
-        rms_norm_eps=data.get("rms_norm_eps", 1e-5),
-        max_positions=data.get("max_position_embeddings", 10000),
+def _read_tower(section: Section) -> TransformerConfig:
+    attention_heads = section.field("num_attention_heads", 14)
+    section.require("num_key_value_heads", attention_heads.value)
+    section.require("attention_bias", False)
+    section.require("hidden_act", "silu")
+    section.require("rope_scaling", {})
+    return section.build(
+        TransformerConfig,
+        hidden_size=section.field("hidden_size", 1792),
+        intermediate_size=section.field("intermediate_size", 4800),
+        num_hidden_layers=section.field("num_hidden_layers", 6),
+        num_attention_heads=attention_heads,
+        head_dim=section.field("head_dim", 128),
+        rope_theta=read_theta(section.section("rope_parameters"), section.field("rope_theta", 20000.0)),
+        rms_norm_eps=section.field("rms_norm_eps", 1e-5),
+        max_positions=section.field("max_position_embeddings", 10000),
     )
 
 
@@ -187,17 +181,9 @@ def _write_tower(config: TransformerConfig) -> Json:
     }
 
 
-def _read_audio(data: Json, sampling_rate: int) -> AudioConfig:
-    dac = data.get("dac_config") or {}
-    return AudioConfig(
-        CodecConfig(
-            hidden_size=dac.get("encoder_hidden_size", 64),
-            strides=tuple(dac.get("downsampling_ratios", (2, 8, 10, 12))),
-            latent_dim=dac.get("codebook_dim", 128),
-            sampling_rate=sampling_rate,
-        ),
-        _read_tower(data),
-    )
+def _read_audio(section: Section, sampling_rate: int) -> AudioConfig:
+    # The codec's own config is not asked: it says 16 kHz unless told otherwise, and transformers never reads it.
+    return AudioConfig(read_dac(section.section("dac_config"), _CODEC, sampling_rate), _read_tower(section))
 
 
 def _write_audio(config: AudioConfig) -> Json:
@@ -212,53 +198,46 @@ def _write_audio(config: AudioConfig) -> Json:
     return {"model_type": "pe_audio_encoder", "dac_config": dac, **_write_tower(config.transformer)}
 
 
-def _read_frames(vision: Json) -> FrameEncoderConfig:
-    name = vision.get("architecture", "vit_pe_core_large_patch14_336").split(".")[0]
-    if name not in TIMM:
-        raise CheckpointError(f"frame encoder {name!r} is not one of {', '.join(TIMM)}")
-    given = vision.get("model_args") or {}
-    sizes = {ours: given[its] for ours, its in _TIMM_ARGS.items() if its in given}
+def _read_frames(vision: Section) -> FrameEncoderConfig:
+    name = vision.field("architecture", "vit_pe_core_large_patch14_336").value
+    known = TIMM.get(str(name).split(".")[0])
+    if known is None:
+        raise vision.error("architecture", f"is {name!r}, not one of {', '.join(TIMM)}")
+    given = vision.section("model_args")
     # What transformers itself saves has no `num_labels`, and `num_classes` may be the default of another size.
-    labels = vision.get("label_names")
-    outputs = vision.get("num_labels") or (TIMM[name].output_dim if labels is None else len(labels))
-    return FrameEncoderConfig(**{**TIMM[name].to_dict(), **sizes, "output_dim": outputs})
+    labels = vision.take(list[str] | None, vision.field("label_names"))
+    fields = {ours: _side(given.field(its, getattr(known, ours))) for ours, its in _TIMM_ARGS.items()}
+    outputs = vision.given("num_labels", known.output_dim if labels is None else len(labels))
+    config = given.build(FrameEncoderConfig, **fields, output_dim=outputs)
+    for its, value in _rotary_args(config).items():
+        given.require(its, value)
+    if unknown := set(given.values) - {*_TIMM_ARGS.values(), *_rotary_args(config), "num_classes"}:
+        raise given.error(min(unknown), "is an argument of timm's that peav does not know")
+    return config
+
+
+def _side(field: Field) -> Field:
+    """timm takes `img_size` and `patch_size` as one number or as two; ours are square."""
+    value = field.value
+    square = isinstance(value, list) and len(value) == 2 and value[0] == value[1]
+    return field._replace(value=value[0]) if square else field
+
+
+def _rotary_args(config: FrameEncoderConfig) -> Json:
+    """timm's arguments for the rotary positions that PE-Core has at any size."""
+    return {"ref_feat_shape": [config.grid, config.grid], "rope_grid_offset": float(config.use_cls_token)}
 
 
 def _write_frames(config: FrameEncoderConfig) -> Json:
     name = find_name(config)
     vision: Json = {"model_type": "timm_wrapper", "architecture": timm_name(name or "PE-Core-L14-336")}
     if name is None:
-        vision["model_args"] = {its: config.to_dict()[ours] for ours, its in _TIMM_ARGS.items()} | {
-            "ref_feat_shape": [config.grid, config.grid],
-            "rope_grid_offset": float(config.use_cls_token),
-        }
+        vision["model_args"] = {its: config.to_dict()[ours] for ours, its in _TIMM_ARGS.items()} | _rotary_args(config)
     # transformers reads the width of the output from `num_labels` here, and from `num_classes` up to release 5.23.
     outputs = config.output_dim
     labels = [f"LABEL_{i}" for i in range(outputs)]
     widths = {"num_labels": outputs, "num_classes": outputs, "label_names": labels}
     return {**vision, "do_pooling": True, "global_pool": "map", **widths}
-
-
-def _text_theta(data: Json, kind: str, older_name: str, default: float) -> float:
-    rope = (data.get("rope_parameters") or {}).get(kind) or {}
-    theta = rope.get("rope_theta", data.get(older_name))
-    return default if theta is None else float(theta)
-
-
-def _global_every(data: Json, layers: int) -> int:
-    kinds = data.get("layer_types")
-    if kinds is None:
-        return int(data.get("global_attn_every_n_layers", 3))
-    later = [i for i, kind in enumerate(kinds) if kind == "full_attention" and i]
-    # With a single global layer any larger period says the same; ModernBERT's own is 3.
-    every = later[0] if later else max(layers, 3)
-    if kinds != _layer_types(every, layers):
-        raise CheckpointError(f"text layer_types {kinds} do not repeat with one period")
-    return every
-
-
-def _layer_types(every: int, layers: int) -> list[str]:
-    return ["sliding_attention" if i % every else "full_attention" for i in range(layers)]
 
 
 def _write_text(config: TextConfig) -> Json:
@@ -272,7 +251,7 @@ def _write_text(config: TextConfig) -> Json:
         "model_type": "modernbert",
         "bos_token_id": config.cls_token_id,
         "eos_token_id": config.sep_token_id,
-        "layer_types": _layer_types(config.global_attn_every_n_layers, config.num_hidden_layers),
+        "layer_types": layer_types(config.global_attn_every_n_layers, config.num_hidden_layers),
         "rope_parameters": {kind: {"rope_theta": theta, "rope_type": "default"} for kind, theta in ropes.items()},
     }
 

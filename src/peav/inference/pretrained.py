@@ -45,7 +45,8 @@ class Pretrained(Generic[M]):
         model = load_model(directory, device=target, dtype=dtype)
         if not isinstance(model, cls._kind):
             raise CheckpointError(f"{os.fspath(name)}: {cls._other}")
-        loaded = cls(model, load_tokenizer(directory), full_name(name, revision))  # type: ignore[arg-type]
+        tokenizer = load_tokenizer(directory, model.config.text.vocab_size)
+        loaded = cls(model, tokenizer, full_name(name, revision))  # type: ignore[arg-type]
         loaded._directory = directory
         return loaded
 

@@ -1,10 +1,37 @@
-"""What a model looks like: frozen, validated dataclasses, and the presets that name the official sizes."""
+"""What a model looks like: frozen dataclasses with bounds on every field, and the presets that name the official sizes.
+
+The bounds lie well beyond every published model. They keep a damaged or hostile config.json from building for hours,
+from dividing by zero, and from giving embeddings that are not finite.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, field
 from math import prod
-from typing import Any, Self, get_type_hints
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+Width = Annotated[int, Field(strict=True, ge=1, le=2**16)]  # channels
+Layers = Annotated[int, Field(strict=True, ge=1, le=256)]
+Heads = Annotated[int, Field(strict=True, ge=1, le=1024)]
+HeadDim = Annotated[int, Field(strict=True, ge=2, le=4096, multiple_of=2)]  # rotary positions turn pairs of channels
+Stride = Annotated[int, Field(strict=True, ge=2, le=128, multiple_of=2)]  # with an odd one lengths would not divide
+Strides = Annotated[tuple[Stride, ...], Field(min_length=1, max_length=8)]
+SamplingRate = Annotated[int, Field(strict=True, ge=1000, le=768_000)]
+Pixels = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Frames = Annotated[int, Field(strict=True, ge=1, le=1024)]
+Positions = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Tokens = Annotated[int, Field(strict=True, ge=2, le=2**16)]  # of a text: CLS and SEP at least
+VocabSize = Annotated[int, Field(strict=True, ge=1, le=2**24)]
+TokenId = Annotated[int, Field(strict=True, ge=0, lt=2**24)]
+Theta = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
+Epsilon = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(strict=True, gt=0, le=64, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+
+_FIELDS = ConfigDict(extra="forbid")
 
 
 class _Config:
@@ -16,20 +43,11 @@ class _Config:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Rebuild a config from `to_dict`'s output. Raises ValueError naming any unknown field."""
-        hints = get_type_hints(cls)
-        unknown = sorted(set(data) - {f.name for f in fields(cls)})  # type: ignore[arg-type]
-        if unknown:
-            raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; known: {', '.join(hints)}")
-        return cls(**{name: _restore(hints[name], value) for name, value in data.items()})
+        """Rebuild a config from `to_dict`'s output.
 
-
-def _restore(hint: Any, value: Any) -> Any:
-    if is_dataclass(hint) and isinstance(value, dict):
-        assert isinstance(hint, type)
-        assert issubclass(hint, _Config)
-        return hint.from_dict(value)
-    return tuple(value) if isinstance(value, list) else value
+        Raises pydantic's ValidationError, a ValueError, naming every field that is unknown or out of its bounds.
+        """
+        return TypeAdapter(cls).validate_python(data)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -37,36 +55,32 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_FIELDS)
 class TransformerConfig(_Config):
     """One temporal tower: pre-norm layers with QK-norm, interleaved RoPE and SwiGLU over `hidden_size` channels."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    head_dim: int = 128
-    rope_theta: float = 20000.0
-    rms_norm_eps: float = 1e-5
-    max_positions: int = 10000
-
-    def __post_init__(self) -> None:
-        _require(self.head_dim % 2 == 0, f"head_dim must be even for rotary positions, got {self.head_dim}")
-        _require(min(self.hidden_size, self.intermediate_size, self.num_attention_heads) > 0, "sizes must be positive")
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Layers
+    num_attention_heads: Heads
+    head_dim: HeadDim = 128
+    rope_theta: Theta = 20000.0
+    rms_norm_eps: Epsilon = 1e-5
+    max_positions: Positions = 10000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_FIELDS)
 class CodecConfig(_Config):
     """The DAC-VAE encoder: audio at `sampling_rate` Hz to latents `latent_dim` wide, one per `hop_length` samples."""
 
-    hidden_size: int = 64
-    strides: tuple[int, ...] = (2, 8, 10, 12)
-    latent_dim: int = 128
-    sampling_rate: int = 48000
+    hidden_size: Width = 64
+    strides: Strides = (2, 8, 10, 12)
+    latent_dim: Width = 128
+    sampling_rate: SamplingRate = 48000
 
     def __post_init__(self) -> None:
-        # With an odd stride, kernel 2s and padding ceil(s / 2) lengths would no longer divide exactly.
-        _require(all(s % 2 == 0 for s in self.strides), f"codec strides must be even, got {self.strides}")
+        _require(self.hop_length <= self.sampling_rate, "the product of the strides must be at most sampling_rate")
+        _require(self.width <= 2**16, "hidden_size must be at most 65536 after it is doubled once per stride")
 
     @property
     def hop_length(self) -> int:
@@ -79,25 +93,26 @@ class CodecConfig(_Config):
         return self.hidden_size * 2 ** len(self.strides)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_FIELDS)
 class FrameEncoderConfig(_Config):
     """A PE-Core vision transformer; the defaults are PE-Core-L14-336 (arXiv 2504.13181)."""
 
-    image_size: int = 336
-    patch_size: int = 14
-    width: int = 1024
-    num_layers: int = 24
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
-    output_dim: int = 1024
-    pool_heads: int = 8
-    use_cls_token: bool = True
+    image_size: Pixels = 336
+    patch_size: Pixels = 14
+    width: Width = 1024
+    num_layers: Layers = 24
+    num_heads: Heads = 16
+    mlp_ratio: Ratio = 4.0
+    output_dim: Width = 1024
+    pool_heads: Heads = 8
+    use_cls_token: Flag = True
 
     def __post_init__(self) -> None:
         _require(self.image_size % self.patch_size == 0, "image_size must be a multiple of patch_size")
         _require(self.width % self.num_heads == 0, "width must be a multiple of num_heads")
         _require(self.width % self.pool_heads == 0, "width must be a multiple of pool_heads")
         _require(self.width // self.num_heads % 4 == 0, "2-D rotary positions need a head width that divides by 4")
+        _require(self.mlp_width >= 1, "mlp_ratio must leave the MLP a channel")
 
     @property
     def mlp_width(self) -> int:
@@ -110,34 +125,41 @@ class FrameEncoderConfig(_Config):
         return self.image_size // self.patch_size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_FIELDS)
 class TextConfig(_Config):
     """ModernBERT (arXiv 2412.13663) cut after `num_hidden_layers` layers; the defaults are the official text tower."""
 
-    vocab_size: int = 50368
-    hidden_size: int = 1024
-    intermediate_size: int = 2624
-    num_hidden_layers: int = 22
-    num_attention_heads: int = 16
-    global_attn_every_n_layers: int = 3
-    local_attention: int = 128
-    global_rope_theta: float = 160000.0
-    local_rope_theta: float = 10000.0
-    pad_token_id: int = 50283
-    cls_token_id: int = 50281
-    sep_token_id: int = 50282
-    max_length: int = 512
-    layer_norm_eps: float = 1e-5
+    vocab_size: VocabSize = 50368
+    hidden_size: Width = 1024
+    intermediate_size: Width = 2624
+    num_hidden_layers: Layers = 22
+    num_attention_heads: Heads = 16
+    global_attn_every_n_layers: Layers = 3
+    local_attention: Positions = 128
+    global_rope_theta: Theta = 160000.0
+    local_rope_theta: Theta = 10000.0
+    pad_token_id: TokenId = 50283
+    cls_token_id: TokenId = 50281
+    sep_token_id: TokenId = 50282
+    max_length: Tokens = 512
+    layer_norm_eps: Epsilon = 1e-5
 
     def __post_init__(self) -> None:
-        _require(self.hidden_size % self.num_attention_heads == 0, "text hidden_size must divide by the heads")
+        _require(
+            self.hidden_size % (2 * self.num_attention_heads) == 0,
+            "text hidden_size must divide by num_attention_heads into an even width",
+        )
+        ids = max(self.pad_token_id, self.cls_token_id, self.sep_token_id)
+        _require(
+            ids < self.vocab_size, f"pad_token_id, cls_token_id and sep_token_id must be below vocab_size, not {ids}"
+        )
 
     def is_global(self, layer: int) -> bool:
         """Whether this layer attends to every token (otherwise to `local_attention // 2` on each side)."""
         return layer % self.global_attn_every_n_layers == 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_FIELDS)
 class AudioConfig(_Config):
     """Codec, then a temporal tower over its latents."""
 
@@ -145,16 +167,16 @@ class AudioConfig(_Config):
     transformer: TransformerConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_FIELDS)
 class VideoConfig(_Config):
     """Frame encoder, then a temporal tower. `num_frames`: frames evenly over a clip; None takes every frame."""
 
     frame_encoder: FrameEncoderConfig
     transformer: TransformerConfig
-    num_frames: int | None = None
+    num_frames: Frames | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_FIELDS)
 class PEAVConfig(_Config):
     """The whole PE-AV model (arXiv 2512.19687)."""
 
@@ -162,16 +184,16 @@ class PEAVConfig(_Config):
     video: VideoConfig
     fusion: TransformerConfig
     text: TextConfig = field(default_factory=TextConfig)
-    output_dim: int = 1024
+    output_dim: Width = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_FIELDS)
 class PEAFrameConfig(_Config):
     """PE-A-Frame: frame-level audio against text."""
 
     audio: AudioConfig
     text: TextConfig = field(default_factory=TextConfig)
-    output_dim: int = 1024
+    output_dim: Width = 1024
 
 
 # Width 64 x layers; the MLP is 8/3 of the width, rounded up to a multiple of 64.

@@ -79,7 +79,8 @@ def take_text(recipe: Recipe, model: PEAV) -> Tokenizer | None:
     checkpoint = recipe.text.checkpoint
     if checkpoint is None:
         return None
-    tokenizer = load_tokenizer(resolve(checkpoint, cache_dir=recipe.hub_cache))
+    directory = resolve(checkpoint, cache_dir=recipe.hub_cache)
+    tokenizer = load_tokenizer(directory, model.config.text.vocab_size)
     if tokenizer is None:
         raise RecipeError(f"text.checkpoint: {checkpoint} has no tokenizer.json beside its weights")
     model.text.load_state_dict(

@@ -263,7 +263,8 @@ def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
     """The model and tokenizer of a checkpoint, or a preset with the tokenizer of its text encoder or a trained one."""
     if not recipe.from_scratch:
         directory = resolve(recipe.model, cache_dir=recipe.hub_cache)
-        model, tokenizer = load_model(directory), load_tokenizer(directory)
+        model = load_model(directory)
+        tokenizer = load_tokenizer(directory, model.config.text.vocab_size)
         if not isinstance(model, PEAV) or tokenizer is None:
             raise RecipeError(f"{recipe.model}: not a PE-AV checkpoint with a tokenizer.json")
         return model.float(), tokenizer

@@ -1,0 +1,77 @@
+"""DacConfig and ModernBertConfig of transformers, which both public layouts hold, read as our configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peav.model import CodecConfig, TextConfig
+from peav.model.config import Layers
+
+from .fields import Field, Section
+
+# What transformers' classes default.
+DAC = {
+    "encoder_hidden_size": 64,
+    "downsampling_ratios": [2, 4, 8, 8],
+    "codebook_dim": 8,
+    "sampling_rate": 16000,
+}
+MODERNBERT = {"hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22, "num_attention_heads": 12}
+
+
+def read_dac(section: Section, defaults: Mapping[str, Any], sampling_rate: int | None = None) -> CodecConfig:
+    """A codec. `sampling_rate`: what another file says, which has the last word on it."""
+    names = {"hidden_size": "encoder_hidden_size", "strides": "downsampling_ratios", "latent_dim": "codebook_dim"}
+    fields = {ours: section.field(its, defaults[its]) for ours, its in names.items()}
+    rate = sampling_rate or section.field("sampling_rate", defaults.get("sampling_rate"))
+    return section.build(CodecConfig, **fields, sampling_rate=rate)
+
+
+def read_modernbert(section: Section, defaults: Mapping[str, Any], layers: Field | None = None) -> TextConfig:
+    """A text encoder. `layers`: how many of them the model runs, None: all."""
+    known = TextConfig()
+    section.require("hidden_activation", "gelu")
+    held = section.field("num_hidden_layers", defaults["num_hidden_layers"])
+    sizes = ("hidden_size", "intermediate_size", "num_attention_heads")
+    special = ("pad_token_id", "cls_token_id", "sep_token_id")
+    return section.build(
+        TextConfig,
+        **{name: section.field(name, defaults[name]) for name in sizes},
+        **{name: section.given(name, getattr(known, name)) for name in special},
+        vocab_size=section.field("vocab_size", known.vocab_size),
+        num_hidden_layers=layers or held,
+        global_attn_every_n_layers=_global_every(section, section.take(Layers, held)),
+        local_attention=section.field("local_attention", known.local_attention),
+        global_rope_theta=_theta(section, "full_attention", "global_rope_theta", known.global_rope_theta),
+        local_rope_theta=_theta(section, "sliding_attention", "local_rope_theta", known.local_rope_theta),
+        layer_norm_eps=section.field("norm_eps", known.layer_norm_eps),
+    )
+
+
+def _theta(section: Section, kind: str, older_name: str, default: float) -> Field:
+    return read_theta(section.section("rope_parameters").section(kind), section.field(older_name, default))
+
+
+def read_theta(rope: Section, older: Field) -> Field:
+    """The base of rotary positions; files of transformers before release 5 have it one level up."""
+    rope.require("rope_type", "default")
+    return rope.field("rope_theta") if "rope_theta" in rope else older
+
+
+def layer_types(every: int, layers: int) -> list[str]:
+    """ModernBERT's own words for which layers see every token."""
+    return ["sliding_attention" if i % every else "full_attention" for i in range(layers)]
+
+
+def _global_every(section: Section, layers: int) -> Field:
+    given = section.field("layer_types")
+    if given.value is None:
+        return section.field("global_attn_every_n_layers", 3)
+    kinds = section.take(list[str], given)
+    later = [i for i, kind in enumerate(kinds) if kind == "full_attention" and i]
+    # With a single global layer any larger period says the same; ModernBERT's own is 3.
+    every = later[0] if later else max(layers, 3)
+    if kinds != layer_types(every, layers):
+        raise section.error("layer_types", f"does not repeat with one period over {layers} layers")
+    return Field(given.name, every)
