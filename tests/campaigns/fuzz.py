@@ -150,8 +150,8 @@ def summary(result: Result) -> str:
     )
     lines = [
         f"{result.count} mutants, seed {result.seed}, {len(result.outcomes)} suffixes; {result.decoded:.0%} still "
-        f"decode; damage to {damage}. RssAnon of the decoding process: {growth}; at most {result.peak:.0f} MB for a file, "
-        f"{result.slowest:.1f} s of processor time. "
+        f"decode; damage to {damage}. RssAnon of the decoding process: {growth}; at most {result.peak:.0f} MB "
+        f"and {result.slowest:.1f} s of processor time for a file. "
         f"PyAV {av.__version__}, Python {platform.python_version()}, {os.cpu_count()} processors.",
         "",
         "| suffix | decoded | MediaError | other |",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peav.cli.console import Json, err, fail, out, print_json, shown
+from peav.cli.console import Json, echo, err, fail, out, print_json, shown
 from peav.cli.train import ProgressReporter, training_bar
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def ablate(
     if as_json:
         print_json({"runs": total, "results": table.to_dict(), "chart": str(picture)})
     elif markdown:
-        typer.echo(table.to_markdown())
+        echo(table.to_markdown())
     else:
         out.print(table.to_rich())
         out.print(f"chart: {shown(picture)}")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from peav.cli.console import (
@@ -20,6 +19,7 @@ from peav.cli.console import (
     Revision,
     Space,
     Window,
+    escape,
     fail,
     load,
     meter,

@@ -1,8 +1,13 @@
-"""What the verbs share: where they print, how they fail, options that several of them have."""
+"""What the verbs share: where they print, how they fail, options that several of them have.
+
+All that a verb prints goes through here: `out` and `err` for people, with `escape` around every text that is not ours,
+`print_json` and `echo` for programs. No control character of a file's name reaches the terminal on any of these ways.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich import markup
+
+from peav.utils.terminal import SafeConsole, is_control, visible
 
 if TYPE_CHECKING:
     from peav.encoder import Encoder
 
-out = Console()
-err = Console(stderr=True)
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 Model = Annotated[str, typer.Option(help="tiny, a hub name such as facebook/pe-av-large, or a directory.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default, if there is one.")]
@@ -57,9 +63,28 @@ def one_line_warnings() -> Iterator[None]:
         yield
 
 
+def escape(text: str) -> str:
+    """A text that is not ours, such as a file's name, to be printed by `out` or `err` as it is, on one line."""
+    return markup.escape(visible(text))
+
+
+def echo(text: str, *, newline: bool = True) -> None:
+    """Lines of text on stdout for other programs, untouched by colours and line widths."""
+    typer.echo(visible(text, keep="\n\t"), nl=newline)
+
+
 def print_json(result: Any) -> None:
-    """JSON on stdout, untouched by colours and line widths."""
-    typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    """JSON on stdout, untouched by colours and line widths. What is not finite is null: JSON has no word for it."""
+    text = json.dumps(_finite(result), indent=2, ensure_ascii=False, allow_nan=False)
+    typer.echo("".join(f"\\u{ord(c):04x}" if is_control(c) and c != "\n" else c for c in text))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from peav.cli.console import (
@@ -20,6 +19,7 @@ from peav.cli.console import (
     Model,
     Revision,
     err,
+    escape,
     load,
     one_line_warnings,
     out,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from peav.cli.console import (
@@ -17,7 +16,9 @@ from peav.cli.console import (
     Json,
     Revision,
     clock,
+    echo,
     err,
+    escape,
     fail,
     meter,
     one_line_warnings,
@@ -26,6 +27,7 @@ from peav.cli.console import (
     shown,
 )
 from peav.labels import readable
+from peav.utils.terminal import visible
 
 if TYPE_CHECKING:
     from peav.cli.detect_files import Outcome, Run
@@ -190,9 +192,9 @@ def _print(outcomes: list[Outcome], format: Format) -> None:
         if outcome.error is not None:
             err.print(f"[red]failed:[/] {escape(str(outcome.error))}", soft_wrap=True, highlight=False)
     if format == "tsv":
-        typer.echo(to_tsv({outcome.path.name: outcome.events for outcome in done}), nl=False)
+        echo(to_tsv({visible(outcome.path.name): outcome.events for outcome in done}), newline=False)
     elif done:
-        typer.echo((to_audacity if format == "audacity" else to_vtt)(done[0].events), nl=False)
+        echo((to_audacity if format == "audacity" else to_vtt)(done[0].events), newline=False)
 
 
 def _table(outcomes: list[Outcome]) -> Table:

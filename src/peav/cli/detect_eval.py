@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peav.cli.console import Json, err, fail, out, print_json
+from peav.cli.console import Json, echo, err, fail, out, print_json
 from peav.cli.detect import Low, Median, MinGap, MinLength, Threshold, postprocessing
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def detect_eval(
     if as_json:
         print_json({"results": [table.to_dict() for table in tables]})
     elif markdown:
-        typer.echo("\n\n".join(table.to_markdown() for table in tables))
+        echo("\n\n".join(table.to_markdown() for table in tables))
     else:
         for table in tables:
             out.print(table.to_rich())

@@ -18,11 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 import peav
-from peav.cli.console import CacheDir, Device, Dtype, Json, Model, Revision, out, print_json
+from peav.cli.console import CacheDir, Device, Dtype, Json, Model, Revision, escape, out, print_json
 
 IMPORTED = {"pillow": "PIL", "pyyaml": "yaml"}  # where a package goes by another name than its module
 SPACE = 2**30  # bytes that must be free: for a temporary file, and for what is downloaded

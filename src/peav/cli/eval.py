@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peav.cli.console import BatchSize, CacheDir, Device, Dtype, Json, Revision, fail, load, out, print_json
+from peav.cli.console import BatchSize, CacheDir, Device, Dtype, Json, Revision, echo, fail, load, out, print_json
 
 if TYPE_CHECKING:
     from peav.eval.tables import Table
@@ -75,7 +75,7 @@ def eval(
     if as_json:
         print_json({"model": encoder.name, "results": [table.to_dict() for table in tables]})
     elif markdown:
-        typer.echo("\n\n".join(table.to_markdown() for table in tables))
+        echo("\n\n".join(table.to_markdown() for table in tables))
     else:
         for table in tables:
             out.print(table.to_rich())

@@ -9,7 +9,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import peav
-from peav.cli.console import fail
+from peav.cli.console import echo, fail, one_line_warnings
+from peav.utils.terminal import visible
 
 # verb -> its line in the help; the code is the function of that name in the module of that name.
 VERBS = {
@@ -49,11 +50,16 @@ class Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the verb; what is wrong with its input is one line and exit code 2, not a traceback."""
         try:
-            return super().invoke(ctx)
+            with one_line_warnings():
+                return super().invoke(ctx)
         except (ValueError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             fail(error)
+        except Exception as error:
+            if hasattr(error, "format_message"):  # one of click's, which may quote a file's name
+                error.message = visible(error.message)  # type: ignore[attr-defined]
+            raise
 
 
 def load(verb: str) -> Any:
@@ -66,7 +72,7 @@ def load(verb: str) -> Any:
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"peav {peav.__version__}")
+        echo(f"peav {peav.__version__}")
         raise typer.Exit
 
 

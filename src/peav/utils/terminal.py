@@ -1,0 +1,44 @@
+"""Text that is safe to print. A file's name may hold any character, and a terminal obeys some of them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+# These make a terminal show text in another order than it has.
+_BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Control characters, halves of surrogate pairs (bytes of a name that are not UTF-8), ends of lines and paragraphs.
+_UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def is_control(character: str) -> bool:
+    """Whether a terminal would do something else with it than show it."""
+    return unicodedata.category(character) in _UNSEEN or character in _BIDIRECTIONAL
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""`text` with every control character, ends of lines among them, written out: \x1b, \n, \u202e.
+
+    Args:
+        keep: control characters that stay as they are.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_written(c) if is_control(c) and c not in keep else c for c in text)
+
+
+def _written(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+class SafeConsole(Console):
+    """A Rich console that shows what a text holds, and sends nothing but Rich's own control codes to the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Segments of a renderable, with control characters of their texts written out."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(visible(text, keep="\n"), style, control)
