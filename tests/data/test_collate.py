@@ -78,6 +78,18 @@ def test_equal_texts_share_a_group() -> None:
     assert groups[0] == groups[2] != groups[1]
 
 
+def test_equal_media_share_a_group_whatever_their_ids_and_files_and_a_near_miss_does_not() -> None:
+    bell, dog = clip(3, 2), ClipFeatures(latents=np.ones((3, 6), np.float16), frames=np.ones((2, 4, 4, 3), np.uint8))
+    near_miss = ClipFeatures(latents=np.concatenate([bell.latents[:2], dog.latents[:1]]), frames=bell.frames)
+    rows = [Row(id="a"), Row(id="b"), Row(id="a"), Row(id="a")]
+    batch = Collator(TOKENIZER, 16)(rows, [bell, dog, bell, near_miss], np.random.default_rng(0))
+    audio, video = (batch.groups[medium].tolist() for medium in ("audio", "video"))
+    assert audio[0] == audio[2] and len(set(audio)) == 3
+    assert video[0] == video[2] == video[3] and len(set(video)) == 2
+    again = Collator(TOKENIZER, 16)(rows[:1], [clip(3, 2)], np.random.default_rng(1))
+    assert again.groups["audio"].tolist() == audio[:1]
+
+
 def test_texts_are_cut_at_the_longest_allowed_and_keep_their_frame() -> None:
     rows = [Row(id="a", captions={"audio": ["bell " * 100]})]
     ids = Collator(TOKENIZER, 12)(rows, [clip(1, None)], np.random.default_rng(0)).texts["audio"].ids

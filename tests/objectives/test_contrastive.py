@@ -71,6 +71,20 @@ def test_infonce_and_its_gradients_equal_two_cross_entropies(batch: int, seed: i
     assert_same_with_gradients(infonce_loss(*leaves, groups=groups), naive_infonce(*leaves, groups), leaves)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_samples_that_agree_in_any_column_of_groups_are_not_negatives(seed: int) -> None:
+    x, y, scale, bias = inputs(13, seed=seed)
+    groups = torch.randint(6, (13, 2), generator=torch.Generator().manual_seed(seed))
+    apart = (groups[:, None] != groups).all(-1) | torch.eye(13, dtype=torch.bool)
+    logits = scale * x @ y.T + bias
+    terms = F.logsigmoid(torch.where(torch.eye(13, dtype=torch.bool), logits, -logits))
+    naive = -(terms * apart).sum() / 13
+    assert_same_with_gradients(sigmoid_loss(x, y, scale, bias, groups=groups), naive, [x, y, scale, bias])
+    kept = (scale * x @ y.T).masked_fill(~apart, -torch.inf)
+    naive = (F.cross_entropy(kept, torch.arange(13)) + F.cross_entropy(kept.T, torch.arange(13))) / 2
+    assert_same_with_gradients(infonce_loss(x, y, scale, groups=groups), naive, [x, y, scale])
+
+
 @settings(deadline=None)
 @given(valid=st.lists(st.booleans(), min_size=1, max_size=13), seed=st.integers(0, 99))
 def test_invalid_samples_drop_out_of_rows_and_columns_whatever_they_hold(valid: list[bool], seed: int) -> None:

@@ -97,6 +97,20 @@ def test_equal_captions_are_not_negatives_of_each_other() -> None:
     torch.testing.assert_close(loss, -torch.nn.functional.logsigmoid(positives).mean())
 
 
+@pytest.mark.parametrize("name", ["a_v", "a_ac", "a_vc__v"])
+@pytest.mark.parametrize("loss", ["sigmoid", "infonce"])
+def test_a_perfect_model_loses_nothing_by_a_clip_that_is_drawn_twice(name: str, loss: str) -> None:
+    pair, clips = PAIRS[name], torch.tensor([0, 1, 2, 0])
+    embeddings = {side: torch.eye(4)[clips] for side in (pair.query, pair.target)}
+    present = {side: torch.ones(4, dtype=torch.bool) for side in embeddings}
+    scales, biases = {name: torch.tensor(100.0)}, {name: torch.tensor(-50.0)}
+    own_captions = torch.arange(4) if pair.target.caption else clips  # drawn twice, with another caption each time
+    groups = {pair.query: clips, pair.target: own_captions}
+    held_against_itself = pair_losses([pair], embeddings, present, scales, biases, loss)[name]
+    assert held_against_itself > 0.3
+    assert pair_losses([pair], embeddings, present, scales, biases, loss, groups)[name] == pytest.approx(0, abs=1e-6)
+
+
 def test_every_pair_has_a_scale_and_a_bias_and_every_embedding_a_head_in_the_model() -> None:
     model = PEAV(preset("tiny"))
     assert set(model.logit_scale) == set(model.logit_bias) == set(PAIRS)

@@ -72,6 +72,7 @@ def random_batch(seed: int, last_part_silent: bool) -> Batch:
         frames=torch.randint(0, 256, (SIZE, FRAMES, 8, 8, 3), generator=draw, dtype=torch.uint8),
         frame_lengths=video,
         texts=texts,
+        groups={medium: torch.randint(0, 9, (SIZE,), generator=draw) for medium in ("audio", "video")},
         words=torch.randint(-1, 4, (SIZE, STEPS), generator=draw) * (torch.arange(STEPS) < audio[:, None])
         - (torch.arange(STEPS) >= audio[:, None]).long(),
     )
@@ -83,7 +84,8 @@ def part_of(batch: Batch, part: slice) -> Batch:
         name: getattr(batch, name)[part]
         for name in ("ids", "audio", "audio_lengths", "frames", "frame_lengths", "words")
     }
-    return replace(batch, texts=texts, **cut)
+    groups = {medium: numbers[part] for medium, numbers in batch.groups.items()}
+    return replace(batch, texts=texts, groups=groups, **cut)
 
 
 def losses_and_gradients(seed: int, how: str, ranks: Ranks, dtype: torch.dtype) -> tuple[dict, dict]:

@@ -36,7 +36,9 @@ class Batch:
 
     `audio`: latents (B, T, latent_dim), or waveforms (B, S) where the codec trains; `audio_lengths` (B,) in latents
     or samples. `frames`: (B, N, size, size, 3) uint8, or (B, N, F) features where the frame encoder is frozen;
-    `frame_lengths` (B,). `words`: (B, T) int64 labels of the latents, see `data.words`; None without them.
+    `frame_lengths` (B,). `groups`: for `audio` and `video`, (B,) int64: equal media share a number in every batch and
+    process, so that a clip that is drawn twice is not held against itself. `words`: (B, T) int64 labels of the latents,
+    see `data.words`; None without them.
     """
 
     ids: list[str]
@@ -45,6 +47,7 @@ class Batch:
     frames: Tensor
     frame_lengths: Tensor
     texts: Mapping[str, Texts]
+    groups: Mapping[str, Tensor]
     words: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
@@ -60,6 +63,7 @@ class Batch:
             frames=self.frames.to(device),
             frame_lengths=self.frame_lengths.to(device),
             texts=texts,
+            groups={medium: numbers.to(device) for medium, numbers in self.groups.items()},
             words=None if self.words is None else self.words.to(device),
         )
 
@@ -97,8 +101,10 @@ class Collator:
         which share a batch draw the same ones as one process with all of it."""
         captions = {kind: [self._draw(row, kind, rng) for row in rows][part] for kind in CAPTION_KINDS}
         rows = rows[part]
-        audio, audio_lengths = _pad([clip.latents if clip.latents is not None else clip.waveform for clip in clips])
-        frames, frame_lengths = _pad([clip.frames for clip in clips])
+        heard = [clip.latents if clip.latents is not None else clip.waveform for clip in clips]
+        seen = [clip.frames for clip in clips]
+        audio, audio_lengths = _pad(heard)
+        frames, frame_lengths = _pad(seen)
         return Batch(
             ids=[row.id for row in rows],
             audio=audio.float(),
@@ -106,6 +112,7 @@ class Collator:
             frames=frames,
             frame_lengths=frame_lengths,
             texts={kind: self.tokenised(texts) for kind, texts in captions.items()},
+            groups={"audio": _media_groups(heard), "video": _media_groups(seen)},
             words=self._labels(rows, clips, audio.shape[1]) if self.words else None,
         )
 
@@ -136,12 +143,17 @@ class Collator:
             ids=ids,
             mask=mask,
             present=torch.tensor([text is not None for text in texts]),
-            groups=torch.tensor([_number(text or "") for text in texts]),
+            groups=torch.tensor([_number((text or "").encode()) for text in texts]),
         )
 
 
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+def _media_groups(arrays: Sequence[np.ndarray | None]) -> Tensor:
+    """(B,) int64 by content: a near miss is not the clip that it was made of, though it has its id and its file."""
+    return torch.tensor([_number(b"" if array is None else np.ascontiguousarray(array)) for array in arrays])
+
+
+def _number(content: bytes | np.ndarray) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
 def _pad(arrays: Sequence[np.ndarray | None]) -> tuple[Tensor, Tensor]:

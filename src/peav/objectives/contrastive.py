@@ -41,7 +41,8 @@ def sigmoid_loss(
         x, y: (B, D) embeddings; row b of one belongs to row b of the other.
         scale, bias: alpha and beta, tensors of one element.
         valid: (B,) bool; samples that are not drop out of rows and columns. None: all are.
-        groups: (B,) ints; samples of one group are not negatives of each other. None: all others are negatives.
+        groups: (B,) or (B, G) ints; samples that agree in any column are not negatives of each other. None: all others
+            are negatives.
         ranks: the processes that share the batch; B is then each one's part of it.
 
     Returns:
@@ -151,7 +152,9 @@ def _diagonal(logits: Tensor, start: int) -> Tensor:
 
 
 def _false_negatives(positive: Tensor, start: int, groups: Tensor | None) -> Tensor:
-    """(R, B) bool: entries that are off the diagonal but of one group."""
+    """(R, B) bool: entries that are off the diagonal but agree in a column of `groups`."""
     if groups is None:
         return torch.zeros_like(positive)
-    return (groups[start : start + len(positive), None] == groups) & ~positive
+    columns = groups.reshape(len(groups), -1)
+    own = columns[start : start + len(positive)]
+    return (own[:, None] == columns).any(-1) & ~positive

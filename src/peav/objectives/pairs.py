@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from peav.objectives.contrastive import infonce_loss, sigmoid_loss
@@ -99,8 +100,8 @@ def pair_losses(
         embeddings: (B, D) for each embedding of `needed(pairs)`; rows that are not present may hold anything.
         present: (B,) bool for each of them: whether the sample has what the embedding is made of.
         scales, biases: the scalar alpha and beta of each pair, by name. InfoNCE has no use for the bias.
-        groups: (B,) ints for text embeddings that have them: equal captions share a number, and are then not
-            negatives of each other.
+        groups: (B,) ints for embeddings that have them: samples with the same input share a number. Those that share
+            one on either side of a pair are not negatives of each other: what belongs to one belongs to the other.
         ranks: the processes that share the batch; each gets its share of the losses, see `contrastive`.
 
     Returns:
@@ -110,7 +111,8 @@ def pair_losses(
     for pair in pairs:
         x, y = embeddings[pair.query], embeddings[pair.target]
         valid = present[pair.query] & present[pair.target]
-        group = None if groups is None else groups.get(pair.target)
+        known = [groups[side] for side in (pair.query, pair.target) if side in groups] if groups else []
+        group = torch.stack(known, dim=1) if known else None
         scale, bias = scales[pair.name], biases[pair.name]
         if loss == "sigmoid":
             losses[pair.name] = sigmoid_loss(x, y, scale, bias, valid, group, ranks)

@@ -105,7 +105,7 @@ class Aligned(nn.Module):
                 model.text_embedding(captions.ids, captions.mask),
                 self.clip_scale,
                 captions.present & (clips.audio_lengths > 0),
-                captions.groups,
+                torch.stack([captions.groups, clips.groups["audio"]], dim=1),
                 self.ranks,
             )
         return losses

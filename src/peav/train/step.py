@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from peav.objectives.words import WordFrames
 from peav.train.buckets import in_buckets
 from peav.train.parallel import full
 from peav.train.recipe import Objective
+
+HASH_FACTOR = 0x2545F4914F6CDD1D  # odd and large: sums of two 64-bit hashes, the first times this, do not collide
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,14 @@ def _fuse(model: PEAV, audio: _Stream, video: _Stream) -> _Stream:
     return _Stream(output, audio_lengths, both)
 
 
+def _groups(batch: Batch, embedding: Embedding) -> Tensor:
+    """(B,) int64: equal for samples whose embeddings are made of the same clips and texts."""
+    media = {"audio": ("audio",), "video": ("video",), "audio_video": ("audio", "video"), None: ()}[embedding.medium]
+    parts = [batch.groups[medium] for medium in media]
+    parts += [batch.texts[embedding.caption].groups] if embedding.caption else []
+    return reduce(lambda group, part: group * HASH_FACTOR + part, parts)
+
+
 def _scatter(values: Tensor, rows: Tensor) -> Tensor:
     """(rows, D) back to (B, D), zeros elsewhere."""
     if rows.all():
@@ -191,11 +202,7 @@ class Trainable(nn.Module):
     def forward(self, batch: Batch, masking: Masking | None = None) -> dict[str, Tensor]:
         """This process's share of every loss on its part of a batch, unweighted, by name: fp32 scalars."""
         output = forward(self.model, batch, needed(self.pairs), masking, self.words, self.buckets)
-        groups = {
-            embedding: batch.texts[embedding.caption].groups
-            for embedding in output.embeddings
-            if embedding.caption is not None and embedding.medium is None
-        }
+        groups = {embedding: _groups(batch, embedding) for embedding in output.embeddings}
         model = self.model
         losses = pair_losses(
             self.pairs,
