@@ -84,8 +84,8 @@ def test_equal_media_share_a_group_whatever_their_ids_and_files_and_a_near_miss_
     rows = [Row(id="a"), Row(id="b"), Row(id="a"), Row(id="a")]
     batch = Collator(TOKENIZER, 16)(rows, [bell, dog, bell, near_miss], np.random.default_rng(0))
     audio, video = (batch.groups[medium].tolist() for medium in ("audio", "video"))
-    assert audio[0] == audio[2] and len(set(audio)) == 3
-    assert video[0] == video[2] == video[3] and len(set(video)) == 2
+    assert (audio[0], len(set(audio))) == (audio[2], 3)
+    assert (video[0], video[0], len(set(video))) == (video[2], video[3], 2)
     again = Collator(TOKENIZER, 16)(rows[:1], [clip(3, 2)], np.random.default_rng(1))
     assert again.groups["audio"].tolist() == audio[:1]
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from peav.checkpoint import load_model
 from peav.cli.main import app
 from peav.data.features import FeatureMaker
-from peav.data.manifest import Event, Row, read_manifest
+from peav.data.manifest import Event, ManifestError, Row, read_manifest
 from peav.data.mix import (
     Mixer,
     Mixing,
@@ -30,6 +30,7 @@ from peav.data.mix import (
 )
 from peav.data.mix.loudness import heard, level
 from peav.data.mix.mixer import Sound, audible, said
+from peav.data.mix.recent import Recent
 from peav.data.mix.write import generator
 from peav.media import load_audio
 
@@ -152,6 +153,44 @@ def test_what_mixtures_were_made_of_is_left_out_with_its_siblings(rows: list[Row
     used = [{"source": "set/audio/4-1-B-20.ogg"}, {"source": "other/audio/1-2-A.ogg"}]
     manifest.write_text(json.dumps({"background_source": "set/1-0-A", "events": used}) + "\n")
     assert [row.id for row in without_sources(rows, tmp_path)] == ["set/1-2-A"]
+
+
+def test_sources_are_known_by_any_name_of_the_folder_of_their_set(tmp_path: Path) -> None:
+    """A set that is linked by another name must not train what it is tested on."""
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"background_source": "esc10/audio/1-7-A.ogg"}) + "\n")
+    ids = ["ESC-10/audio/1-7-A.ogg", "ESC-10/audio/3-7-B.ogg", "ESC-10/street/1-7-A.ogg", "ESC-10/audio/1-8-A.ogg"]
+    assert [row.id for row in without_sources([Row(id) for id in ids], tmp_path)] == ids[2:]
+
+
+@pytest.mark.parametrize(
+    "record", [{"background_source": 3}, {"events": 3}, {"events": ["x"]}, {"events": [{"source": []}]}]
+)
+def test_a_source_of_another_type_is_named_with_its_line(tmp_path: Path, record: dict) -> None:
+    (tmp_path / "manifest.jsonl").write_text("{}\n" + json.dumps(record) + "\n")
+    with pytest.raises(ManifestError, match=r"manifest\.jsonl:2: "):
+        without_sources([], tmp_path)
+
+
+def test_a_soundscape_keeps_the_licenses_of_its_sounds(rows: list[Row], tmp_path: Path) -> None:
+    licensed = [replace(row, license=f"CC-{number}") for number, row in enumerate(rows)]
+    manifest = write_mixes(tmp_path, Mixer(sounds_of(licensed), how=Mixing(duration=2.0, events=(2, 2))), 2, seed=0)
+    for row, line in zip(read_manifest(manifest), manifest.read_text().splitlines(), strict=True):
+        of_events = dict.fromkeys(event["license"] for event in json.loads(line)["events"])
+        assert row.license == "; ".join(of_events)
+
+
+def test_waveforms_are_kept_up_to_a_number_of_bytes() -> None:
+    loaded = []
+
+    def load(seconds: int) -> np.ndarray:
+        loaded.append(seconds)
+        return np.full(seconds * RATE, seconds, np.float32)
+
+    recent = Recent(load, limit=5 * RATE * 4)
+    for seconds in (2, 1, 2, 3, 1, 9, 2, 9):  # 3 drives out 1, which was used before 2; 1 then drives out 2
+        assert len(recent(seconds)) == seconds * RATE
+        assert recent.bytes <= recent.limit
+    assert loaded == [2, 1, 3, 1, 9, 2, 9]
 
 
 def test_sounds_that_are_silent_or_do_not_decode_are_left_out_and_named(rows: list[Row], tmp_path: Path) -> None:

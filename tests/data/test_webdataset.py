@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
+import wave
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +89,8 @@ def test_a_text_is_a_caption_of_every_kind_that_the_streams_allow(tmp_path: Path
             ("four.mp4", video),
         ],
     )
-    one, two, four = read_webdataset(str(tmp_path / "t.tar"))
+    one, two, three, four = read_webdataset(str(tmp_path / "t.tar"))
+    assert three.id == "t/three.v1"
     assert (one.id, one.captions, one.video_path) == ("t/a/one", {"audio": ["rain"]}, None)
     assert two.captions == {kind: ["a dog"] for kind in ("audio", "video", "audio_video")}
     assert two.with_streams(audio=False, video=True).captions == {"video": ["a dog"]}
@@ -149,15 +152,74 @@ def test_tars_in_object_storage_are_read_in_parts(rows: list[Row], tmp_path: Pat
     [
         ([("a.wav", b"x"), ("a.json", b"{")], r"t.tar/a.json: not JSON"),
         ([("a.wav", b"x"), ("a.json", b"[]")], r"t.tar/a.json: must be a JSON object"),
-        ([("a.wav", b"x"), ("a.txt", b"\xff")], r"t.tar/a.txt: not UTF-8"),
+        ([("a.wav", b"x"), ("a.json", b"[" * 200_000)], r"t.tar/a.json: JSON that is nested too deeply"),
+        ([("a.wav", b"x"), ("a.txt", b"\xff")], r"t.tar/a.txt:1: not UTF-8"),
+        ([("a.wav", b"x"), ("a.txt", "rain".encode("utf-16"))], r"t.tar/a.txt: UTF-16; save it as UTF-8"),
         ([("a.wav", b"x"), ("a.json", b'{"start": "1"}')], r"t.tar/a: start must be a number"),
-        ([("a.wav", b"x"), ("b.txt", b"x"), ("a.wav", b"x")], r"t.tar: 't/a' stands twice"),
+        ([("a.wav", b"x"), ("b.txt", b"x"), ("a.wav", b"x")], r"t.tar: 'a.wav' stands twice"),
+        ([("a.wav", b"x"), ("a.txt", b"x"), ("a.txt", b"y")], r"t.tar: 'a.txt' stands twice"),
+        ([("b/a.left.wav", b"x"), ("b/a.txt", b"x")], r"t.tar: 'b/a.txt' names no clip, and 'b/a.left' has another"),
+        (
+            [("a.wav", b"x"), ("b.wav", b"x"), ("a.json", b'{"id": "b"}'), ("b.json", b'{"id": "b"}')],
+            r"t.tar/b: id 'b' stands twice, first at .*t.tar/a",
+        ),
     ],
 )
 def test_a_bad_clip_is_named(tmp_path: Path, members: list[tuple[str, bytes]], message: str) -> None:
     write_tar(tmp_path / "t.tar", members)
     with pytest.raises(ManifestError, match=message):
         read_webdataset(str(tmp_path / "t.tar"))
+
+
+def test_names_with_dots_are_whole_and_members_of_a_clip_need_not_follow_each_other(shared: Path) -> None:
+    tar = shared / "cases" / "dots.tar"
+    rows = read_webdataset(str(tar))
+    names = {"235342 Track 2.0 (Clean Version)", "plainname", "v1.5_take"}
+    assert {row.id.removeprefix("dots/") for row in rows} == names
+    assert all(row.captions["audio"] for row in rows)
+    assert all(probe(row.audio_path).has_audio for row in rows)
+
+
+def test_captions_may_have_a_byte_order_mark_and_any_line_ends(tmp_path: Path) -> None:
+    members = [
+        ("a.wav", b"x"),
+        ("a.txt", b"\xef\xbb\xbfrain\r\n"),
+        ("b.wav", b"x"),
+        ("b.json", b'\xef\xbb\xbf{"text": "snow"}'),
+    ]
+    write_tar(tmp_path / "t.tar", members)
+    assert [row.captions["audio"] for row in read_webdataset(str(tmp_path / "t.tar"))] == [["rain"], ["snow"]]
+
+
+def test_a_tar_in_the_place_of_another_has_features_of_its_own(tmp_path: Path) -> None:
+    """Names, offsets and sizes of the members agree: only what lies there differs."""
+    tar, index = tmp_path / "t.tar", str(tmp_path / "index")
+    model = load_model("tiny").float()
+    cache = FeatureCache(tmp_path / "cache", model)
+    latents = []
+    for seed in range(2):
+        noise = io.BytesIO()
+        with wave.open(noise, "wb") as file:
+            file.setparams((1, 2, 48_000, 0, "NONE", ""))
+            file.writeframes(np.random.default_rng(seed).integers(-9000, 9000, 24_000, dtype=np.int16).tobytes())
+        write_tar(tar, [("a.wav", noise.getvalue()), ("a.txt", b"noise")])
+        os.utime(tar, ns=(seed, 10**18 - seed))  # the newer tar was written before the older one
+        rows = read_webdataset(str(tar), index)
+        cache.prepare(rows)
+        latents.append(cache.load(rows[0]).latents)
+        prepare(rows, str(tmp_path / "shards"), model, name="tiny", root=tmp_path)
+        (prepared,) = read_prepared(str(tmp_path / "shards"))
+        assert np.array_equal(cache.load(prepared).latents, latents[-1])
+    assert not np.array_equal(*latents)
+
+
+def test_a_damaged_index_is_made_again(tmp_path: Path) -> None:
+    tar, index = tmp_path / "t.tar", tmp_path / "index"
+    write_tar(tar, [("a.wav", b"x"), ("a.txt", b"rain")])
+    first = read_webdataset(str(tar), str(index))
+    (kept,) = index.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert read_webdataset(str(tar), str(index)) == first
 
 
 def test_a_missing_a_compressed_and_a_torn_tar_are_named(tmp_path: Path) -> None:

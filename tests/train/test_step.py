@@ -25,7 +25,9 @@ def test_clips_drawn_twice_are_not_their_own_negatives_in_any_pair(loss: str) ->
     batch = random_batch(3, last_part_silent=False)
     media = {name: repeated(getattr(batch, name)) for name in ("audio", "audio_lengths", "frames", "frame_lengths")}
     clips = {medium: torch.arange(SIZE) % (SIZE // 2) for medium in ("audio", "video")}
-    texts = {kind: replace(t, groups=torch.arange(SIZE), present=repeated(t.present)) for kind, t in batch.texts.items()}
+    texts = {
+        kind: replace(t, groups=torch.arange(SIZE), present=repeated(t.present)) for kind, t in batch.texts.items()
+    }
     batch = replace(batch, **media, texts=texts, groups=clips)
     objective = Objective(pairs="finetune", loss=loss, best_rq_weight=0, words_weight=0)
     trainable = Trainable(model(0), objective).double().eval()

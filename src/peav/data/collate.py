@@ -149,10 +149,10 @@ class Collator:
 
 def _media_groups(arrays: Sequence[np.ndarray | None]) -> Tensor:
     """(B,) int64 by content: a near miss is not the clip that it was made of, though it has its id and its file."""
-    return torch.tensor([_number(b"" if array is None else np.ascontiguousarray(array)) for array in arrays])
+    return torch.tensor([_number(b"" if array is None else array.tobytes()) for array in arrays])
 
 
-def _number(content: bytes | np.ndarray) -> int:
+def _number(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 

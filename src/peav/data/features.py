@@ -27,7 +27,7 @@ from peav.media import MediaError, load_audio, load_frames, pad_to_hop, probe
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
 from peav.utils.atomic import atomic_write
-from peav.utils.storage import is_remote
+from peav.utils.storage import FilePart, is_remote
 
 ROUND_TRIPS = 32  # reads from object storage at a time
 # np.load parses headers with Python's own parser, which fails now and then (SystemError) in several threads of 3.11.
@@ -212,8 +212,9 @@ class FeatureCache:
 
 
 def clip_key(row: Row) -> str:
-    """Names a clip by its id and by what its features are cut from."""
-    source = f"{row.id}|{row.audio_path}|{row.video_path}|{row.start}|{row.end}"
+    """Names a clip by its id and by what its features are cut from, a tar that took another's place being another."""
+    versions = [place.version for place in (row.audio_path, row.video_path) if isinstance(place, FilePart)]
+    source = "|".join(map(str, (row.id, row.audio_path, row.video_path, row.start, row.end, *versions)))
     return hashlib.sha256(source.encode()).hexdigest()[:24]
 
 

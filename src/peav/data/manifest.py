@@ -1,9 +1,9 @@
-"""Manifests: one clip a row, as JSON lines or Parquet; paths are relative to the manifest's folder."""
+"""Manifests: one clip a row, as JSON lines, CSV or Parquet; paths are relative to the manifest's folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from peav.data.records import ManifestError as ManifestError
+from peav.data.records import read_records
 from peav.utils.atomic import atomic_write
+from peav.utils.checks import seconds, shown, span, string
 from peav.utils.storage import FilePart
 
 CAPTION_KINDS = ("audio", "video", "audio_video")
-FIELDS = ("id", "start", "end", "transcript", "split", "source", "license")
-
-
-class ManifestError(ValueError):
-    """A manifest cannot be read; the message names the file, the line and what to change."""
 
 
 @dataclass(frozen=True)
@@ -85,33 +83,55 @@ class Row:
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
-    """Read a `.jsonl` or `.parquet` manifest, all rows or one split of it.
+    """Read a `.jsonl`, `.csv`, `.tsv` or `.parquet` manifest, all rows or one split of it.
 
     Raises:
-        ManifestError: the file is missing, a line is not JSON, a row lacks a path or holds something of another type,
-            or ids (the paths of rows without) repeat.
+        ManifestError: the file is missing, a line cannot be read, a row lacks a path or holds something of another
+            type, or ids (the paths of rows without) repeat.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; give a .jsonl or .parquet file")
-    records = pq.read_table(path).to_pylist() if path.suffix == ".parquet" else _read_jsonl(path)
-    rows, seen = [], set()
-    for number, record in enumerate(records, start=1):
-        row = parse_row(record, path.parent, f"{path}:{number}")
-        if row.id in seen:
+    rows = unique((where, parse_row(record, path.parent, where)) for where, record in read_records(path))
+    return [row for row in rows if split is None or row.split == split]
+
+
+def unique(rows: Iterable[tuple[str, Row]]) -> list[Row]:
+    """The rows, each given with its place in a manifest.
+
+    Raises:
+        ManifestError: an id stands twice; it names both places.
+    """
+    found: list[Row] = []
+    places: dict[str, str] = {}
+    for where, row in rows:
+        if row.id in places:
             raise ManifestError(
-                f"{path}:{number}: id {row.id!r} stands twice; give each clip its own id (several texts of one clip "
-                "are one row with a list of them)"
+                f"{where}: id {row.id!r} stands twice, first at {places[row.id]}; give each clip its own id (several "
+                "texts of one clip are one row with a list of them)"
             )
-        seen.add(row.id)
-        if split is None or row.split == split:
-            rows.append(row)
-    return rows
+        places[row.id] = where
+        found.append(row)
+    return found
+
+
+def by_fold(rows: Sequence[Row], test_fold: int, where: str) -> list[Row]:
+    """The rows with those of one `fold` as split `test` and the others as `train`, whatever split they have.
+
+    Raises:
+        ManifestError: a row without a fold, or none of this one.
+    """
+    folds = {row.extra.get("fold") for row in rows}
+    if test_fold not in folds or None in folds:
+        known = ", ".join(str(fold) for fold in sorted(fold for fold in folds if isinstance(fold, int)))
+        reason = "some rows have no `fold`" if None in folds else f"there are folds {known}"
+        raise ManifestError(f"{where}: fold {test_fold} cannot be held out: {reason}")
+    return [replace(row, split="test" if row.extra["fold"] == test_fold else "train") for row in rows]
 
 
 def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write plain records, atomically, as JSON lines or Parquet by the file's suffix."""
+    """Write plain records, atomically, as JSON lines or Parquet by the file's suffix. Raises ManifestError for CSV."""
     path = Path(path)
+    if path.suffix in (".csv", ".tsv"):
+        raise ManifestError(f"{path}: CSV has no lists and objects; write a .jsonl or .parquet manifest")
     with atomic_write(path) as temporary:
         if path.suffix == ".parquet":
             rows = [dict(record) for record in records]
@@ -122,68 +142,96 @@ def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> No
                 out.writelines(json.dumps(dict(record), ensure_ascii=False) + "\n" for record in records)
 
 
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    records = []
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ManifestError(f"{path}:{number}: not JSON ({error.msg}); write one object a line") from error
-            if not isinstance(record, dict):
-                raise ManifestError(f"{path}:{number}: a row must be a JSON object, not {type(record).__name__}")
-            records.append(record)
-    return records
-
-
 def parse_row(record: Mapping[str, Any], folder: Path, where: str) -> Row:
     """A manifest's record as a row; its paths are relative to `folder`. Raises ManifestError that begins `where`."""
-    values = dict(record)
-    shared = values.pop("path", None)
-    audio, video = values.pop("audio_path", None) or shared, values.pop("video_path", None) or shared
+    try:
+        return _row(dict(record), folder)
+    except ValueError as error:
+        raise ManifestError(f"{where}: {error}") from error
+
+
+def _row(values: dict[str, Any], folder: Path) -> Row:
+    """Takes from `values` what a row has fields for; the rest passes through."""
+    paths = {name: _path(values.pop(name, None), name) for name in ("path", "audio_path", "video_path")}
+    audio, video = paths["audio_path"] or paths["path"], paths["video_path"] or paths["path"]
     if audio is None and video is None:
-        raise ManifestError(f"{where}: a row needs `path`, `audio_path` or `video_path`")
-    if values.get("id") is None:
-        values["id"] = str(audio or video)
-    if not isinstance(values["id"], str) or not values["id"]:
-        raise ManifestError(f"{where}: an `id` is a string of the row's own, not {values['id']!r}")
-    known = {name: values.pop(name, None) for name in FIELDS}
-    for name, value in known.items():
-        kind = (int, float) if name in ("start", "end") else str
-        if value is not None and not isinstance(value, kind):
-            wanted = "a number of seconds" if name in ("start", "end") else "a string"
-            raise ManifestError(f"{where}: {name} must be {wanted}, not {value!r}")
-    captions = _captions(values.pop("captions", None), f"{where}: captions")
-    synthetic = _captions(values.pop("synthetic", None), f"{where}: synthetic captions")
-    plain = () if captions else _plain(values, where)
+        raise ValueError("a row needs `path`, `audio_path` or `video_path`")
+    identity = values.pop("id", None)
+    identity = str(audio or video) if identity is None else identity
+    if not isinstance(identity, str) or not identity:
+        raise ValueError(f"an `id` is a string of the row's own, not {shown(identity)}")
+    license, licence = values.pop("license", None), values.pop("licence", None)  # British manifests are read too
+    texts = {name: values.pop(name, None) for name in ("transcript", "split", "source")}
+    texts["license"] = licence if license is None else license
+    known = {name: None if value is None else string(value, name) for name, value in texts.items()}
+    start, end = _times(values.pop("start", None), values.pop("end", None))
+    captions = _captions(values.pop("captions", None), "captions")
+    synthetic = _captions(values.pop("synthetic", None), "synthetic captions")
+    plain = () if captions else _plain(values)
     captions = captions or _everywhere(plain, audio is not None, video is not None)
+    if "fold" in values:
+        values["fold"] = _fold(values["fold"])
     return Row(
+        id=string(identity, "id"),
         audio_path=folder.absolute() / audio if audio else None,
         video_path=folder.absolute() / video if video else None,
+        start=start,
+        end=end,
         captions=_joined(captions, synthetic),
         synthetic=synthetic,
         plain=plain,
-        words=parse_words(values.pop("words", None), where),
-        events=_events(values.pop("events", None), where),
+        words=_words(values.pop("words", None)),
+        events=_events(values.pop("events", None)),
         extra=values,
         **known,
     )
 
 
-def _captions(value: Any, where: str) -> dict[str, list[str]]:
+def _path(value: Any, name: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if "\0" in string(value, name):
+        raise ValueError(f"{name} holds a zero byte")
+    return str(value)
+
+
+def _times(start: Any, end: Any) -> tuple[float | None, float | None]:
+    """Where a clip begins and ends in its file, each None where it is not said."""
+    if end is None:
+        return None if start is None else seconds(start, "start"), None
+    first, last = span(0.0 if start is None else start, end, ("start", "end"))
+    if last == first:
+        raise ValueError(f"start and end are both {first:g} s; a clip lasts some time")
+    return None if start is None else first, last
+
+
+def _fold(value: Any) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, float) and value.is_integer():  # as Parquet has them where some rows have none
+        return int(value)
+    raise ValueError(f"fold must be a whole number, not {shown(value)}")
+
+
+def _captions(value: Any, name: str) -> dict[str, list[str]]:
     """Lists of captions by kind; a single string counts as a list of one."""
-    value = value or {}
+    kinds = ", ".join(CAPTION_KINDS)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
-        raise ManifestError(f"{where} go by kind ({', '.join(CAPTION_KINDS)}), not {value!r}")
-    unknown = set(value) - set(CAPTION_KINDS)
-    if unknown:
-        raise ManifestError(f"{where} go by kind ({', '.join(CAPTION_KINDS)}), not {', '.join(sorted(unknown))}")
-    captions = {kind: [texts] if isinstance(texts, str) else list(texts or ()) for kind, texts in value.items()}
-    if not all(isinstance(text, str) for texts in captions.values() for text in texts):
-        raise ManifestError(f"{where} must be strings, not {value!r}")
+        raise ValueError(f"{name} go by kind ({kinds}), not {shown(value)}")
+    if unknown := sorted(shown(kind) for kind in value if kind not in CAPTION_KINDS):
+        raise ValueError(f"{name} go by kind ({kinds}), not {', '.join(unknown)}")
+    captions = {kind: _strings(texts, f"{name} must be strings") for kind, texts in value.items()}
     return {kind: texts for kind, texts in captions.items() if texts}
+
+
+def _strings(value: Any, must: str) -> list[str]:
+    """One text or a list of them; None is no text."""
+    texts = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{must}, not {shown(value)}")
+    return [string(text, "a text") for text in texts]
 
 
 def _joined(captions: Mapping[str, list[str]], more: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -191,13 +239,11 @@ def _joined(captions: Mapping[str, list[str]], more: Mapping[str, list[str]]) ->
     return {kind: texts for kind, texts in every.items() if texts}
 
 
-def _plain(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
+def _plain(values: Mapping[str, Any]) -> tuple[str, ...]:
     """A row's `text` or else `caption`, one or a list."""
-    value = values.get("text") or values.get("caption") or ()
-    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else (value,)
-    if value and not all(isinstance(text, str) for text in texts):
-        raise ManifestError(f"{where}: text must be a string or a list of strings, not {value!r}")
-    return texts if value else ()
+    value = values.get("text")
+    value = values.get("caption") if value is None or value == "" else value
+    return tuple(text for text in _strings(value, "text must be a string or a list of strings") if text)
 
 
 def _everywhere(texts: Iterable[str], audio: bool, video: bool) -> dict[str, list[str]]:
@@ -206,28 +252,34 @@ def _everywhere(texts: Iterable[str], audio: bool, video: bool) -> dict[str, lis
     return {kind: list(texts) for kind in CAPTION_KINDS if fits[kind] and texts}
 
 
-def parse_words(value: Any, where: str) -> tuple[Word, ...]:
-    """A row's `words`, [{word, start, end}, ...], where it has any. Raises ManifestError."""
-    try:
-        return tuple(Word(str(w["word"]).lower(), float(w["start"]), float(w["end"])) for w in value or ())
-    except (KeyError, TypeError, ValueError) as error:
-        raise ManifestError(f"{where}: a word needs word, start and end (seconds)") from error
+def _words(value: Any) -> tuple[Word, ...]:
+    """A row's `words`, [{word, start, end}, ...]."""
+    words = []
+    for one in _objects(value, "words", "a word needs word, start and end (seconds)", ("word", "start", "end")):
+        text = string(one["word"], "a word")
+        start, end = span(one["start"], one["end"], (f"start of {shown(text)}", f"end of {shown(text)}"))
+        words.append(Word(text.lower(), start, end))
+    return tuple(words)
 
 
-def _events(value: Any, where: str) -> tuple[Event, ...]:
-    try:
-        events = tuple(
-            Event(float(e["onset"]), float(e["offset"]), str(e["label"]), _strings(e.get("texts"))) for e in value or ()
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ManifestError(f"{where}: an event needs onset, offset (seconds) and label, not {error}") from error
-    for event in events:
-        if not 0 <= event.onset <= event.offset < float("inf"):
-            times = f"from {event.onset} to {event.offset} s"
-            raise ManifestError(f"{where}: {event.label!r} lasts {times}; an event starts at 0 or later, and then ends")
-    return events
+def _events(value: Any) -> tuple[Event, ...]:
+    """A row's `events`, [{onset, offset, label, texts}, ...]; what else they say is not read."""
+    needs = "an event needs onset, offset (seconds) and label"
+    events = []
+    for one in _objects(value, "events", needs, ("onset", "offset", "label")):
+        label = string(one["label"], "an event's label")
+        onset, offset = span(one["onset"], one["offset"], (f"onset of {shown(label)}", f"offset of {shown(label)}"))
+        events.append(Event(onset, offset, label, tuple(_strings(one.get("texts"), "an event's texts are strings"))))
+    return tuple(events)
 
 
-def _strings(value: Any) -> tuple[str, ...]:
-    """One text or a list of them; None is no text."""
-    return (value,) if isinstance(value, str) else tuple(map(str, value or ()))
+def _objects(value: Any, name: str, needs: str, keys: Sequence[str]) -> list[Mapping[str, Any]]:
+    """A list of objects that have all `keys`; None is an empty one."""
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{name} must be a list, not {shown(value)}")
+    for one in value:
+        if not isinstance(one, dict) or any(one.get(key) in (None, "") for key in keys):
+            raise ValueError(f"{needs}, not {shown(one)}")
+    return list(value)

@@ -1,72 +1,76 @@
 """Folders of labelled recordings (`manifest.jsonl` with path, caption, label or transcript) as manifest rows.
 
-Their manifests have no ids, caption kinds or splits; this gives them all three. What is held out is fixed, so that
-a model trained from such a folder can be tested on the same folder:
+Their manifests have neither ids nor caption kinds; this gives them both. What is held out is said by the data, so that
+a model trained from such a folder can be tested on the same folder. The first of these that there is decides:
 
-- in ESC-10, whose folds are large enough to test on, fold 3 is `test` and the others are `train`;
-- any other row is `test` with a chance of three in eight, decided by a hash of its source clip or its transcript.
+- `test_fold`, given by a recipe or a benchmark: rows of this fold are `test`, all others `train`;
+- a row's own `split`;
+- in rows whose `source` is a set with folds of its own (`TEST_FOLDS`: ESC-10), the fold that is held out there;
+- a hash of a row's source clip or transcript: `test` with a chance of three in eight.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from peav.data.manifest import ManifestError, Row, parse_words
+from peav.data.manifest import ManifestError, Row, by_fold, parse_row, unique
+from peav.data.records import SUFFIXES, read_records
+from peav.utils.checks import string
 
-TEST_FOLDS = {"esc10": 3}
+TEST_FOLDS = {"karolpiczak/ESC-10": 3}
 HELD_OUT = 96 / 256
 
 
-def read_recordings(folder: str | Path, split: str | None = None) -> list[Row]:
-    """The rows of a folder of recordings, all or one split (`train` or `test`).
+def read_recordings(folder: str | Path, split: str | None = None, test_fold: int | None = None) -> list[Row]:
+    """The rows of a folder of recordings, all or one split (`train` or `test`); `id` is FOLDER/PATH.
 
     A row's `caption` is its audio caption, and its visual and audio-visual one too where its kind is `video+audio`.
     `extra` keeps label, fold, words and every other field.
 
     Raises:
-        ManifestError: the folder has no `manifest.jsonl`, or a line of it is not a row of recordings.
+        ManifestError: the folder has no `manifest.jsonl` (or .csv, .tsv, .parquet), a line of it is not a row of
+            recordings, two rows are one file, or no row has the fold.
     """
-    manifest = Path(folder) / "manifest.jsonl"
-    if not manifest.is_file():
+    folder = Path(folder).absolute()
+    manifest = next((path for path in (folder / f"manifest{s}" for s in SUFFIXES) if path.is_file()), None)
+    if manifest is None:
         raise ManifestError(f"{folder}: no manifest.jsonl here; give the folder that holds one")
-    rows = []
-    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = _row(json.loads(line), manifest.parent.absolute())
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            fix = "a recording is a JSON object with path and kind (and fold, for ESC-10)"
-            raise ManifestError(f"{manifest}:{number}: {error!r}; {fix}") from error
-        if split is None or row.split == split:
-            rows.append(row)
-    return rows
+    rows = unique((where, _row(record, folder, where)) for where, record in read_records(manifest))
+    if test_fold is not None:
+        rows = by_fold(rows, test_fold, str(manifest))
+    return [row for row in rows if split is None or row.split == split]
 
 
-def _row(record: dict[str, Any], folder: Path) -> Row:
-    path = folder / record["path"]
-    seen = record["kind"].startswith("video")
-    caption = record.get("caption")
-    kinds = ("audio", "video", "audio_video") if record["kind"] == "video+audio" else ("audio",)
-    return Row(
-        id=f"{folder.name}/{path.stem}",
-        audio_path=path,
-        video_path=path if seen else None,
-        captions={kind: [caption] for kind in kinds} if caption else {},
-        transcript=record.get("transcript"),
-        words=parse_words(record.get("words"), str(path)),
-        split=_split(record, folder.name, path),
-        source=record.get("source"),
-        license=record.get("licence"),
-        extra=record,
-    )
+def _row(record: dict[str, Any], folder: Path, where: str) -> Row:
+    """A record with `kind` says which streams its file has; the rest is as in any manifest."""
+    try:
+        path, kind = string(record.get("path"), "path"), string(record.get("kind"), "kind")
+        if record.get("label") is not None:
+            string(record["label"], "label")
+    except ValueError as error:
+        fix = "a recording is an object with path and kind (sound, speech, video+audio, ...)"
+        raise ManifestError(f"{where}: {error}; {fix}") from error
+    fields = {**record, "id": f"{folder.name}/{record.get('id') or path}", "path": None, "audio_path": path}
+    fields["video_path"] = path if kind.startswith("video") else None
+    if record.get("captions") is None and record.get("caption"):
+        kinds = ("audio", "video", "audio_video") if kind == "video+audio" else ("audio",)
+        fields["captions"] = dict.fromkeys(kinds, record["caption"])
+    row = parse_row(fields, folder, where)
+    record = record | {"fold": row.extra["fold"]} if "fold" in row.extra else record
+    row = replace(row, extra=record, plain=())
+    return row if row.split is not None else replace(row, split=_split(row, path, where))
 
 
-def _split(record: dict[str, Any], folder: str, path: Path) -> str:
-    if folder in TEST_FOLDS:
-        return "test" if record["fold"] == TEST_FOLDS[folder] else "train"
-    apart = record.get("transcript") or origin(path.stem)
+def _split(row: Row, path: str, where: str) -> str:
+    for source, held_out in TEST_FOLDS.items():
+        if source in (row.source or ""):
+            if row.extra.get("fold") is None:
+                raise ManifestError(f"{where}: a clip of {source} without its `fold`, by which it is held out; add it")
+            return "test" if row.extra["fold"] == held_out else "train"
+    apart = row.transcript or origin(PurePosixPath(path).stem)
     return "test" if hashlib.sha256(apart.encode()).digest()[0] < HELD_OUT * 256 else "train"
 
 

@@ -1,4 +1,4 @@
-"""WebDataset tars as manifest rows: members that share a name up to its first dot are one clip.
+"""WebDataset tars as manifest rows: members that share a name up to its last dot are one clip, wherever they stand.
 
 Media (`.mp4`, `.wav`, `.flac`, `.ogg`, ...) stay in the tar and are read from their place in it; `.txt` is a caption,
 `.json` holds a manifest's fields. A tar is read through once, for an index of where everything lies.
@@ -11,17 +11,18 @@ import itertools
 import json
 import re
 import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from peav.data.manifest import ManifestError, Row, parse_row
+from peav.data.manifest import ManifestError, Row, parse_row, unique
 from peav.utils.storage import FilePart, is_remote, join, open_binary, read_all, size_and_time, write_all
+from peav.utils.text import decode, parse_json
 
 SOUND = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "aac")
 MOVING = ("mp4", "m4v", "mov", "mkv", "webm", "avi")
 PATHS = ("path", "audio_path", "video_path")
+FORMAT = 2  # of an index: one of another format is made again
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -34,17 +35,15 @@ def read_webdataset(pattern: str, index: str | None = None) -> list[Row]:
         index: a folder for the tars' indices, so that the next call need not read the tars.
 
     Raises:
-        ManifestError: a tar is missing, compressed or damaged, a clip has no media, or fields that do not fit.
+        ManifestError: a tar is missing, compressed or damaged, a name or an id stands twice, a caption has no clip, or
+            fields that do not fit.
     """
-    rows, seen = [], set()
-    for tar in expand(pattern):
-        for sample in _samples(tar, index):
-            row = _row(tar, sample)
-            if row.id in seen:
-                raise ManifestError(f"{tar}: {row.id!r} stands twice; give each clip a name, or an `id`, of its own")
-            seen.add(row.id)
-            rows.append(row)
-    return rows
+    return unique(
+        (f"{tar}/{sample['key']}", _row(tar, version, sample))
+        for tar in expand(pattern)
+        for version, samples in [_samples(tar, index)]
+        for sample in samples
+    )
 
 
 def expand(pattern: str) -> list[str]:
@@ -64,84 +63,115 @@ def _options(braced: str) -> list[str]:
     return [str(number).zfill(len(found[1])) for number in range(first, last + 1)]
 
 
-def _samples(tar: str, index: str | None) -> list[dict[str, Any]]:
-    """The clips of a tar: `key`, `parts` (name, offset, size by extension), `text` and `fields`."""
+def _samples(tar: str, index: str | None) -> tuple[list[Any], list[dict[str, Any]]]:
+    """What tells this tar from another in its place, and its clips: `key`, `parts` (name, offset, size by extension),
+    `text` and `fields`."""
     try:
         version = list(size_and_time(tar))
     except FileNotFoundError as error:
         raise ManifestError(f"{tar}: no such tar; check the path and the braces") from error
     if index is None:
-        return list(_scan(tar))
+        return version, _scan(tar)
     kept = join(index, f"{hashlib.sha256(tar.encode()).hexdigest()[:24]}.jsonl")
+    wanted = {"tar": tar, "version": version, "format": FORMAT}
     try:
         head, *samples = map(json.loads, read_all(kept).splitlines())
-        if head == {"tar": tar, "version": version}:
-            return samples
-    except FileNotFoundError:
+        if head == wanted:
+            return version, samples
+    except (FileNotFoundError, ValueError):  # not there, or damaged
         pass
-    samples = list(_scan(tar))
-    lines = [json.dumps(line) + "\n" for line in ({"tar": tar, "version": version}, *samples)]
+    samples = _scan(tar)
+    lines = [json.dumps(line) + "\n" for line in (wanted, *samples)]
     write_all(kept, "".join(lines).encode())
-    return samples
+    return version, samples
 
 
-def _scan(tar: str) -> Iterator[dict[str, Any]]:
-    """Read a tar through; clips without media are left out (tars hold licences and notes, too)."""
+def _scan(tar: str) -> list[dict[str, Any]]:
+    """Read a tar through; what belongs to no clip is left out (tars hold licenses and notes, too)."""
+    samples: dict[str, dict[str, Any]] = {}
     with open_binary(tar) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                members = [member for member in archive if member.isfile()]
-        except tarfile.TarError as error:
-            raise ManifestError(f"{tar}: cannot be read ({error}); it must be whole, and not compressed") from error
-        for key, group in itertools.groupby(members, key=lambda member: _split(member.name)[0]):
-            sample: dict[str, Any] = {"key": key, "parts": {}, "text": None, "fields": None}
-            for member in group:
-                extension = _split(member.name)[1]
-                if extension in (*SOUND, *MOVING):
-                    sample["parts"][extension] = [member.name, member.offset_data, member.size]
-                elif extension == "txt":
-                    sample["text"] = _text(tar, file, member).strip()
-                elif extension == "json":
-                    sample["fields"] = _fields(tar, file, member)
-            if sample["parts"]:
-                yield sample
+        for member in _members(tar, file):
+            key, extension = _split(member.name)
+            sample = samples.setdefault(key, {"key": key, "parts": {}, "text": None, "fields": None})
+            if extension in (*SOUND, *MOVING):
+                _once(tar, member, extension in sample["parts"])
+                sample["parts"][extension] = [member.name, member.offset_data, member.size]
+            elif extension == "txt":
+                _once(tar, member, sample["text"] is not None)
+                sample["text"] = _read(file, member)
+            elif extension == "json":
+                _once(tar, member, sample["fields"] is not None)
+                sample["fields"] = _read(file, member)
+    clips = [sample for sample in samples.values() if sample["parts"]]
+    _check_captions(tar, samples)
+    for sample in clips:  # not those of notes, which may hold anything
+        place = f"{tar}/{sample['key']}"
+        text, fields = sample["text"], sample["fields"]
+        sample["text"] = None if text is None else decode(text, f"{place}.txt", ManifestError).strip()
+        sample["fields"] = None if fields is None else _fields(fields, f"{place}.json")
+    return clips
+
+
+def _members(tar: str, file: BinaryIO) -> list[tarfile.TarInfo]:
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            return [member for member in archive if member.isfile()]
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise ManifestError(f"{tar}: cannot be read ({error}); it must be whole, and not compressed") from error
+
+
+def _once(tar: str, member: tarfile.TarInfo, again: bool) -> None:
+    if again:
+        raise ManifestError(f"{tar}: {member.name!r} stands twice; give each clip a name of its own")
+
+
+def _check_captions(tar: str, samples: dict[str, dict[str, Any]]) -> None:
+    """Refuse `clip.txt` beside `clip.left.wav`: whether they belong together cannot be told."""
+    media = {key for key, sample in samples.items() if sample["parts"]}
+    whole = {key.rpartition("/")[0] + "/" + key.rpartition("/")[2].partition(".")[0]: key for key in sorted(media)}
+    for key, sample in samples.items():
+        near = whole.get(key.rpartition("/")[0] + "/" + key.rpartition("/")[2])
+        if key not in media and near is not None and (sample["text"] is not None or sample["fields"] is not None):
+            name = f"{key}.{'txt' if sample['text'] is not None else 'json'}"
+            raise ManifestError(
+                f"{tar}: {name!r} names no clip, and {near!r} has another name; members of one clip share their name "
+                "up to its last dot"
+            )
 
 
 def _split(name: str) -> tuple[str, str]:
     folder, slash, file = name.rpartition("/")
-    stem, _, extension = file.partition(".")
-    return folder + slash + stem, extension.lower()
+    stem, dot, extension = file.rpartition(".")
+    return (folder + slash + stem, extension.lower()) if dot else (name, "")
 
 
-def _text(tar: str, file: BinaryIO, member: tarfile.TarInfo) -> str:
+def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
-    try:
-        return file.read(member.size).decode()
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{tar}/{member.name}: not UTF-8 ({error.reason}); write it as UTF-8") from error
+    return file.read(member.size)
 
 
-def _fields(tar: str, file: BinaryIO, member: tarfile.TarInfo) -> dict[str, Any]:
-    try:
-        fields = json.loads(_text(tar, file, member))
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{tar}/{member.name}: not JSON ({error.msg})") from error
+def _fields(data: bytes, where: str) -> dict[str, Any]:
+    fields = parse_json(decode(data, where, ManifestError), where, ManifestError)
     if not isinstance(fields, dict):
-        raise ManifestError(f"{tar}/{member.name}: must be a JSON object, not {type(fields).__name__}")
+        raise ManifestError(f"{where}: must be a JSON object, not {type(fields).__name__}")
     return fields
 
 
-def _row(tar: str, sample: dict[str, Any]) -> Row:
+def _row(tar: str, version: list[Any], sample: dict[str, Any]) -> Row:
     """Sound comes from a sound file where there is one, else from the video."""
     path = tar if is_remote(tar) else str(Path(tar).absolute())
+    mark = " ".join(map(str, version))
     parts = {
-        extension: FilePart(path, offset, size, name) for extension, (name, offset, size) in sample["parts"].items()
+        extension: FilePart(path, offset, size, name, version=mark)
+        for extension, (name, offset, size) in sample["parts"].items()
     }
     sound = next((parts[extension] for extension in SOUND if extension in parts), None)
     moving = next((parts[extension] for extension in MOVING if extension in parts), None)
     fields = {key: value for key, value in (sample["fields"] or {}).items() if key not in PATHS}
-    identity = fields.get("id")
-    fields["id"] = f"{Path(tar).stem}/{sample['key']}" if identity is None else str(identity)
+    if fields.get("id") is None:
+        fields["id"] = f"{Path(tar).stem}/{sample['key']}"
+    elif isinstance(fields["id"], int):
+        fields["id"] = str(fields["id"])
     if sample["text"]:
         fields["text"] = sample["text"]
     streams = {"audio_path": sample["key"], "video_path": moving and sample["key"]}

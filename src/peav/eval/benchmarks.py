@@ -54,7 +54,8 @@ def sounds(embedder: Embedder, folders: Sequence[str | Path], fold: int | None =
 
     Args:
         folders: one set of recordings; the classes of several together are told apart.
-        fold: the fold to test on; None: the `test` split of `read_recordings`, which training leaves out.
+        fold: the fold to test on; None: the `test` split of `read_recordings`, which training leaves out, and which the
+            data say, not the folder's name.
 
     Raises:
         ProtocolError: no clip to test on, or none left to learn from. ManifestError, MediaError.
@@ -84,14 +85,14 @@ def _log_mel(rows: Sequence[Row]) -> np.ndarray:
     statistics = []
     for row in rows:
         assert isinstance(row.audio_path, Path), "read_recordings gives every row a whole file"
-        statistics.append(_log_mel_of(row.audio_path))
+        statistics.append(_log_mel_of(row.audio_path, row.start or 0.0, row.end))
     return np.stack(statistics)
 
 
 @lru_cache(4096)  # the clips of several folders are asked for by folder, then together
-def _log_mel_of(sound: Path) -> np.ndarray:
+def _log_mel_of(sound: Path, start: float, end: float | None) -> np.ndarray:
     rate = 48000
-    return log_mel_statistics(load_audio(sound, sampling_rate=rate), rate)
+    return log_mel_statistics(load_audio(sound, start=start, end=end, sampling_rate=rate), rate)
 
 
 def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
@@ -100,13 +101,14 @@ def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
     Raises:
         ProtocolError: one of the two is empty.
     """
-    rows = [row for row in read_recordings(folder) if row.extra.get("label") and row.captions]
+    rows = [row for row in read_recordings(folder) if row.extra.get("label") and row.captions.get("audio")]
     held_out = [row.split == "test" if fold is None else row.extra.get("fold") == fold for row in rows]
     train = [row for row, tested in zip(rows, held_out, strict=True) if not tested]
     test = [row for row, tested in zip(rows, held_out, strict=True) if tested]
     if not train or not test:
         folds = sorted({row.extra["fold"] for row in rows if row.extra.get("fold") is not None})
-        raise ProtocolError(f"{folder}: fold {fold} leaves no clips to test on or to learn from; it has folds {folds}")
+        side = "the split test" if fold is None else f"fold {fold}"
+        raise ProtocolError(f"{folder}: {side} leaves no clips to test on or to learn from; it has folds {folds}")
     return train, test
 
 

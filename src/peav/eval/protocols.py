@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from peav.data.features import clip_key
 from peav.data.manifest import Row
 from peav.eval.embedder import Embedder, unit
 from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at_k
@@ -104,13 +105,13 @@ def retrieval(
         raise ProtocolError(f"no direction {unknown[0]!r}; the directions are {', '.join(DIRECTIONS)}")
     order = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     pools = _pools(embedder, order, directions, candidates)
-    chosen = list({row.id: row for pool in pools.values() for row in pool}.values())
+    chosen = list({clip_key(row): row for pool in pools.values() for row in pool}.values())
     spaces = {side.medium for name in pools for side in DIRECTIONS[name] if side.text is None}
     media = embedder.media(chosen, sorted(spaces)) if chosen else {}
-    place = {row.id: i for i, row in enumerate(chosen)}
+    place = {clip_key(row): i for i, row in enumerate(chosen)}
     results = []
     for name, pool in pools.items():
-        at = [place[row.id] for row in pool]
+        at = [place[clip_key(row)] for row in pool]
         sides = [
             _items(embedder, side, pool, {space: rows[at] for space, rows in media.items()})
             for side in DIRECTIONS[name]

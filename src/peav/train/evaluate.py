@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from peav.data.collate import Batch, Collator
-from peav.data.features import FeatureCache
+from peav.data.features import FeatureCache, clip_key
 from peav.data.manifest import Row
 from peav.eval.metrics import chance_at_k, recall_at_k
 from peav.objectives.pairs import Embedding, media, text
@@ -83,7 +83,7 @@ def _partial(
             continue
         query, target = sides
         embedded = _embed(embed, chosen, cache, collator, sides, batch_size)
-        says = [row.id if query.caption is None else tuple(row.captions[query.caption]) for row in chosen]
+        says = [clip_key(row) if query.caption is None else tuple(row.captions[query.caption]) for row in chosen]
         right = np.array([[one == other for other in says] for one in says])
         results[name] = recall_at_k(embedded[query] @ embedded[target].T, 1, right)
         results[f"{name}_chance"] = chance_at_k(right, 1)

@@ -44,7 +44,8 @@ class Source:
     of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`), or
     as many as `near_misses` says; with `splice_video` it has its pictures too, for clips that look alike.
     With `lips` a frame encoder that is pretrained learns to read the lips of its speakers, see `train.lips`.
-    `without` names a manifest of mixtures: the recordings that those were made of are left out. With `mix` its clips
+    `test_fold` holds out one `fold` of its rows as the test split, whatever split they have. `without` names a manifest
+    of mixtures: the recordings that those were made of are left out. With `mix` its clips
     with a label, or with events that sound alone, train: such a sound is heard in a soundscape drawn anew every time,
     with others of the source and one caption for all (see `data.mix`); `mixtures` spend the time for it once.
     """
@@ -60,6 +61,7 @@ class Source:
     splice_video: bool = False
     near_misses: int = 1
     lips: bool = False
+    test_fold: int | None = None
     without: str | None = None
     mix: Mixing | None = None
 
@@ -74,6 +76,8 @@ class Source:
             raise RecipeError(f"a source needs just one of {', '.join(PLACES)}")
         if self.without is not None and self.recordings is None:
             raise RecipeError("a source's `without` goes with `recordings`; mixtures have a `without` of their own")
+        if self.test_fold is not None and self.mixtures is not None:
+            raise RecipeError("a source's `test_fold` is of its rows; mixtures have a `test_fold` of their own")
         if self.mix is not None and (self.splice or self.prepared is not None):
             raise RecipeError("a source's `mix` needs its recordings, and leaves no speech to splice; leave it out")
         if self.weight <= 0:

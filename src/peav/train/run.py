@@ -16,7 +16,7 @@ from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.data.collate import Collator
 from peav.data.failures import TooManyFailures, write_failures
 from peav.data.features import FeatureCache, clip_key
-from peav.data.manifest import Event, Row, read_manifest
+from peav.data.manifest import Event, Row, by_fold, read_manifest
 from peav.data.mix import Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
 from peav.data.prepare import frozen_parts
 from peav.data.prepared import check_prepared, read_prepared
@@ -223,6 +223,11 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
 
 
 def _rows(source: Source, data: Data, reporter: Reporter) -> list[Row]:
+    rows = _read(source, data, reporter)
+    return rows if source.test_fold is None else by_fold(rows, source.test_fold, str(source))
+
+
+def _read(source: Source, data: Data, reporter: Reporter) -> list[Row]:
     if source.mixtures is not None:
         reporter.stage("mixtures", source.mixtures.train + source.mixtures.validation)
         return make_mixtures(source.mixtures, data.workers, reporter.advance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -16,12 +16,16 @@ class StorageError(ValueError):
 
 @dataclass(frozen=True)
 class FilePart:
-    """Bytes within a file, such as one member of a tar: `path` may be an address, `name` is how messages call it."""
+    """Bytes within a file, such as one member of a tar: `path` may be an address, `name` is how messages call it.
+
+    `version` tells the file from another that takes its place; what is computed from the part depends on it.
+    """
 
     path: str
     offset: int
     size: int
     name: str
+    version: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:
         return f"{self.path}/{self.name}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from peav.data.manifest import Event, Row
 from peav.data.mix.loudness import PAUSE, SHORTEST, SILENCE, Waveform, heard, level
+from peav.data.mix.recent import Recent
 from peav.labels import readable
 from peav.media import MediaError, load_audio
 from peav.utils.storage import FilePart
@@ -82,7 +82,11 @@ class Sound:
     start: float | None = None
     end: float | None = None
     texts: tuple[str, ...] = ()
-    licence: str | None = None
+    license: str | None = None
+
+    def load(self) -> Waveform:
+        """(S,) float32 at 48 kHz. Raises MediaError."""
+        return load_audio(self.path, start=self.start or 0.0, end=self.end, sampling_rate=RATE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +105,9 @@ class Soundscape:
         if self.background is not None and said(self.background) not in told:
             parts.append(f"{said(self.background)} in the background")
         return " and ".join(filter(None, parts)) or None
+
+
+_load = Recent(Sound.load, 256 * 2**20)  # 23 minutes, of the process: a mixer goes to others without them
 
 
 class Mixer:
@@ -263,11 +270,6 @@ def audible(sounds: Sequence[Sound]) -> tuple[list[Sound], list[tuple[Sound, str
         else:
             failed.append((sound, f"{sound.path}: nothing is heard in it"))
     return good, failed
-
-
-@lru_cache(maxsize=64)
-def _load(sound: Sound) -> Waveform:
-    return load_audio(sound.path, start=sound.start or 0.0, end=sound.end, sampling_rate=RATE)
 
 
 def _active_level(waveform: Waveform) -> float:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from peav.data.failures import write_failures
-from peav.data.manifest import Row, read_manifest
+from peav.data.manifest import Row, by_fold, read_manifest
 from peav.data.mix.mixer import Mixer, Mixing, MixingError, audible, sounds_of
 from peav.data.mix.write import without_sources, write_mixes
 from peav.data.recordings import read_recordings
@@ -24,6 +24,7 @@ class Mixtures:
         sounds: manifests, or folders of recordings. Rows of split `train`, and those without a split, make the training
             clips, all others the validation clips; with `validation` 0 all make training clips.
         backgrounds: labels whose sounds are backgrounds, never events; a side without any has pink noise.
+        test_fold: the fold of the sounds that makes the validation clips, where they are not told apart otherwise.
         without: a manifest of mixtures; what those were made of is left out.
         how: how they are drawn.
     """
@@ -33,6 +34,7 @@ class Mixtures:
     validation: int
     sounds: tuple[str, ...]
     backgrounds: tuple[str, ...] = ()
+    test_fold: int | None = None
     without: str | None = None
     seed: int = 0
     how: Mixing = field(default_factory=Mixing)
@@ -46,7 +48,7 @@ def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], Non
     """The rows of both splits, `train` and `validation`. Raises MixingError where the folder holds other mixtures."""
     folder = Path(wanted.folder)
     _claim(folder, wanted)
-    rows = [row for path in wanted.sounds for row in read_rows(Path(path))]
+    rows = [row for path in wanted.sounds for row in read_rows(Path(path), wanted.test_fold)]
     if wanted.without is not None:
         rows = without_sources(rows, wanted.without)
     made: list[Row] = []
@@ -94,9 +96,10 @@ def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], failures: Path, 
     return Mixer([s for s in found if s.label not in ground], [s for s in found if s.label in ground], how)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a manifest, or of a folder of recordings."""
-    return read_recordings(path) if path.is_dir() else read_manifest(path)
+def read_rows(path: Path, test_fold: int | None = None) -> list[Row]:
+    """The rows of a manifest, or of a folder of recordings; `test_fold` holds out one fold of them."""
+    rows = read_recordings(path) if path.is_dir() else read_manifest(path)
+    return rows if test_fold is None else by_fold(rows, test_fold, str(path))
 
 
 def _claim(folder: Path, wanted: Mixtures) -> None:
@@ -104,6 +107,7 @@ def _claim(folder: Path, wanted: Mixtures) -> None:
     note, said = folder / "mixtures.json", json.loads(json.dumps(asdict(wanted)))
     if note.exists():
         before = json.loads(note.read_text(encoding="utf-8"))
+        before.setdefault("test_fold", None)
         before.setdefault("how", json.loads(json.dumps(asdict(Mixing()))))  # older notes have none
         if before != said:
             raise MixingError(f"{folder} holds other mixtures, see {note}; choose an empty folder or remove it")

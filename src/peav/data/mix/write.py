@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -19,6 +19,7 @@ from peav.data.manifest import ManifestError, Row, write_manifest
 from peav.data.mix.loudness import Waveform
 from peav.data.mix.mixer import RATE, Mixer, MixingError, Sound, Soundscape
 from peav.data.recordings import origin
+from peav.data.records import read_records
 from peav.utils.atomic import atomic_write
 
 _BATCH = 16
@@ -59,20 +60,29 @@ def without_sources(rows: Sequence[Row], manifest: str | Path) -> list[Row]:
     as an id or as FOLDER/.../FILE.
     """
     path = Path(manifest) / "manifest.jsonl" if Path(manifest).is_dir() else Path(manifest)
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest of mixtures to leave the sources of out")
-    used: set[str] = set()
-    for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
-        record = json.loads(line)
-        named = [record.get("background_source"), *(event.get("source") for event in record.get("events") or ())]
-        used |= {_origin(name) for name in named if name}
-    return [row for row in rows if _origin(row.id) not in used]
+    used: dict[str, set[PurePosixPath]] = defaultdict(set)
+    for where, record in read_records(path):
+        for source in map(PurePosixPath, _sources(record, where)):
+            used[origin(source.stem)].add(source)
+    named = [(row, PurePosixPath(row.id)) for row in rows]
+    return [row for row, name in named if not any(_alike(name, source) for source in used.get(origin(name.stem), ()))]
 
 
-def _origin(name: str) -> str:
-    """A source's folder and the recording that it was cut from."""
-    path = PurePosixPath(name)
-    return f"{path.parts[0]}/{origin(path.stem)}"
+def _sources(record: Mapping[str, Any], where: str) -> list[str]:
+    events = record.get("events") or ()
+    if not isinstance(events, (list, tuple)) or not all(isinstance(event, dict) for event in events):
+        raise ManifestError(f"{where}: events must be a list of objects, each with its `source`")
+    named = [record.get("background_source"), *(event.get("source") for event in events)]
+    if not all(name is None or isinstance(name, str) for name in named):
+        raise ManifestError(f"{where}: a source must be a string, the id of a row or FOLDER/.../FILE")
+    return [name for name in named if name]
+
+
+def _alike(one: PurePosixPath, other: PurePosixPath) -> bool:
+    """Whether two names of one recording lie in the same set: its folder may be linked by another name, so those within
+    it count; where one name leaves them out, as older ids do, the set's own does."""
+    within, others = one.parts[1:-1], other.parts[1:-1]
+    return within == others if bool(within) == bool(others) else one.parts[0] == other.parts[0]
 
 
 def _mapped(
@@ -104,15 +114,18 @@ def _write_batch(out: Path, mixer: Mixer, seed: int, split: str | None, batch: r
 
 def _described(scape: Soundscape) -> dict[str, Any]:
     def told(sound: Sound) -> dict[str, str]:
-        return {"source": sound.id} | ({"licence": sound.licence} if sound.licence else {})
+        return {"source": sound.id} | ({"license": sound.license} if sound.license else {})
 
     background = scape.background
+    heard = [sound for _, sound in scape.events] + ([] if background is None else [background])
+    licenses = dict.fromkeys(sound.license for sound in heard if sound.license)
     return {
         "captions": {"audio": [scape.caption]} if scape.caption else {},
         "duration": len(scape.waveform) / RATE,
         "background": None if background is None else background.label,
         "background_source": None if background is None else background.id,
-        "background_licence": None if background is None else background.licence,
+        "background_license": None if background is None else background.license,
+        "license": "; ".join(licenses) or None,
         "events": [asdict(event) | told(sound) for event, sound in scape.events],
     }
 

@@ -1,0 +1,47 @@
+"""Checks of values that people wrote: each returns the value, or raises ValueError that says what it must be."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from typing import Any
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    return _REPR.repr(value)
+
+
+def string(value: Any, name: str) -> str:
+    """A string that can be written as UTF-8."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string, not {shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} holds half a character ({error.reason}): {value[:60]!a}") from error
+    return value
+
+
+def seconds(value: Any, name: str) -> float:
+    """A time: a finite number, 0 or more."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a number of seconds, not {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} is too large for a number of seconds") from error
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be a number of seconds, 0 or more, not {number}")
+    return number
+
+
+def span(onset: Any, offset: Any, names: tuple[str, str] = ("onset", "offset")) -> tuple[float, float]:
+    """Two times in their order."""
+    first, last = seconds(onset, names[0]), seconds(offset, names[1])
+    if last < first:
+        raise ValueError(f"{names[1]} ({last:g} s) is before {names[0]} ({first:g} s)")
+    return first, last
