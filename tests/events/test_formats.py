@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from peav.events.formats import (
     to_vtt,
     write_scores,
 )
+from peav.events.thresholds import read_thresholds, write_thresholds
 
 DOG, RAIN = Event("dog", 0.5, 1.25, 0.75), Event('a "tin" roof\tin <rain> & wind', 61.0, 3725.5, 0.5)
 TIMES = st.integers(0, 10**7).map(lambda ms: ms / 1000)
@@ -31,7 +34,9 @@ LABELS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, m
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c d"]), st.lists(st.tuples(LABELS, TIMES, TIMES), max_size=4)))
 def test_a_table_reads_back(tmp_path_factory: pytest.TempPathFactory, found: dict[str, list[tuple]]) -> None:
-    recordings = {name: [Event(label, a, b, 0.25) for label, a, b in events] for name, events in found.items()}
+    recordings = {
+        name: [Event(label, min(a, b), max(a, b), 0.25) for label, a, b in events] for name, events in found.items()
+    }
     path = tmp_path_factory.getbasetemp() / "table.tsv"
     path.write_text(to_tsv({f"{name}.wav": events for name, events in recordings.items()}), encoding="utf-8")
     assert read_events(path) == recordings
@@ -104,16 +109,132 @@ def test_tables_of_other_frame_lengths_are_read(tmp_path: Path) -> None:
     [
         ("m.jsonl", "{nonsense", "m.jsonl:1: not a recording"),
         ("m.jsonl", '{"path": "a.wav", "events": [{"label": "dog"}]}', "m.jsonl:1"),
-        ("m.jsonl", '{"path": "x/a.wav"}\n{"path": "y/a.wav"}', "second recording"),
+        ("m.jsonl", '{"path": "x/a.wav"}\n{"path": "x/a.wav"}', "m.jsonl:2: a second recording of the name x/a.wav"),
+        ("m.jsonl", '{"path": "a.wav"}\n{"path": "a.mp3"}', "m.jsonl:2: a.mp3 and a.wav differ in their suffix alone"),
+        ("m.jsonl", '{"path": "a.wav"}\n' + "[" * 200_000, "m.jsonl:2: .*nested too deeply"),
         ("m.jsonl", "[1]", "m.jsonl:1"),
         ("m.tsv", "filename\tonset\n", "event_label, offset"),
         ("m.tsv", "filename\tonset\toffset\tevent_label\na.wav\tx\t1\tdog\n", "m.tsv:2"),
+        ("m.csv", "filename,onset,offset,event_label\na.wav,0,1,dog, big\n", "m.csv:2: 5 cells under 4 names"),
+        ("m.csv", 'filename,onset,offset,event_label\na.wav,0,1,"dog\nb.wav,0,1,cat\n', "m.csv:2: .*quote may be open"),
+        ("m.csv", "filename,onset,offset,event_label\na.wav,0,1,dog\na.mp3,0,1,cat\n", "m.csv:3: a.mp3 and a.wav"),
+        ("m.txt", "0.5\t1.5\tdog\n1.5 2.5 cat\n", "m.txt:2: not a label"),
+        ("m.txt", "0.5\t1.5\tdog\n2.5\t1.5\tcat\n", "m.txt:2: .*before onset"),
     ],
 )
 def test_files_that_hold_no_events_say_why(tmp_path: Path, name: str, text: str, reason: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(EventsError, match=reason):
         read_events(tmp_path / name)
+
+
+WRONG: list[Any] = [None, True, "x", [], {}, -1, float("nan"), float("inf"), 10**400]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((field, value) for field in ("onset", "offset") for value in WRONG),
+        *(("score", value) for value in WRONG),
+        *(("label", value) for value in (None, 5, True, [], {}, "\ud800")),
+        ("onset", 3),
+    ],
+)
+def test_a_wrong_value_in_an_event_is_an_events_error_with_its_line(tmp_path: Path, field: str, value: Any) -> None:
+    event = {"label": "dog", "onset": 0.5, "offset": 1.5, "score": 0.5} | {field: value}
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"path": "a.wav"}\n\n' + json.dumps({"path": "b.wav", "events": [event]}))
+    with pytest.raises(EventsError, match=r"m\.jsonl:3: "):
+        read_events(path)
+    if not isinstance(value, (list, dict)) and (field, value) not in (
+        ("label", 5),
+        ("label", True),
+        ("label", "\ud800"),
+    ):
+        if (field, value) in (
+            ("score", None),
+            ("label", None),
+        ):  # an empty cell: a score of 1, a recording without events
+            return
+        row = "\t".join(
+            str({**event, field: "" if value is None else value}[key]) for key in ("onset", "offset", "label", "score")
+        )
+        (tmp_path / "m.tsv").write_text(f"filename\tonset\toffset\tevent_label\tscore\na.wav\t{row}\n")
+        with pytest.raises(EventsError, match=r"m\.tsv:2: "):
+            read_events(tmp_path / "m.tsv")
+
+
+@pytest.mark.parametrize(
+    "wrong", ['{"id": 5}', '{"path": ["a"]}', '{"path": "a", "events": 5}', '{"path": "a", "events": [5]}', "{}"]
+)
+def test_a_wrong_recording_is_an_events_error_with_its_line(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "m.jsonl").write_text('{"path": "z.wav"}\n' + wrong)
+    with pytest.raises(EventsError, match=r"m\.jsonl:2: not a recording"):
+        read_events(tmp_path / "m.jsonl")
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+
+
+@given(ANY.filter(str.strip), ANY)
+def test_whatever_a_label_holds_a_table_keeps_it_and_a_track_keeps_its_words(
+    tmp_path_factory: pytest.TempPathFactory, label: str, name: str
+) -> None:
+    folder, event = tmp_path_factory.getbasetemp(), Event(label, 0.5, 1.5)
+    (folder / "t.tsv").write_text(to_tsv({f"a/{name}.wav": [event]}), encoding="utf-8", newline="")
+    (found,) = read_events(folder / "t.tsv", folders=True).values()
+    assert found == [event]
+    (folder / "t.txt").write_text(to_audacity([event, Event("next", 2, 3)]), encoding="utf-8", newline="")
+    (found,) = read_events(folder / "t.txt").values()
+    assert [one.label for one in found] == [" ".join(label.split()), "next"]
+    blocks = to_vtt([event, Event("next", 2, 3)]).split("\n\n")
+    assert [html.unescape(block.partition("\n")[2]).strip("\n") for block in blocks[1:]] == [
+        " ".join(label.split()),
+        "next",
+    ]
+
+
+def test_marks_and_line_ends_change_nothing(shared: Path, tmp_path: Path) -> None:
+    assert read_events(shared / "cases" / "truth_bom.tsv") == {"a": [Event("dog", 0.5, 1.5)]}
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbffilename,onset,offset,event_label\r\na.wav,0.5,1.5,dog\r\n")
+    assert read_events(tmp_path / "t.csv") == {"a": [Event("dog", 0.5, 1.5)]}
+    write_thresholds(tmp_path / "t.json", {"dog": 0.5})
+    (tmp_path / "t.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "t.json").read_bytes())
+    assert read_thresholds(tmp_path / "t.json") == {"dog": 0.5}
+    (tmp_path / "t.tsv").write_text("filename\tonset\toffset\tevent_label\n", encoding="utf-16")
+    with pytest.raises(EventsError, match=r"t\.tsv: UTF-16; save it as UTF-8"):
+        read_events(tmp_path / "t.tsv")
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "[]", '{"dog": null}', '{"dog": true}', '{"dog": NaN}', '{"dog": "x"}', "[" * 200_000]
+)
+def test_what_is_no_table_of_thresholds_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(EventsError, match=r"t\.json: no thresholds"):
+        read_thresholds(tmp_path / "t.json")
+
+
+def test_two_recordings_of_one_file_name_are_two(shared: Path) -> None:
+    wanted = {"home/1": [Event("dog", 0.0, 1.0)], "street/1": [Event("dog", 5.0, 6.0)]}
+    assert read_events(shared / "cases" / "t_stem.tsv") == wanted
+
+
+def test_label_tracks_are_read_as_they_are_written_and_as_audacity_writes_them(tmp_path: Path) -> None:
+    for name in ("home/1", "street/1", "two.wav"):
+        path = tmp_path / "truth" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_audacity([Event(name, 0.5, 1.5)]) + "\\\t100.0\t200.0\n2.0\t2.0\tpoint\n")
+    tracks = read_events(tmp_path / "truth", folders=True)
+    assert tracks.keys() == {"home/1", "street/1", "two"}
+    assert tracks["two"] == [Event("two.wav", 0.5, 1.5), Event("point", 2.0, 2.0)]
+    assert read_events(tmp_path / "truth" / "two.wav.txt") == {"two": tracks["two"]}
+    (tmp_path / "truth" / "two.txt").write_text("")
+    with pytest.raises(EventsError, match=r"two.wav.txt: the recording of .*two.txt, too"):
+        read_events(tmp_path / "truth")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EventsError, match="no label tracks"):
+        read_events(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from peav.cli.console import (
     shown,
 )
 from peav.labels import readable
+from peav.utils.text import lines, read_text
 
 if TYPE_CHECKING:
     from peav.encoder import Encoder
@@ -77,8 +78,8 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
     """The labels without blanks and repeats, in their order."""
     if (labels is None) == (file is None):
         fail("give the labels as --labels dog,cat or --labels-file FILE")
-    text = labels.replace(",", "\n") if labels is not None else file.read_text(encoding="utf-8") if file else ""
-    names = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    text = labels.replace(",", "\n") if labels is not None else read_text(file) if file else ""
+    names = list(dict.fromkeys(line.strip() for _, line in lines(text)))
     if not names:
         fail("no labels given")
     return names

@@ -28,6 +28,7 @@ from peav.cli.console import (
 )
 from peav.labels import readable
 from peav.utils.terminal import visible
+from peav.utils.text import lines, read_text
 
 if TYPE_CHECKING:
     from peav.cli.detect_files import Outcome, Run
@@ -125,9 +126,9 @@ def label_texts(labels: str | None, file: Path | None, prompt: str) -> dict[str,
         fail("give the labels as --labels dog,siren or --labels-file FILE")
     if "{}" not in prompt:
         fail(f"--prompt {prompt!r} has no {{}} for the label to stand in")
-    text = labels.replace(",", "\n") if labels is not None else file.read_text(encoding="utf-8") if file else ""
+    text = labels.replace(",", "\n") if labels is not None else read_text(file) if file else ""
     texts = {}
-    for line in filter(str.strip, text.splitlines()):
+    for _, line in lines(text):
         label, _, words = (part.strip() for part in line.strip().partition("\t"))
         texts[label] = words or prompt.replace("{}", readable(label))
     if not texts:
@@ -180,6 +181,7 @@ def _summary(run: Run, seconds: float, model: str) -> dict[str, Any]:
 
 def _print(outcomes: list[Outcome], format: Format) -> None:
     from peav.events.formats import to_audacity, to_tsv, to_vtt
+    from peav.events.names import short_names
 
     done = [outcome for outcome in outcomes if outcome.error is None]
     if format == "table":
@@ -192,7 +194,9 @@ def _print(outcomes: list[Outcome], format: Format) -> None:
         if outcome.error is not None:
             err.print(f"[red]failed:[/] {escape(str(outcome.error))}", soft_wrap=True, highlight=False)
     if format == "tsv":
-        echo(to_tsv({visible(outcome.path.name): outcome.events for outcome in done}), newline=False)
+        names = short_names([str(outcome.path) for outcome in done])
+        events = {visible(names[str(outcome.path)]): outcome.events for outcome in done}
+        echo(to_tsv(events), newline=False)
     elif done:
         echo((to_audacity if format == "audacity" else to_vtt)(done[0].events), newline=False)
 

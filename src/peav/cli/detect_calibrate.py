@@ -31,7 +31,8 @@ def detect_calibrate(
     from peav.events.postprocess import median_filter, median_frames
     from peav.events.thresholds import fit_thresholds, write_thresholds
 
-    scores, true = read_result_scores(found), read_events(truth)
+    true = read_events(truth, folders=True)
+    scores = read_result_scores(found, true)
     if scores is None:
         fail(f"{found}: no scores in it; run peav detect with --scores")
     both = sorted(set(scores) & set(true))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 Results = Annotated[
     Path, typer.Argument(help="A folder of `peav detect -o`, a folder of score tables, or a file of events.")
 ]
-Truth = Annotated[Path, typer.Argument(help="True events: a table (tsv), or a manifest (jsonl) with events.")]
+Truth = Annotated[
+    Path,
+    typer.Argument(help="True events: a table (tsv, csv), a manifest (jsonl) with events, or Audacity's label tracks."),
+]
 
 
 def detect_eval(
@@ -33,21 +37,23 @@ def detect_eval(
 ) -> None:
     """Measure detections: F1 of events and segments, and where there are scores, AUROC of frames and PSDS.
 
-    Recordings go by the names of their files, without folder and suffix; one that a side lacks has no events there.
+    Recordings go by the names of their files without suffix, and by their folders too where two share a name; one that
+    a side lacks has no events there.
     Events count with a collar of 200 ms (offset: or 20 % of the length), segments are of 1 s. A folder of score
     tables is turned into events by --threshold and the options below it; elsewhere these change nothing.
     """
     from peav.events import find_events
     from peav.events.formats import read_events
+    from peav.events.names import aligned
 
-    true = read_events(truth)
-    scores = read_result_scores(found)
+    true = read_events(truth, folders=True)
+    scores = read_result_scores(found, true)
     journal = found / "detections.jsonl" if found.is_dir() else found
     if scores is not None and not journal.is_file():
         how = postprocessing(threshold, low, median, min_gap, min_length)
         events = {name: find_events(one, how) for name, one in scores.items()}
     else:
-        events = read_events(journal)
+        events = aligned(read_events(journal, folders=True), true)
     _say_strangers(set(scores) if scores is not None else set(events), true)
     tables = _tables(events, true, scores)
     if as_json:
@@ -59,15 +65,17 @@ def detect_eval(
             out.print(table.to_rich())
 
 
-def read_result_scores(found: Path) -> dict[str, FrameScores] | None:
-    """The scores of a folder of `peav detect -o --scores` or of a folder of score tables; None where there are none."""
+def read_result_scores(found: Path, true: Collection[str]) -> dict[str, FrameScores] | None:
+    """The scores of a folder of `peav detect -o --scores` or of a folder of score tables, by the names of `true`; None
+    where there are none."""
     from peav.events.formats import read_score_folder
+    from peav.events.names import aligned
 
     if not found.is_dir():
         return None
     if (found / "scores").is_dir():
-        return read_score_folder(found / "scores")
-    return None if (found / "detections.jsonl").is_file() else read_score_folder(found)
+        return aligned(read_score_folder(found / "scores"), true)
+    return None if (found / "detections.jsonl").is_file() else aligned(read_score_folder(found), true)
 
 
 def _say_strangers(names: set[str], true: dict[str, list[Event]]) -> None:

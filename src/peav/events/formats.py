@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from peav.events.errors import EventsError as EventsError
+from peav.events.names import recording_name
 from peav.events.types import Event, FrameScores
 from peav.utils.atomic import atomic_write
+from peav.utils.checks import number, shown, span, string
+from peav.utils.text import lines, parse_json, read_text, table
 
 COLUMNS = ("filename", "onset", "offset", "event_label")
-
-
-class EventsError(ValueError):
-    """A file of events or scores cannot be read; the message names the file, the line and what to change."""
 
 
 def to_record(event: Event) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def to_tsv(recordings: Mapping[str, Sequence[Event]]) -> str:
     for name, events in recordings.items():
         found = [(name, f"{e.onset:.3f}", f"{e.offset:.3f}", e.label, f"{e.score:.4f}") for e in events]
         rows += found or [(name, "", "", "", "")]
-    return _table([(*COLUMNS, "score"), *rows])
+    return _as_text([(*COLUMNS, "score"), *rows])
 
 
 def to_audacity(events: Iterable[Event]) -> str:
@@ -53,7 +53,7 @@ def write_scores(path: Path, scores: FrameScores) -> None:
     values = [[str(value) for value in frame] for frame in scores.probabilities.T]  # the shortest that reads back equal
     rows = [(start, stop, *frame) for start, stop, frame in zip(edges, edges[1:], values, strict=False)]
     with atomic_write(path) as temporary:
-        temporary.write_text(_table([("onset", "offset", *scores.labels), *rows]), encoding="utf-8")
+        temporary.write_text(_as_text([("onset", "offset", *scores.labels), *rows]), encoding="utf-8")
 
 
 def read_scores(path: str | Path) -> FrameScores:
@@ -63,16 +63,22 @@ def read_scores(path: str | Path) -> FrameScores:
         EventsError: no such file, no score table, frames that are not of one length.
     """
     path = Path(path)
-    with _opened(path) as lines:
-        reader = csv.reader(lines, delimiter="\t")
+    reader = csv.reader(io.StringIO(read_text(path, EventsError), newline=""), delimiter="\t", strict=True)
+    try:
         head = next(reader, [])
         if head[:2] != ["onset", "offset"] or len(head) < 3:
             raise EventsError(f"{path}: no score table; its first line names onset, offset and the labels")
-        try:
-            rows = [[float(cell) for _, cell in zip(head, row, strict=True)] for row in reader]
-        except ValueError as error:
-            raise EventsError(f"{path}: a row that does not hold a number for every column ({error})") from error
+        rows = [[float(cell) for _, cell in zip(head, row, strict=True)] for row in reader]
+    except csv.Error as error:
+        raise EventsError(f"{path}:{reader.line_num}: {error}; a quote may be open: close it") from error
+    except ValueError as error:
+        if isinstance(error, EventsError):
+            raise
+        place = f"{path}:{reader.line_num}"
+        raise EventsError(f"{place}: a row that does not hold a number for every column ({error})") from error
     table = np.array(rows, np.float64).reshape(len(rows), len(head))
+    if not np.isfinite(table).all():
+        raise EventsError(f"{path}: holds numbers that are not finite; score the recording again")
     if not rows:
         return FrameScores(tuple(head[2:]), table[:, 2:].T.astype(np.float32), 0.0)
     starts, stops = table[:, 0], table[:, 1]
@@ -83,82 +89,135 @@ def read_scores(path: str | Path) -> FrameScores:
 
 
 def read_score_folder(folder: str | Path) -> dict[str, FrameScores]:
-    """Every score table in a folder by the name of its file without `.tsv`. Raises EventsError."""
-    found = {path.stem: read_scores(path) for path in sorted(Path(folder).glob("*.tsv"))}
+    """Every score table in a folder, and in folders within it, by its path there without `.tsv`. Raises EventsError."""
+    folder = Path(folder)
+    paths = sorted(folder.rglob("*.tsv"))
+    found = {path.relative_to(folder).with_suffix("").as_posix(): read_scores(path) for path in paths}
     if not found:
         raise EventsError(f"{folder}: no score tables (*.tsv) in this folder; `peav detect --scores` writes them")
     return found
 
 
-def read_events(path: str | Path) -> dict[str, list[Event]]:
-    """Events by recording, from a table with the columns filename, onset, offset and event_label (tabs between them),
-    or from JSON lines with `events` and a `path`, `audio_path` or `id`: a manifest, or what `peav detect` wrote.
+def read_events(path: str | Path, folders: bool = False) -> dict[str, list[Event]]:
+    """Events by recording, from any of these:
 
-    Recordings go by the name of their file without folder and suffix, as in sed_scores_eval.
+    - a table with the columns filename, onset, offset and event_label, with tabs or commas between them;
+    - JSON lines with `events` and a `path`, `audio_path` or `id`: a manifest, or what `peav detect` wrote;
+    - a label track of Audacity (`.txt`), or a folder of them: start, end and label in each line, with tabs between.
+
+    Recordings go by the name of their file without folder and suffix, as in sed_scores_eval; by their path without
+    suffix where two would share a name, and always with `folders`.
 
     Raises:
-        EventsError: no such file, a line that cannot be read, two recordings of one name.
+        EventsError: no such file, a line that cannot be read, times that are not finite or in their order, one
+            recording twice in JSON lines, two files that differ in their suffix alone.
     """
     path = Path(path)
+    found = _from_tracks(path) if path.is_dir() else _from_file(path, read_text(path, EventsError))
+    if folders:
+        return found
+    counts = Counter(PurePosixPath(name).name for name in found)
+    return {
+        PurePosixPath(name).name if counts[PurePosixPath(name).name] == 1 else name: events
+        for name, events in found.items()
+    }
+
+
+def _from_tracks(folder: Path) -> dict[str, list[Event]]:
     found: dict[str, list[Event]] = {}
-    with _opened(path) as lines:
-        if path.suffix == ".jsonl":
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    name, events = _from_json(line, f"{path}:{number}")
-                    if name in found:
-                        raise EventsError(f"{path}:{number}: a second recording of the name {name}; rename one")
-                    found[name] = events
-        else:
-            for name, events in _from_table(lines, path):
-                found.setdefault(name, []).extend(events)
+    files: dict[str, Path] = {}
+    for track in sorted(folder.rglob("*.txt")):
+        name = recording_name(track.relative_to(folder).with_suffix("").as_posix())
+        if name in files:
+            raise EventsError(f"{track}: the recording of {files[name]}, too; keep one of them")
+        files[name], found[name] = track, _from_audacity(read_text(track, EventsError), track)
+    if not found:
+        raise EventsError(f"{folder}: no label tracks (*.txt) in this folder; give a file of events or such a folder")
     return found
 
 
-def _from_json(line: str, where: str) -> tuple[str, list[Event]]:
-    try:
-        record = json.loads(line)
-        name = record.get("path") or record.get("audio_path") or record["id"]
-        events = [
-            Event(str(e["label"]), float(e["onset"]), float(e["offset"]), float(e.get("score", 1.0)))
-            for e in record.get("events") or ()
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EventsError(
-            f"{where}: not a recording with events ({error!r}); a line is {{path, events: [{{label, onset, offset}}]}}"
-        ) from error
-    return Path(name).stem, events
+def _from_file(path: Path, text: str) -> dict[str, list[Event]]:
+    first = next((line for _, line in lines(text)), "")
+    if path.suffix == ".txt" and "event_label" not in first:
+        return {recording_name(path.stem): _from_audacity(text, path)}
+    found: dict[str, list[Event]] = {}
+    files: dict[str, str] = {}
+    for where, file, events in _from_json(text, path) if path.suffix == ".jsonl" else _from_table(text, path):
+        name = recording_name(file)
+        if files.setdefault(name, file) != file:
+            raise EventsError(f"{where}: {file} and {files[name]} differ in their suffix alone; rename one")
+        found.setdefault(name, []).extend(events)
+    return found
 
 
-def _from_table(lines: Iterable[str], path: Path) -> Iterator[tuple[str, list[Event]]]:
-    reader = csv.DictReader(lines, delimiter="\t")
-    missing = set(COLUMNS) - set(reader.fieldnames or ())
-    if missing:
-        raise EventsError(f"{path}: lacks the columns {', '.join(sorted(missing))}; tabs stand between columns")
-    for row in reader:
+def _from_json(text: str, path: Path) -> Iterator[tuple[str, str, list[Event]]]:
+    places: dict[str, str] = {}
+    for count, line in lines(text):
+        where = f"{path}:{count}"
+        record = parse_json(line, f"{where}: not a recording with events", EventsError)
         try:
-            score = float(row.get("score") or 1.0)
-            name = Path(row["filename"]).stem
-            yield (
-                name,
-                [Event(row["event_label"], float(row["onset"]), float(row["offset"]), score)]
-                if row["event_label"]
-                else [],
-            )
-        except (TypeError, ValueError) as error:
-            raise EventsError(f"{path}:{reader.line_num}: onset and offset must be seconds ({error})") from error
+            if not isinstance(record, dict):
+                raise ValueError(f"{shown(record)} is no object")
+            file = next((record[key] for key in ("path", "audio_path", "id") if record.get(key)), None)
+            file = string(file, "`path`, or `id`,")
+            events = record.get("events")
+            if not isinstance(events, list | None):
+                raise ValueError(f"events must be a list, not {shown(events)}")
+            heard = [_event(event) for event in events or ()]
+        except ValueError as error:
+            form = "a line is {path, events: [{label, onset, offset}]}"
+            raise EventsError(f"{where}: not a recording with events ({error}); {form}") from error
+        if file in places:
+            raise EventsError(f"{where}: a second recording of the name {file}, first at {places[file]}; rename one")
+        places[file] = where
+        yield where, file, heard
 
 
-def _opened(path: Path) -> io.StringIO:
-    if not path.is_file():
-        raise EventsError(f"{path}: no such file; check the path")
+def _event(record: Any) -> Event:
+    """An event as `to_record` has it. Raises ValueError."""
+    if not isinstance(record, dict):
+        raise ValueError(f"an event is an object, not {shown(record)}")
+    onset, offset = span(record.get("onset"), record.get("offset"))
+    return Event(string(record.get("label"), "label"), onset, offset, number(record.get("score", 1.0), "score"))
+
+
+def _from_table(text: str, path: Path) -> Iterator[tuple[str, str, list[Event]]]:
+    head = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in head or "," not in head else ","
+    if missing := set(COLUMNS) - set(next(csv.reader([head], delimiter=delimiter), [])):
+        raise EventsError(
+            f"{path}: lacks the columns {', '.join(sorted(missing))}; tabs or commas stand between columns"
+        )
+    for where, row in table(text, delimiter, str(path), EventsError):
+        if not row["filename"]:
+            raise EventsError(f"{where}: a row without a filename")
+        yield where, row["filename"], [_heard(row, where)] if row["event_label"] else []
+
+
+def _heard(row: Mapping[str, str], where: str) -> Event:
+    """An event whose times and score are texts."""
     try:
-        return io.StringIO(path.read_text(encoding="utf-8"), newline="")
-    except UnicodeDecodeError as error:
-        raise EventsError(f"{path}: not a text file in UTF-8 ({error.reason})") from error
+        onset, offset = span(float(row["onset"]), float(row["offset"]))
+        return Event(row["event_label"], onset, offset, number(float(row.get("score") or 1.0), "score"))
+    except ValueError as error:
+        raise EventsError(f"{where}: onset and offset must be seconds ({error})") from error
 
 
-def _table(rows: Iterable[Sequence[Any]]) -> str:
+def _from_audacity(text: str, path: Path) -> list[Event]:
+    """Lines that begin with a backslash hold the frequencies of the label before, and are passed over."""
+    events = []
+    for count, line in lines(text):
+        if line.startswith("\\"):
+            continue
+        cells = line.split("\t", 2)
+        if len(cells) < 3 or not cells[2].strip():
+            raise EventsError(f"{path}:{count}: not a label; a line is START, END and LABEL with tabs between")
+        row = {"onset": cells[0], "offset": cells[1], "event_label": cells[2].strip()}
+        events.append(_heard(row, f"{path}:{count}"))
+    return events
+
+
+def _as_text(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, delimiter="\t", lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from peav.events.formats import EventsError
+from peav.events.errors import EventsError
 from peav.events.types import Event, FrameScores, frame_targets
 from peav.utils.atomic import atomic_write
+from peav.utils.checks import number
+from peav.utils.text import parse_json, read_text
 
 
 def fit_thresholds(scores: Iterable[FrameScores], events: Iterable[Sequence[Event]]) -> dict[str, float]:
@@ -70,10 +72,13 @@ def write_thresholds(path: Path, thresholds: Mapping[str, float]) -> None:
 
 def read_thresholds(path: Path) -> dict[str, float]:
     """What `write_thresholds` wrote. Raises EventsError where it is absent or something else."""
+    if not path.exists():
+        raise EventsError(f"{path}: neither a number nor a file of thresholds; check the path")
+    form = 'no thresholds, which are JSON {"label": 0.4}'
+    data = parse_json(read_text(path, EventsError), f"{path}: {form}", EventsError)
+    if not isinstance(data, dict):
+        raise EventsError(f"{path}: {form}")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {str(label): float(value) for label, value in data.items()}
-    except FileNotFoundError as error:
-        raise EventsError(f"{path}: neither a number nor a file of thresholds; check the path") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise EventsError(f'{path}: no thresholds, which are JSON {{"label": 0.4}} ({error})') from error
+        return {label: number(value, f"the threshold of {label!r}") for label, value in data.items()}
+    except ValueError as error:
+        raise EventsError(f"{path}: {form} ({error})") from error

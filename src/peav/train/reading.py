@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from peav.recipes import find_recipe, shipped_recipes
+from peav.utils.text import read_text
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = 
     path = find_recipe(path)
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; give a YAML file, or one of {', '.join(shipped_recipes())}")
-    values = _yaml(path.read_text(encoding="utf-8"), str(path))
+    values = _yaml(read_text(path, RecipeError), str(path))
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
     for key, value in (overrides or {}).items():
@@ -43,7 +44,7 @@ def from_mapping(cls: type[T], values: Any) -> T:
 def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: such as the date 2026-99-99
         raise RecipeError(f"{where}: not YAML ({error})") from error
 
 

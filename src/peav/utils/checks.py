@@ -26,17 +26,22 @@ def string(value: Any, name: str) -> str:
     return value
 
 
+def number(value: Any, name: str, of: str = "") -> float:
+    """A finite number, 0 or more; `of` says of what, for the message."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a number{of}, not {shown(value)}")
+    try:
+        amount = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} is too large for a number{of}") from error
+    if not (math.isfinite(amount) and amount >= 0):
+        raise ValueError(f"{name} must be a number{of}, 0 or more, not {amount}")
+    return amount
+
+
 def seconds(value: Any, name: str) -> float:
     """A time: a finite number, 0 or more."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ValueError(f"{name} must be a number of seconds, not {shown(value)}")
-    try:
-        number = float(value)
-    except OverflowError as error:
-        raise ValueError(f"{name} is too large for a number of seconds") from error
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name} must be a number of seconds, 0 or more, not {number}")
-    return number
+    return number(value, name, " of seconds")
 
 
 def span(onset: Any, offset: Any, names: tuple[str, str] = ("onset", "offset")) -> tuple[float, float]:
