@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ import torch
 
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest
+from peav.data.prepare import prepare
+from peav.data.prepared import read_prepared
 from peav.data.world import generate
 from peav.media import load_audio, load_frames
 from peav.model import PEAV, preset
@@ -47,6 +52,32 @@ def test_a_clip_is_computed_once(model: PEAV, row: Row, tmp_path: Path) -> None:
     written = cache.path(row).stat().st_mtime_ns
     cache.prepare([row])
     assert cache.path(row).stat().st_mtime_ns == written
+
+
+def write_noise(path: Path, seed: int) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 48_000, 0, "NONE", ""))
+        file.writeframes(np.random.default_rng(seed).integers(-9000, 9000, 24_000, dtype=np.int16).tobytes())
+    return path
+
+
+@pytest.mark.parametrize("later", [-3600, 3600])
+def test_a_file_in_the_place_of_another_has_features_of_its_own_whichever_is_older(
+    model: PEAV, row: Row, tmp_path: Path, later: int
+) -> None:
+    first, second = (write_noise(tmp_path / f"{seed}.wav", seed) for seed in range(2))
+    os.utime(second, (first.stat().st_mtime + later,) * 2)
+    clip, cache = Row("a", audio_path=tmp_path / "a.wav"), FeatureCache(tmp_path / "cache", model)
+    found = []
+    for path in (first, second):
+        shutil.copy2(path, tmp_path / "a.wav")
+        cache.prepare([clip])
+        prepare([clip], str(tmp_path / "shards"), model, name="tiny", root=tmp_path)
+        found.append(cache.load(clip).latents)
+        assert np.array_equal(cache.load(read_prepared(str(tmp_path / "shards"))[0]).latents, found[-1])
+    assert not np.array_equal(*found)
+    (tmp_path / "a.wav").unlink()
+    assert cache.prepare([clip]) == ([clip], [])  # what is there is kept when the media are gone
 
 
 def test_another_codec_never_reads_these_latents(model: PEAV, tmp_path: Path) -> None:

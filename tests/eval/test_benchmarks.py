@@ -53,7 +53,7 @@ def test_an_empty_split_is_an_error(encoder: Encoder, manifest: Path) -> None:
 
 def test_sounds_are_classified_on_the_fold_that_the_probe_did_not_see(encoder: Encoder, recordings: Path) -> None:
     train, test = benchmarks.divide(recordings, 2)
-    assert [row.id.split("/")[1] for row in test] == [str(i) for i in range(6, 12)]
+    assert [row.id.split("/")[1] for row in test] == [f"{i}.wav" for i in range(6, 12)]
     assert not {row.id for row in train} & {row.id for row in test}
     table = benchmarks.sounds(FileEmbedder(encoder), [recordings], 2)
     assert [(row["method"], row["clips"], row["classes"]) for row in table.rows] == [

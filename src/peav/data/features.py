@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from peav.model.frame_encoder import to_pixels
 from peav.utils.atomic import atomic_write
 from peav.utils.storage import FilePart, is_remote
 
+VERSION = "version"  # of the media, among the arrays of a clip
 ROUND_TRIPS = 32  # reads from object storage at a time
 # np.load parses headers with Python's own parser, which fails now and then (SystemError) in several threads of 3.11.
 _PARSING = Lock()
@@ -139,7 +139,7 @@ class FeatureCache:
         if isinstance(place, PreparedClip):
             return _asked(row, ClipFeatures(**place.arrays()))
         with _PARSING, np.load(self.path(row)) as arrays:
-            return ClipFeatures(**{name: arrays[name] for name in arrays.files})
+            return ClipFeatures(**{name: arrays[name] for name in arrays.files if name != VERSION})
 
     def load_all(self, rows: Sequence[Row]) -> list[ClipFeatures]:
         """The features of several clips; from object storage, many at a time."""
@@ -188,14 +188,15 @@ class FeatureCache:
         path = self.path(row)
         if isinstance(row.audio_path or row.video_path, PreparedClip):
             return None if any(self.streams(row)) else "it was prepared without the stream that is asked for"
-        if path.exists() and path.stat().st_mtime >= _changed(row):
+        version = media_version(row)
+        if path.exists() and version in ("", _version_in(path)):
             return None
         try:
             features = self._compute(row)
         except MediaError as error:
             return f"{type(error).__name__}: {error}"
         with atomic_write(path) as temporary, open(temporary, "wb") as out:
-            np.savez(out, **features.arrays())  # type: ignore[arg-type]
+            np.savez(out, **features.arrays(), **{VERSION: np.array(version)})  # type: ignore[arg-type]
         return None
 
     def _compute(self, row: Row) -> ClipFeatures:
@@ -218,14 +219,26 @@ def clip_key(row: Row) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:24]
 
 
-def _changed(row: Row) -> float:
-    """When a clip's media were last written; 0 where that cannot be told."""
-    times = [0.0]
-    for path in (row.audio_path, row.video_path):
+def media_version(row: Row) -> str:
+    """Tells a clip's files from others in their place.
+
+    Empty where that cannot be told: they are gone, or in a tar, whose version is in the clip's key.
+    """
+    marks = []
+    for path in dict.fromkeys((row.audio_path, row.video_path)):
         if isinstance(path, Path):
-            with suppress(OSError):  # a file that is not there is refused when it is read
-                times.append(path.stat().st_mtime)
-    return max(times)
+            try:
+                status = path.stat()
+            except OSError:  # it is refused when it is read
+                return ""
+            marks.append(f"{status.st_size}-{status.st_mtime_ns}")
+    return " ".join(marks)
+
+
+def _version_in(path: Path) -> str:
+    """The version of the media that stored features were made of; that of older caches is not known."""
+    with _PARSING, np.load(path) as arrays:
+        return str(arrays[VERSION]) if VERSION in arrays.files else "unknown"
 
 
 def _asked(row: Row, clip: ClipFeatures) -> ClipFeatures:

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors.numpy import save
 
 from peav.data.failures import Failures, write_failures
-from peav.data.features import ClipFeatures, FeatureMaker, add_weights, clip_key
+from peav.data.features import ClipFeatures, FeatureMaker, add_weights, clip_key, media_version
 from peav.data.manifest import Row
 from peav.data.prepared import ABOUT, CLIPS, FAILURES, FORMAT, Frozen, PreparedError, frozen_of, place_of, to_line
 from peav.media import MediaError
@@ -48,19 +48,23 @@ class Shards:
             self._take(name, read_all(join(folder, name)))
         self.number = 1 + max((int(name[6:-6]) for name in indices), default=-1)
 
-    def write(self, clips: Sequence[tuple[str, ClipFeatures]]) -> None:
-        """One more shard; its index comes last, so that a shard counts from then on."""
+    def has(self, key: str, version: str) -> bool:
+        """Whether there are features of a clip, made of this version of its media; of older shards it is not known."""
+        return key in self.places and version in ("", self.places[key].get("version", version))
+
+    def write(self, clips: Sequence[tuple[str, str, ClipFeatures]]) -> None:
+        """One more shard of keys, versions and features; its index comes last, so that a shard counts from then on."""
         name = f"shard-{self.number:06d}"
         shard, lines = io.BytesIO(), []
         with tarfile.open(fileobj=shard, mode="w") as tar:
-            for key, features in clips:
+            for key, version, features in clips:
                 arrays = features.arrays()
                 data = save(arrays)
                 member = tarfile.TarInfo(f"{key}.safetensors")
                 member.size = len(data)
                 start = tar.offset + tarfile.BLOCKSIZE  # past the member's header
                 tar.addfile(member, io.BytesIO(data))
-                lines.append(json.dumps(place_of(key, start, arrays, data)) + "\n")
+                lines.append(json.dumps(place_of(key, start, arrays, data, version)) + "\n")
         write_all(join(self.folder, f"{name}.tar"), shard.getvalue())
         index = "".join(lines).encode()
         write_all(join(self.folder, f"{name}.jsonl"), index)
@@ -97,8 +101,8 @@ def prepare(
 ) -> Prepared:
     """Compute the features that are not in `folder` yet, a shard at a time, and list all rows with their places.
 
-    Clips are known by their ids, times and paths from `root`. Those that `failures.jsonl` lists are not tried again
-    until it is removed.
+    Clips are known by their ids, times and paths from `root`; one whose media file was replaced is computed again.
+    Those that `failures.jsonl` lists are not tried again until it is removed.
 
     Args:
         folder: a path, or an address in object storage. One process at a time may write there; a second is refused,
@@ -115,15 +119,16 @@ def prepare(
         _claim(folder, frozen_parts(model, max_seconds, name))
         shards, failed = Shards(folder), _failed(folder)
         keyed = [(clip_key(_from(root, row)), row) for row in rows]
-        todo = [(key, row) for key, row in keyed if key not in shards.places and key not in failed]
+        todo = [(key, row) for key, row in keyed if not shards.has(key, media_version(row)) and key not in failed]
         make, failures = FeatureMaker(model, max_seconds=max_seconds), Failures(len(rows), before=len(failed))
         done = len(rows) - len(todo)
         for first in range(0, len(todo), shard_clips):
-            clips: list[tuple[str, ClipFeatures]] = []
+            clips: list[tuple[str, str, ClipFeatures]] = []
+            versions = {key: media_version(row) for key, row in todo[first : first + shard_clips]}
             try:
                 for key, row, result in _computed(make, todo[first : first + shard_clips], jobs):
                     if isinstance(result, ClipFeatures):
-                        clips.append((key, result))
+                        clips.append((key, versions[key], result))
                         failures.note(row, None)
                     else:
                         failed[key] = {"clip": key, "id": row.id, "reason": result}

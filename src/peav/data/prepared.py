@@ -33,7 +33,10 @@ class PreparedError(ValueError):
 
 @dataclass(frozen=True)
 class PreparedClip(FilePart):
-    """A clip's features within a shard, which streams it turned out to have, and its bytes' checksum."""
+    """A clip's features within a shard, which streams it turned out to have, and its bytes' checksum.
+
+    `version` is that of the media which the features were made of.
+    """
 
     audio: bool
     video: bool
@@ -48,10 +51,10 @@ class PreparedClip(FilePart):
         return arrays
 
 
-def place_of(name: str, offset: int, arrays: Mapping[str, np.ndarray], data: bytes) -> dict[str, Any]:
+def place_of(name: str, offset: int, arrays: Mapping[str, np.ndarray], data: bytes, version: str) -> dict[str, Any]:
     """The fields of a `PreparedClip` but for its path."""
     streams = {"audio": "latents" in arrays, "video": "frames" in arrays}
-    return {"name": name, "offset": offset, "size": len(data), "crc": zlib.crc32(data)} | streams
+    return {"name": name, "offset": offset, "size": len(data), "crc": zlib.crc32(data), "version": version} | streams
 
 
 @dataclass(frozen=True)
