@@ -182,6 +182,7 @@ def test_any_record_is_a_row_or_a_manifest_error(record: dict) -> None:
     ("data", "message"),
     [
         (b'{"path": "a.wav"}\n' + b"[" * 200_000, "m.jsonl:2: JSON that is nested too deeply"),
+        (b'{"path": "a.wav", "mood": ' + b"[" * 300 + b"]" * 300 + b"}", "m.jsonl:1: lists and objects in each other"),
         (b'{"path": "a.wav", "start": ' + b"9" * 5000 + b"}", "m.jsonl:1: not JSON"),
         ('{"path": "a.wav"}\n'.encode("utf-16"), "m.jsonl: UTF-16; save it as UTF-8"),
         (b'{"path": "a.wav"}\n{"path": "caf\xe9.wav"}\n', "m.jsonl:2: not UTF-8"),
@@ -225,12 +226,19 @@ def test_a_table_has_the_rows_of_the_same_json_lines(tmp_path: Path, suffix: str
     assert read_manifest(tmp_path / f"m{suffix}") == read_manifest(tmp_path / "m.jsonl")
 
 
+def test_spaces_after_commas_are_no_part_of_names_and_cells(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('path, caption, split\na.wav, "rain, then snow", test\n')
+    (row,) = read_manifest(tmp_path / "m.csv", "test")
+    assert row.captions["audio"] == ["rain, then snow"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('id,path\na,"a.wav\nb,b.wav\n', r"m.csv:2: .*a quote may be open"),
         ("path,caption\na.wav,rain, then snow\n", r"m.csv:2: 3 cells under 2 names"),
         ("path,path\na.wav,b.wav\n", r"m.csv:1: the column 'path' stands twice"),
+        ("path;caption\na.wav;rain\n", r"m.csv:1: semicolons stand between columns"),
         ("path,start\na.wav,soon\n", r"m.csv:2: start must be a number, not 'soon'"),
         ("path,start\na.wav,nan\n", r"m.csv:2: start must be a number of seconds"),
         ("path,captions\na.wav,rain\n", r"m.csv:2: captions: not JSON"),

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from peav.data.records import ManifestError as ManifestError
 from peav.data.records import read_records
 from peav.utils.atomic import atomic_write
-from peav.utils.checks import seconds, shown, span, string
+from peav.utils.checks import nested, seconds, shown, span, string
 from peav.utils.storage import FilePart
 
+DEPTH = 32  # of lists and objects in each other: whatever copies or writes a row goes as deep
 CAPTION_KINDS = ("audio", "video", "audio_video")
 
 
@@ -152,6 +153,8 @@ def parse_row(record: Mapping[str, Any], folder: Path, where: str) -> Row:
 
 def _row(values: dict[str, Any], folder: Path) -> Row:
     """Takes from `values` what a row has fields for; the rest passes through."""
+    if nested(values, DEPTH):
+        raise ValueError(f"lists and objects in each other, more than {DEPTH} deep; write it flatter")
     paths = {name: _path(values.pop(name, None), name) for name in ("path", "audio_path", "video_path")}
     audio, video = paths["audio_path"] or paths["path"], paths["video_path"] or paths["path"]
     if audio is None and video is None:

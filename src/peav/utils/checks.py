@@ -15,6 +15,14 @@ def shown(value: Any) -> str:
     return _REPR.repr(value)
 
 
+def nested(value: Any, levels: int) -> bool:
+    """Whether lists and objects stand in each other more than so many levels deep."""
+    if not isinstance(value, (dict, list, tuple)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(nested(one, levels - 1) for one in inner)
+
+
 def string(value: Any, name: str) -> str:
     """A string that can be written as UTF-8."""
     if not isinstance(value, str):

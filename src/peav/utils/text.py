@@ -72,10 +72,13 @@ def table(text: str, delimiter: str, where: str, error: type[ValueError]) -> Ite
     Raises:
         error: a name that stands twice, a row of another length, a quote that is not closed.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    skip = delimiter == ","  # `path, caption` is written by hand
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=skip)
     begins = 1
     try:
-        names = next(reader, [])
+        names = [name.strip() for name in next(reader, [])]
+        if len(names) == 1 and ";" in names[0]:
+            raise error(f"{where}:1: semicolons stand between columns; save it with commas, or as .tsv with tabs")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise error(f"{where}:1: the column {shown(repeated[0])} stands twice; give each its own name")
         begins = reader.line_num + 1
