@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from peav.inference.batching import Embedded, embed_stream
+from peav.inference.isolation import IsolatedReader
 from peav.inference.pretrained import Pretrained
-from peav.inference.sources import Clip, Reader, Space, Streams, Unreadable, as_list, is_single
+from peav.inference.sources import Clip, Finished, Reader, Space, Streams, Unreadable, as_list, is_single
 from peav.inference.text import check_texts
 from peav.model import PEAV
 from peav.pooling import Part, mean_of_windows
@@ -207,6 +208,7 @@ class Encoder(Pretrained[PEAV]):
         batch_size: int = 8,
         window: float | None = 30.0,
         show_progress: bool = False,
+        isolate: bool = False,
     ) -> Iterator[WindowEmbedding | Unreadable]:
         """Embed any number of inputs in bounded memory: one result per window, as it is ready, in the order of inputs.
 
@@ -216,6 +218,8 @@ class Encoder(Pretrained[PEAV]):
         Args:
             inputs: one input or many, see the class; they are asked for one by one, as they are needed.
             spaces: the one or more to embed into, as far as a window has the streams; None: that of its own modality.
+            isolate: decode paths and bytes in worker processes, so that an input that crashes its decoder, hangs or
+                eats memory is an `Unreadable` too, and any exception of a decoder as well.
 
         Raises:
             ValueError: an unknown space, a batch size or window that is not above 0.
@@ -227,7 +231,7 @@ class Encoder(Pretrained[PEAV]):
             return (clip.modality,) if chosen is None else tuple(space for space in has if space in chosen)
 
         items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
-        results = self._run(self._reader("any", window), items, sampling_rate, wanted, None, batch_size)
+        results = self._run(self.reader("any", window), items, sampling_rate, wanted, None, batch_size, isolate)
         shown = by_index(results, len(items) if isinstance(items, Sized) else None, show_progress)
         return (result if isinstance(result, Unreadable) else _window(result) for result in shown)
 
@@ -270,7 +274,7 @@ class Encoder(Pretrained[PEAV]):
             return (clip.modality if streams == "any" else streams if text is None else f"{streams}_plus_text",)
 
         found: list[list[Part]] = [[] for _ in items]
-        results = self._run(self._reader(streams, window), items, sampling_rate, wanted, states, batch_size)
+        results = self._run(self.reader(streams, window), items, sampling_rate, wanted, states, batch_size)
         for result in by_index(results, len(items), options.get("show_progress", False)):
             if isinstance(result, Unreadable):
                 raise result.error
@@ -288,12 +292,16 @@ class Encoder(Pretrained[PEAV]):
         wanted: Callable[[Clip], tuple[str, ...]],
         states: Tensor | None,
         batch_size: int,
+        isolate: bool = False,
     ) -> Iterator[Embedded | Unreadable]:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, not {batch_size}")
-        return embed_stream(self.model, reader.read(inputs, sampling_rate), wanted, states, batch_size)
+        items = IsolatedReader(reader, inputs, sampling_rate) if isolate else reader.read(inputs, sampling_rate)
+        results = embed_stream(self.model, items, wanted, states, batch_size)
+        return (result for result in results if not isinstance(result, Finished))
 
-    def _reader(self, streams: Streams, window: float | None) -> Reader:
+    def reader(self, streams: Streams, window: float | None) -> Reader:
+        """Cuts and decodes inputs for this model, see `inference.sources`."""
         if window is not None and not window > 0:
             raise ValueError(f"window is a positive number of seconds or None, not {window}")
         config = self.model.config

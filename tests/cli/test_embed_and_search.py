@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,24 +92,97 @@ def test_a_second_run_skips_and_a_changed_file_is_embedded_again(model: str, tmp
     assert as_json(*run, "--no-resume")["embedded"] == 3
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(as_json: Run, model: str, tmp_path: Path) -> None:
-    files = [write_audio(tmp_path / f"{i:03d}.wav", tone(0.2, seed=i)) for i in range(150)]
-    library, parts = tmp_path / "lib.parquet", tmp_path / "lib.parquet.parts"
-    # Every file its own part, so that there is something to find soon.
-    code = "import peav.search.library as l; l.SECONDS_PER_PART = 0; from peav.cli.main import app; app()"
-    args = ("embed", str(tmp_path), "-o", str(library), "--model", model, "--batch-size", "1")
-    running = subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.DEVNULL)
-    while not list(parts.glob("*.parquet")):
+def begun(args: tuple[str, ...], library: Path) -> subprocess.Popen[str]:
+    """`peav embed` in a process of its own, some files of which are done and on the disk."""
+    code = "import peav.jobs; peav.jobs.SECONDS = 0.0; from peav.cli.main import app; app()"
+    running = subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.PIPE, text=True)
+    part = library.with_name(library.name + ".parts") / "000000.parquet"
+    while not part.exists() or pq.read_metadata(part).num_rows < 8:
         assert running.poll() is None
         time.sleep(0.01)
-    running.kill()
-    running.wait()
+    return running
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(as_json: Run, model: str, tmp_path: Path) -> None:
+    files = [write_audio(tmp_path / f"{i:03d}.wav", tone(0.2, seed=i)) for i in range(60)]
+    library = tmp_path / "lib.parquet"
+    args = ("embed", str(tmp_path), "-o", str(library), "--model", model, "--batch-size", "1")
+    with begun(args, library) as running:
+        running.kill()
     assert not library.exists()
     summary = as_json(*args)
     assert summary["skipped"] > 0
     assert summary["embedded"] == len(files) - summary["skipped"]
     assert sorted(pq.read_table(library)["path"].to_pylist()) == sorted(map(str, files))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_keeps_what_is_done_and_says_so(
+    as_json: Run, model: str, tmp_path: Path, signum: signal.Signals
+) -> None:
+    files = [write_audio(tmp_path / f"{i:03d}.wav", tone(0.2, seed=i)) for i in range(60)]
+    library, parts = tmp_path / "lib.parquet", tmp_path / "lib.parquet.parts"
+    args = ("embed", str(tmp_path), "-o", str(library), "--model", model, "--batch-size", "1")
+    with begun(args, library) as running:
+        running.send_signal(signum)
+        _, said = running.communicate()
+    assert running.returncode == 128 + signum
+    last = said.strip().splitlines()[-1]
+    kept = int(last.removeprefix("stopped: ").split()[0])
+    assert last.startswith(f"stopped: {kept} files (")
+    assert last.endswith(f" of this run are kept in {parts}; run the same command again, it goes on")
+    assert "Traceback" not in said
+    summary = as_json(*args)
+    assert summary["skipped"] - kept in (0, 1)  # a file may be on the disk, and not yet counted
+    assert summary["embedded"] == len(files) - summary["skipped"]
+    assert sorted(pq.read_table(library)["path"].to_pylist()) == sorted(map(str, files))
+
+
+@pytest.mark.slow
+def test_three_files_that_break_their_decoder_in_three_hundred_are_three_lines(
+    as_json: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the first run, in real worker processes; a rerun does nothing."""
+    media = tmp_path / "media"
+    media.mkdir()
+    hostile = {"crash": "DecoderCrashError", "hang": "DecodingTimeoutError", "eat": "DecodingMemoryError"}
+    for place in range(297):
+        write_audio(media / f"{place:03d}.wav", tone(0.1, seed=place))
+    for name, place in zip(hostile, (50, 150, 250), strict=True):
+        (media / f"{place:03d}-{name}.wav").write_bytes((media / "000.wav").read_bytes())
+    monkeypatch.setenv("PEAV_WORKER_HOOK", "hostile_decoder:decode")
+    monkeypatch.setenv("PEAV_DECODE_IDLE_SECONDS", "3")
+    monkeypatch.setenv("PEAV_DECODE_MEMORY", str(200 << 20))
+    run = ("embed", media, "-o", tmp_path / "lib.parquet", "--model", model)
+    first = as_json(*run)
+    assert (first["embedded"], first["failed"]) == (297, 3)
+    assert first["failures"] == dict.fromkeys(hostile.values(), 1)
+    lines = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert {Path(line["path"]).stem.split("-")[1]: line["error"] for line in lines} == hostile
+    before = (tmp_path / "lib.parquet").read_bytes(), (tmp_path / "failures.jsonl").read_bytes()
+    second = as_json(*run)
+    counts = [second[key] for key in ("embedded", "failed", "skipped", "failed_before")]
+    assert counts == [0, 0, 297, 3]
+    assert ((tmp_path / "lib.parquet").read_bytes(), (tmp_path / "failures.jsonl").read_bytes()) == before
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(model: str, tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", tone(0.2))
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from peav.cli.main import app; from peav.search import LibraryWriter as W; old = W.add\n"
+        "def add(self, row):\n    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)); old(self, row)\n"
+        "W.add = add; app()"
+    )
+    args = ("embed", str(tmp_path), "-o", str(tmp_path / "lib.parquet"), "--model", model)
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "lib.parquet.parts/000000.parquet" in last
+    assert "make room there and run the same command again" in last
 
 
 def test_a_name_that_is_not_utf8_is_a_failure_and_not_the_end(model: str, tmp_path: Path, as_json: Run) -> None:

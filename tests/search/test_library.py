@@ -32,10 +32,17 @@ def writer(path: Path, window: float = WINDOW, *, resume: bool = True) -> Librar
     return LibraryWriter(path, DIM, MODEL, "a model", window, resume)
 
 
+def add(library: LibraryWriter, *rows: Row) -> None:
+    """All windows of one file."""
+    for entry in rows:
+        library.add(entry)
+    library.complete((rows[0].path, rows[0].size, rows[0].mtime))
+
+
 def write(path: Path, rows: list[Row]) -> int:
     library = writer(path)
     for entry in rows:
-        library.add([entry])
+        add(library, entry)
     return library.finish()
 
 
@@ -53,26 +60,26 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
     assert not (tmp_path / "lib.parquet.parts").exists()
 
 
-def test_a_killed_run_loses_only_the_part_being_filled(tmp_path: Path) -> None:
+def test_a_killed_run_loses_only_what_is_not_yet_on_the_disk(tmp_path: Path) -> None:
     first = writer(tmp_path / "lib.parquet")
-    first.add([row("a.mp4"), row("a.mp4", 30.0)])
+    add(first, row("a.mp4"), row("a.mp4", 30.0))
     first.flush()
-    first.add([row("b.mp4")])  # collected, not yet written, when the process dies
-    first.close()  # as the system does for a killed process
+    add(first, row("b.mp4"))  # collected, not yet written, when the process dies
+    first.lock.release()  # as the system does for a killed process
     with pytest.raises(LibraryError, match="run the same `peav embed` again"):
         open_library(tmp_path / "lib.parquet")
     second = writer(tmp_path / "lib.parquet")
-    assert second.has("a.mp4", 10, 5)
-    assert not second.has("b.mp4", 10, 5)
-    second.add([row("b.mp4")])
+    assert second.has(("a.mp4", 10, 5))
+    assert not second.has(("b.mp4", 10, 5))
+    add(second, row("b.mp4"))
     assert second.finish() == 3
 
 
 def test_a_changed_file_replaces_its_old_rows_and_no_others(tmp_path: Path) -> None:
     write(tmp_path / "lib.parquet", [row("a.mp4"), row("a.mp4", 30.0), row("b.mp4")])
     again = writer(tmp_path / "lib.parquet")
-    assert not again.has("a.mp4", 99, 5)
-    again.add([row("a.mp4", size=99, seed=7)])
+    assert not again.has(("a.mp4", 99, 5))
+    add(again, row("a.mp4", size=99, seed=7))
     assert again.finish() == 2
     table = pq.read_table(tmp_path / "lib.parquet").to_pylist()
     assert sorted((entry["path"], entry["size"]) for entry in table) == [("a.mp4", 99), ("b.mp4", 10)]
@@ -81,7 +88,7 @@ def test_a_changed_file_replaces_its_old_rows_and_no_others(tmp_path: Path) -> N
 def test_a_file_that_changed_between_two_parts_counts_once(tmp_path: Path) -> None:
     library = writer(tmp_path / "lib.parquet")
     for size in (1, 2, 3):
-        library.add([row("a.mp4", size=size)])
+        add(library, row("a.mp4", size=size))
         library.flush()
     assert library.finish() == 1
     assert pq.read_table(tmp_path / "lib.parquet")["size"].to_pylist() == [3]
@@ -90,8 +97,8 @@ def test_a_file_that_changed_between_two_parts_counts_once(tmp_path: Path) -> No
 def test_without_resume_the_library_starts_anew(tmp_path: Path) -> None:
     write(tmp_path / "lib.parquet", [row("a.mp4")])
     anew = writer(tmp_path / "lib.parquet", resume=False)
-    assert not anew.has("a.mp4", 10, 5)
-    anew.add([row("b.mp4")])
+    assert not anew.has(("a.mp4", 10, 5))
+    add(anew, row("b.mp4"))
     assert anew.finish() == 1
 
 
@@ -108,7 +115,7 @@ def test_another_models_library_is_refused(tmp_path: Path) -> None:
 def test_windows_of_another_length_are_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "lib.parquet"
     with writer(path) as unfinished:
-        unfinished.add([row("a.mp4")])
+        add(unfinished, row("a.mp4"))
         unfinished.flush()
     advice = r"cut into windows of 30\.0 s, not of 10\.0 s; give --window 30\.0, or .* \(--no-resume\)"
     with pytest.raises(LibraryError, match=advice):
@@ -120,7 +127,7 @@ def test_windows_of_another_length_are_refused_with_what_to_do(tmp_path: Path) -
         writer(path, 10.0)
     assert not path.with_name("lib.parquet.parts").exists()
     with writer(path, 10.0, resume=False) as anew:
-        anew.add([row("b.mp4")])
+        add(anew, row("b.mp4"))
         assert anew.finish() == 1
     with open_library(path) as library:
         assert window_of(library) == 10.0
@@ -131,7 +138,78 @@ def test_a_library_from_before_window_lengths_were_noted_is_taken(tmp_path: Path
     metadata = {key: value for key, value in table.schema.metadata.items() if key != b"peav.window"}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "lib.parquet")
     with writer(tmp_path / "lib.parquet", 10.0) as library:
-        assert library.has("a.mp4", 10, 5)
+        assert library.has(("a.mp4", 10, 5))
+
+
+def test_a_killed_run_goes_on_within_a_file_and_a_changed_file_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "lib.parquet"
+    first = writer(path)
+    add(first, row("a.mp4"))
+    for start in (0.0, 60.0):  # in the order in which their batches came
+        first.add(row("b.mp4", start))
+        first.add(row("c.mp4", start))
+    first.flush()
+    first.add(row("b.mp4", 30.0))  # lost
+    first.lock.release()
+    second = writer(path)
+    b, c = ("b.mp4", 10, 5), ("c.mp4", 10, 5)
+    assert (second.has(("a.mp4", 10, 5)), second.has(b), second.has(c)) == (True, False, False)
+    assert second.starts(b) == second.starts(c) == {0.0, 60.0}
+    assert second.starts(("c.mp4", 11, 5)) == frozenset()
+    add(second, row("b.mp4", 30.0))
+    add(second, row("c.mp4", size=11))
+    second.close()
+    third = writer(path)
+    assert third.has(b)
+    assert third.has(("c.mp4", 11, 5))
+    assert third.finish() == 5
+    table = pq.read_table(path).to_pylist()
+    assert sorted((entry["path"], entry["start"], entry["size"]) for entry in table) == [
+        ("a.mp4", 0.0, 10),
+        ("b.mp4", 0.0, 10),
+        ("b.mp4", 30.0, 10),
+        ("b.mp4", 60.0, 10),
+        ("c.mp4", 0.0, 11),
+    ]
+
+
+def test_a_file_that_was_complete_but_for_the_mark_needs_no_new_window(tmp_path: Path) -> None:
+    path = tmp_path / "lib.parquet"
+    first = writer(path)
+    first.add(row("a.mp4"))
+    first.close()
+    second = writer(path)
+    second.complete(("a.mp4", 10, 5))
+    second.close()
+    third = writer(path)
+    assert third.has(("a.mp4", 10, 5))
+    assert third.finish() == 1
+
+
+def test_a_file_that_broke_half_way_leaves_nothing_and_keeps_its_old_rows(tmp_path: Path) -> None:
+    path = tmp_path / "lib.parquet"
+    write(path, [row("a.mp4")])
+    library = writer(path)
+    library.add(row("a.mp4", size=11))
+    library.add(row("b.mp4"))
+    assert library.finish() == 1
+    assert pq.read_table(path)["size"].to_pylist() == [10]
+
+
+def test_a_process_killed_between_merging_and_removing_the_parts_doubles_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lib.parquet"
+    library = writer(path)
+    add(library, row("a.mp4"), row("a.mp4", 30.0))
+    library.flush()
+    parts = {part.name: part.read_bytes() for part in library.parts.glob("*.parquet")}
+    library.finish()
+    library.parts.mkdir()
+    for name, data in parts.items():
+        (library.parts / name).write_bytes(data)
+    again = writer(path)
+    add(again, row("b.mp4"))
+    assert again.finish() == 3
+    assert pq.read_table(path)["path"].to_pylist() == ["a.mp4", "a.mp4", "b.mp4"]
 
 
 def test_a_library_with_lists_of_a_fixed_length_is_taken(tmp_path: Path) -> None:
@@ -162,7 +240,7 @@ with LibraryWriter(Path(sys.argv[1]), 6, "0123456789abcdef", "a model", 30.0):
 def test_a_second_process_is_refused_until_the_first_has_ended_or_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "lib.parquet"
     with writer(path) as before:
-        before.add([row("a.mp4")])
+        add(before, row("a.mp4"))
         before.flush()
     for end in (signal.SIGKILL, None):
         command = [sys.executable, "-c", HOLD, str(path)]
@@ -176,7 +254,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended_or_was_killed(tmp
                 other.send_signal(end)
             other.communicate()
         with writer(path) as library:
-            assert library.has("a.mp4", 10, 5)
+            assert library.has(("a.mp4", 10, 5))
     assert writer(path).finish() == 1
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["lib.parquet"]
 
@@ -185,7 +263,7 @@ def test_nothing_a_killed_writer_left_among_the_parts_outlives_the_library(tmp_p
     path = tmp_path / "lib.parquet"
     with writer(path) as library:
         (library.parts / ".000000.parquet.half.tmp").write_text("half")
-        library.add([row("a.mp4")])
+        add(library, row("a.mp4"))
         assert library.finish() == 1
     assert list(tmp_path.iterdir()) == [path]
 

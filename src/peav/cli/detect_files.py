@@ -13,8 +13,8 @@ from peav.detector import Detector, Labels
 from peav.events import Event, FrameScores, Postprocessing, find_events
 from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_scores
 from peav.events.journal import Journal
+from peav.jobs import Ledger, version_of
 from peav.media import MediaError, UnsupportedInputError
-from peav.search.failures import FailureLog, version_of
 from peav.utils.atomic import atomic_write
 from peav.utils.progress import bar
 
@@ -118,18 +118,18 @@ def detect_files(
         return Run([_listen(detector, path, labels, how, outputs) for path in _track(paths[:limit])])
     settings = {"model": detector.model_id, "labels": dict(texts), **asdict(how)}
     journal = Journal(outputs.folder / "detections.jsonl", settings, resume)
-    failures = FailureLog(outputs.folder / "failures.jsonl", journal.path.name)
+    failures = Ledger(outputs.folder / "failures.jsonl", {"library": journal.path.name})
     # Versions are taken before decoding: a file that changes meanwhile is listened to again by the next run.
     versions = {path: version_of(path) for path in paths}
     new = [path for path in paths if not (journal.has(*versions[path]) and outputs.complete(path))]
-    todo = [path for path in new if not (resume and failures.has(*versions[path]))]
+    todo = [path for path in new if not (resume and failures.has(versions[path]))]
     outcomes = []
     for path in _track(todo[:limit]):
         outcome = _listen(detector, path, labels, how, outputs)
         if outcome.error is None:
             journal.add(versions[path], outcome.duration, outcome.events)
         else:
-            failures.add(versions[path], outcome.error)
+            failures.fail(versions[path], outcome.error)
         outcomes.append(outcome)
     return Run(outcomes, len(paths) - len(new), len(new) - len(todo))
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import peav
-from peav.cli.console import echo, fail, one_line_warnings
+from peav.cli.console import echo, err, escape, fail, one_line_warnings
 from peav.utils.terminal import visible
 
 # verb -> its line in the help; the code is the function of that name in the module of that name.
@@ -56,6 +56,9 @@ class Verbs(TyperGroup):
             if isinstance(error, BrokenPipeError):
                 raise
             fail(error)
+        except KeyboardInterrupt as stop:
+            err.print(escape(str(stop) or "stopped"), soft_wrap=True, highlight=False)
+            raise typer.Exit(getattr(stop, "exit_code", 130)) from None
         except Exception as error:
             if hasattr(error, "format_message"):  # one of click's, which may quote a file's name
                 error.message = visible(error.message)  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peav.inference.sources import Clip, Unreadable, read_ahead
+from peav.inference.sources import Clip, Finished, Unreadable, read_ahead
 from peav.model import PEAV
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
@@ -33,52 +33,68 @@ class Embedded:
 
 def embed_stream(
     model: PEAV,
-    items: Iterable[Clip | Unreadable],
+    items: Iterable[Clip | Unreadable | Finished],
     wanted: Callable[[Clip], tuple[str, ...]],
     texts: Tensor | None,
     batch_size: int,
-) -> Iterator[Embedded | Unreadable]:
+    in_order: bool = True,
+) -> Iterator[Embedded | Unreadable | Finished]:
     """Embed windows as they come and hand back everything in the order it came; decodes ahead in a thread.
 
     Args:
         wanted: the heads to embed a window with: `audio`, `video`, `audio_video`, `audio_plus_text`, `video_plus_text`.
         texts: (inputs, D) CLS states of the text tower, for the joint heads.
+        in_order: else each window is handed back as soon as its batch is done, so that it can be kept. What says that
+            an input has ended comes after all of its windows either way.
     """
     for pool in read_ahead(pools(items, POOL_BATCHES * batch_size)):
         clips = [item for item in pool if isinstance(item, Clip)]
-        embedded = iter(embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size))
+        batches = embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size)
+        if not in_order:
+            yield from (Embedded(clips[place], embeddings) for place, embeddings in batches)
+            yield from (item for item in pool if not isinstance(item, Clip))
+            continue
+        embedded = dict(batches)
+        places = iter(range(len(clips)))
         for item in pool:
-            yield item if isinstance(item, Unreadable) else Embedded(item, next(embedded))
+            yield Embedded(item, embedded[next(places)]) if isinstance(item, Clip) else item
 
 
-def pools(items: Iterable[Clip | Unreadable], size: int) -> Iterator[list[Clip | Unreadable]]:
+def spaces_of(clip: Clip) -> tuple[str, ...]:
+    """Every space that a window can be embedded in."""
+    return ("audio", "video", "audio_video") if clip.modality == "audio_video" else (clip.modality,)
+
+
+def pools(items: Iterable[Clip | Unreadable | Finished], size: int) -> Iterator[list[Clip | Unreadable | Finished]]:
     """Group items into lists of at most `size` or (nearly) 192 MiB, so that any number of them fits in memory."""
-    pool: list[Clip | Unreadable] = []
-    held = 0
+    pool: list[Clip | Unreadable | Finished] = []
+    count = held = 0
     for item in items:
         pool.append(item)
+        count += not isinstance(item, Finished)
         held += item.nbytes if isinstance(item, Clip) else 0
-        if len(pool) >= size or held >= POOL_BYTES:
+        if count >= size or held >= POOL_BYTES:
             yield pool
-            pool, held = [], 0
+            pool, count, held = [], 0, 0
     if pool:
         yield pool
 
 
-@torch.inference_mode()
 def embed_clips(
     model: PEAV, clips: Sequence[Clip], spaces: Sequence[tuple[str, ...]], texts: Tensor | None, batch_size: int
-) -> list[dict[str, Tensor]]:
-    """Embed decoded windows, each with its own heads; arguments as in `embed_stream`."""
-    results: list[dict[str, Tensor]] = [{} for _ in clips]
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Embed decoded windows, each with its own heads, batch by batch; yields each one's place and embeddings.
+
+    Arguments as in `embed_stream`.
+    """
     # Windows of one kind and similar length share a batch, so that little of it is padding.
     order = sorted(range(len(clips)), key=lambda i: (spaces[i], _steps(clips[i]), i))
     for batch in _batches(order, spaces, batch_size):
-        states = None if texts is None else texts[[clips[i].index for i in batch]]
-        for space, embeddings in _forward(model, [clips[i] for i in batch], spaces[batch[0]], states).items():
-            for i, embedding in zip(batch, embeddings, strict=True):
-                results[i][space] = embedding.float()
-    return results
+        with torch.inference_mode():
+            states = None if texts is None else texts[[clips[i].index for i in batch]]
+            embedded = _forward(model, [clips[i] for i in batch], spaces[batch[0]], states)
+            rows = {space: embeddings.float() for space, embeddings in embedded.items()}
+        yield from ((i, {space: row[place] for space, row in rows.items()}) for place, i in enumerate(batch))
 
 
 def _steps(clip: Clip) -> tuple[int, int]:

@@ -71,6 +71,14 @@ class Unreadable:
     error: MediaError
 
 
+@dataclass(frozen=True)
+class Finished:
+    """Stands after the last window of an input that was read to its end, where somebody asked for it."""
+
+    index: int
+    source: str
+
+
 def is_single(inputs: Any) -> bool:
     """Whether this is one input (a path, an array, a dict, a file); lists, generators and other iterables are many."""
     if isinstance(inputs, str | bytes | bytearray | memoryview | os.PathLike | Mapping):

@@ -3,6 +3,9 @@
 from peav.media.audio import iter_audio, load_audio, pad_to_hop
 from peav.media.errors import (
     DamagedMediaWarning,
+    DecoderCrashError,
+    DecodingMemoryError,
+    DecodingTimeoutError,
     LimitError,
     MediaError,
     MediaWarning,
@@ -31,6 +34,9 @@ from peav.media.windows import Window, windows
 
 __all__ = [
     "DamagedMediaWarning",
+    "DecoderCrashError",
+    "DecodingMemoryError",
+    "DecodingTimeoutError",
     "Frames",
     "LimitError",
     "Limits",

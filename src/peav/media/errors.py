@@ -51,6 +51,18 @@ class UnsupportedInputError(MediaError):
     """A kind of input that is not read: URLs, text-mode files, arrays of the wrong shape or type."""
 
 
+class DecoderCrashError(MediaError):
+    """The decoder fell over the file: its process crashed, or it failed in a way that nobody foresaw."""
+
+
+class DecodingTimeoutError(MediaError):
+    """Decoding took more processor time than any good file needs, or stood still."""
+
+
+class DecodingMemoryError(MediaError):
+    """Decoding took more memory than any good file needs."""
+
+
 class MediaWarning(UserWarning):
     """Base of the media warnings: the result holds less than the file promises."""
 

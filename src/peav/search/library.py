@@ -8,10 +8,10 @@ The file's metadata has the model's fingerprint and name, and the length of the 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peav.checkpoint.identity import FORMER_DIGITS, same_model
+from peav.jobs import Pace, Version
 from peav.utils.atomic import atomic_write
 from peav.utils.lock import FolderLock
 
 SPACES = ("audio", "video", "audio_video")
-ROWS_PER_PART = 1024
-SECONDS_PER_PART = 30.0
-KEY = ("path", "size", "mtime")
+ROWS_PER_PART = 256
+VERSION = ("path", "size", "mtime")
+WINDOW = (*VERSION, "start")
+UNFINISHED = b"peav.unfinished"
 
 
 class LibraryError(ValueError):
@@ -119,44 +121,53 @@ def is_library(path: Path) -> bool:
     return True
 
 
-@dataclass
 class LibraryWriter:
-    """Adds files to a library; nothing is lost but the part being filled when the process is killed.
+    """Adds files to a library, and keeps what is added whatever becomes of the process.
 
-    Whole files are collected into parts of 1024 rows or 30 s in `<library>.parts/`, each written atomically; `finish`
-    streams the old library and the parts into a new one and puts it in place atomically. What is already there is known
-    by an 8-byte hash per file, so a million files cost 8 MB here. One process at a time writes to a library: use it in
-    a `with` block, or `close` it.
+    Windows are collected into parts in `<library>.parts/`; the one being filled is written again every few seconds, and
+    when the writer is closed. Each part notes which files have windows in the parts but are not complete, so that a
+    file of many hours goes on where it was; a file that has changed begins anew. `finish` streams the old library and
+    the parts into a new one, without windows of files that never became complete, and puts it in place atomically.
+    What is already there is known by an 8-byte hash per file, so a million files cost 8 MB here. One process at a time
+    writes to a library: use it in a `with` block, or `close` it.
+
+    Args:
+        path: of the library.
+        dim: width of the embeddings.
+        model_id, model_name: of the model that makes them.
+        window: seconds of a window.
+        resume: go on with what is there; else start anew.
 
     Raises:
         LibraryError: another process is writing; with `resume`, a library or parts by another model or of windows of
             another length than `window` seconds.
     """
 
-    path: Path
-    dim: int
-    model_id: str
-    model_name: str
-    window: float
-    resume: bool = True
-    rows: list[Row] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.schema = schema(self.dim, self.model_id, self.model_name, self.window)
-        self.parts = _parts_folder(self.path)
-        self.flushed = time.monotonic()
+    def __init__(
+        self, path: Path, dim: int, model_id: str, model_name: str, window: float, resume: bool = True
+    ) -> None:
+        self.path, self.model_id, self.window, self.resume = path, model_id, window, resume
+        self.schema = schema(dim, model_id, model_name, window)
+        self.parts = _parts_folder(path)
+        self._pace = Pace()
         try:
             self.lock = FolderLock(self.parts)
         except BlockingIOError as error:
             raise LibraryError(
-                f"{self.path}: another `peav embed` is writing to it; wait for its end, or give another library to -o"
+                f"{path}: another `peav embed` is writing to it; wait for its end, or give another library to -o"
             ) from error
         with ExitStack() as undo:
-            undo.callback(self.close)
-            if not self.resume:
+            undo.callback(self.lock.release)
+            if not resume:
                 self._clear()
             self._check_windows()
-            self.known = _hashes(self._files(), KEY, self.model_id)
+            parts = self._parts()
+            self._unfinished = _unfinished(parts)
+            kept = [_hash(version) for version in self._unfinished]
+            self.known = np.setdiff1d(_hashes(self._files(), VERSION, model_id), np.array(kept, np.uint64))
+            # The number of the part being filled and its rows, in one value: interrupted anywhere, it says the same.
+            self._filling: tuple[int, list[Row]] = (1 + max((int(part.stem) for part in parts), default=-1), [])
+            self._changed = False
             undo.pop_all()
 
     def __enter__(self) -> LibraryWriter:
@@ -166,30 +177,49 @@ class LibraryWriter:
         self.close()
 
     def close(self) -> None:
-        """Let other processes write; without `finish` before it, what was flushed waits for the next writer."""
-        self.lock.release()
+        """Write what is collected and let other processes write; without `finish` before it, the parts wait for the
+        next writer."""
+        try:
+            self.flush()
+        finally:
+            self.lock.release()
 
-    def has(self, path: str, size: int, mtime: int) -> bool:
-        """Whether this version of the file is embedded already."""
-        key = _hash((path, size, mtime))
+    def has(self, version: Version) -> bool:
+        """Whether this version of the file was embedded to its end before."""
+        key = _hash(version)
         place = int(np.searchsorted(self.known, key))
         return place < len(self.known) and int(self.known[place]) == key
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Add all windows of one file."""
-        self.rows.extend(rows)
-        if len(self.rows) >= ROWS_PER_PART or time.monotonic() - self.flushed > SECONDS_PER_PART:
-            self.flush()
+    def starts(self, version: Version) -> frozenset[float]:
+        """Where the windows start that are there of a file that is not complete."""
+        return frozenset(self._unfinished.get(version, ()))
+
+    def add(self, row: Row) -> None:
+        """Add a window; its file counts once it is `complete`."""
+        self._unfinished.setdefault((row.path, row.size, row.mtime), set()).add(row.start)
+        self._filling[1].append(row)
+        self._keep()
+
+    def complete(self, version: Version) -> None:
+        """All windows of the file have been added."""
+        self._unfinished.pop(version, None)
+        self._keep()
 
     def flush(self) -> None:
-        """Write the collected rows as a part."""
-        if not self.rows:
+        """Have all that was added on the disk."""
+        if not self._changed:
             return
-        number = 1 + max((int(part.stem) for part in self.parts.glob("*.parquet")), default=-1)
+        number, rows = self._filling
         with atomic_write(self.parts / f"{number:06d}.parquet") as temporary:
-            pq.write_table(_table(self.rows, self.schema), temporary, compression="zstd")
-        self.rows = []
-        self.flushed = time.monotonic()
+            pq.write_table(_table(rows, self.schema, list(self._unfinished)), temporary, compression="zstd")
+        if len(rows) >= ROWS_PER_PART:
+            self._filling = (number + 1, [])
+        self._changed = False
+
+    def _keep(self) -> None:
+        self._changed = True
+        if len(self._filling[1]) >= ROWS_PER_PART or self._pace.due():
+            self.flush()
 
     def finish(self) -> int:
         """Merge the parts into the library, close, and return its number of rows.
@@ -199,10 +229,9 @@ class LibraryWriter:
         self.flush()
         sources = self._files()
         if self.path not in sources or len(sources) > 1:
-            newest = _newest(sources, self.model_id)
+            keep = _wanted(sources, self.model_id, self._unfinished)
             with atomic_write(self.path) as file, pq.ParquetWriter(file, self.schema, compression="zstd") as out:
-                for place, source in enumerate(sources):
-                    _copy(source, out, newest, place)
+                _copy(sources, out, keep)
         self._clear()
         with open_library(self.path, self.model_id) as library:
             rows = int(library.metadata.num_rows)
@@ -237,17 +266,37 @@ def _parts_folder(path: Path) -> Path:
     return path.with_name(path.name + ".parts")
 
 
-def _table(rows: Sequence[Row], to: pa.Schema) -> pa.Table:
+def _table(rows: Sequence[Row], to: pa.Schema, unfinished: Sequence[Version]) -> pa.Table:
+    """The rows as a part, each file's windows by their start."""
+    first = {path: place for place, path in reversed([(place, row.path) for place, row in enumerate(rows)])}
+    rows = sorted(rows, key=lambda row: (first[row.path], row.start))
     model_id = to.metadata[b"peav.model_id"].decode()
     columns = {
         name: pa.array([getattr(row, name) for row in rows], to.field(name).type)
         for name in to.names
         if name not in (*SPACES, "model")
     }
-    columns["model"] = pa.array([model_id] * len(rows))
+    columns["model"] = pa.array([model_id] * len(rows), pa.string())
     for space in SPACES:
         columns[space] = pa.array([row.embeddings.get(space) for row in rows], to.field(space).type)
-    return pa.table([columns[name] for name in to.names], schema=to)
+    marked = to.with_metadata({**to.metadata, UNFINISHED: json.dumps(unfinished)})
+    return pa.table([columns[name] for name in to.names], schema=marked)
+
+
+def _unfinished(parts: Sequence[Path]) -> dict[Version, set[float]]:
+    """The files that the last part notes as not complete, with the starts of their windows in all parts."""
+    if not parts:
+        return {}
+    with open_library(parts[-1]) as last:
+        noted = json.loads(last.schema_arrow.metadata.get(UNFINISHED, b"[]"))
+    found: dict[Version, set[float]] = {tuple(version): set() for version in noted}
+    for part in parts if found else ():
+        with open_library(part) as file:
+            for batch in file.iter_batches(columns=list(WINDOW)):
+                for *version, start in zip(*(batch.column(name).to_pylist() for name in WINDOW), strict=True):
+                    if tuple(version) in found:
+                        found[tuple(version)].add(start)
+    return found
 
 
 def _hash(key: Sequence[object]) -> int:
@@ -255,38 +304,47 @@ def _hash(key: Sequence[object]) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest())
 
 
-def _keys(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[np.ndarray]:
-    """The hash of every row's key, batch by batch."""
-    for batch in file.iter_batches(columns=list(columns)):
-        yield _row_keys(batch, columns)
-
-
-def _row_keys(batch: pa.RecordBatch, columns: Sequence[str]) -> np.ndarray:
-    rows = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
-    return np.fromiter((_hash(row) for row in rows), np.uint64, batch.num_rows)
+def _keys(sources: Iterable[Path], columns: Sequence[str], model_id: str) -> np.ndarray:
+    """The hash of every row's key, in order."""
+    found = [np.empty(0, np.uint64)]
+    for source in sources:
+        with open_library(source, model_id) as file:
+            for batch in file.iter_batches(columns=list(columns)):
+                rows = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+                found.append(np.fromiter((_hash(row) for row in rows), np.uint64, batch.num_rows))
+    return np.concatenate(found)
 
 
 def _hashes(sources: Iterable[Path], columns: Sequence[str], model_id: str) -> np.ndarray:
     """The distinct keys in some libraries, sorted."""
-    found = [np.empty(0, np.uint64)]
+    return np.unique(_keys(sources, columns, model_id))
+
+
+def _wanted(sources: Sequence[Path], model_id: str, unfinished: Iterable[Version]) -> np.ndarray:
+    """(rows,) bool: of each path the version that came last, of each of its windows the last one; nothing of files that
+    are not complete. A window stands twice where a process was killed between merging the parts and removing them."""
+    paths, versions, rows = (_keys(sources, columns, model_id) for columns in (("path",), VERSION, WINDOW))
+    complete = ~np.isin(versions, np.array([_hash(version) for version in unfinished], np.uint64))
+    last = _last(paths, complete)
+    newest = dict(zip(paths[last].tolist(), versions[last].tolist(), strict=True))
+    wanted = np.fromiter((newest.get(path, 0) for path in paths.tolist()), np.uint64, len(paths)) == versions
+    keep = np.zeros(len(rows), bool)
+    keep[_last(rows, complete & wanted)] = True
+    return keep
+
+
+def _last(keys: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The places of the last occurrence of each key among some."""
+    places = np.flatnonzero(among)[::-1]
+    return places[np.unique(keys[places], return_index=True)[1]]
+
+
+def _copy(sources: Sequence[Path], out: pq.ParquetWriter, keep: np.ndarray) -> None:
+    """Append the rows of `sources`, one after the other, that are to be kept."""
+    at = 0
     for source in sources:
-        with open_library(source, model_id) as file:
-            found.extend(_keys(file, columns))
-    return np.unique(np.concatenate(found))
-
-
-def _newest(sources: Sequence[Path], model_id: str) -> tuple[np.ndarray, np.ndarray]:
-    """`(paths, places)`: the distinct path hashes, sorted, and the last source that has each."""
-    keys = [_hashes([source], ("path",), model_id) for source in sources]
-    places = np.repeat(np.arange(len(keys)), [len(part) for part in keys])
-    paths, last = np.unique(np.concatenate([np.empty(0, np.uint64), *keys])[::-1], return_index=True)
-    return paths, places[::-1][last]
-
-
-def _copy(source: Path, out: pq.ParquetWriter, newest: tuple[np.ndarray, np.ndarray], place: int) -> None:
-    """Append the rows of `source` whose path is in no later source."""
-    paths, places = newest
-    with open_library(source) as file:
-        for batch in file.iter_batches():
-            keep = places[np.searchsorted(paths, _row_keys(batch, ("path",)))] == place
-            out.write_table(pa.table(batch.filter(pa.array(keep))).cast(out.schema))
+        with open_library(source) as file:
+            for batch in file.iter_batches():
+                rows = batch.filter(pa.array(keep[at : at + batch.num_rows]))
+                at += batch.num_rows
+                out.write_table(pa.table(rows).cast(out.schema))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import platform
@@ -14,6 +15,7 @@ from pathlib import Path
 
 # Machines that share a folder are told apart, since each knows only its own processes.
 _MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _TEMPORARY = re.compile(rf"\..+\.peav-{_MACHINE}-(\d{{1,9}})-\w+\.tmp")
 
 
@@ -29,16 +31,29 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.peav-{_MACHINE}-{os.getpid()}-"
     temporary = target.parent / f"{prefix}{secrets.token_hex(6)}.tmp"
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # with the process's own umask
     try:
-        yield temporary
-        sync(temporary)
-        replaces = target.exists()
-        temporary.replace(target)
-        sync(target.parent)
+        with disk_errors(target):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # with the process's own umask
+            yield temporary
+            sync(temporary)
+            replaces = target.exists()
+            temporary.replace(target)
+            sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
     (_sweep if replaces else _sweep_once)(target.parent.resolve())
+
+
+@contextmanager
+def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Have errors of a disk that takes no more name the file and say what to do; errors that name a file are kept."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        reason = f"{os.strerror(error.errno)}; make room there and run the same command again, it goes on"
+        raise OSError(error.errno, reason, os.fspath(path)) from error
 
 
 def _sweep(folder: Path) -> None:

@@ -1,0 +1,124 @@
+"""Decoding in worker processes: a file that crashes its decoder, hangs or eats memory costs itself alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from peav.inference.sources import Clip, Finished, Reader, Unreadable, name_of
+from peav.media import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError
+from peav.utils.storage import FilePart
+from peav.utils.workers import End, Task, TaskLimits, WorkerFailure, Workers
+
+_KINDS = {"crash": DecoderCrashError, "time": DecodingTimeoutError, "memory": DecodingMemoryError}
+CPU_SECONDS = 10.0  # of processor time for each second of media: no good file needs as much
+
+
+class IsolatedReader:
+    """`Reader.read` in worker processes: iterates over the same clips in the same order, and a `Finished` after each
+    input that was read to its end.
+
+    Paths, bytes, parts of archives and mappings of these are decoded in a worker; arrays, tensors and file objects,
+    which cannot be handed over cheaply, in a thread of this process. Any exception is an `Unreadable` in its input's
+    place: what is no `MediaError` becomes a `DecoderCrashError`, a worker that had to be killed one of the kind that
+    says why.
+
+    Args:
+        reader: how to decode.
+        sources: the inputs; may be any iterable.
+        done: for an input's place in `sources`, the starts of windows that are not wanted, since they are known.
+        workers: None: one for each processor, at most four.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        sources: Iterable[Any],
+        sampling_rate: int | None = None,
+        *,
+        done: Callable[[int], Collection[float]] = lambda index: (),
+        workers: int | None = None,
+        limits: TaskLimits | None = None,
+    ) -> None:
+        self.names: dict[int, str] = {}
+        limits = limits or limits_for(reader.window)
+        self.workers = Workers(self._tasks(reader, sources, sampling_rate, done), workers, limits, _size)
+
+    def __enter__(self) -> IsolatedReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers."""
+        self.workers.close()
+
+    def __iter__(self) -> Iterator[Clip | Unreadable | Finished]:
+        for index, item in self.workers:
+            if not isinstance(item, End):
+                yield item
+                continue
+            name = self.names.pop(index)
+            yield Finished(index, name) if item.error is None else Unreadable(index, name, as_media(item.error, name))
+
+    def _tasks(
+        self,
+        reader: Reader,
+        sources: Iterable[Any],
+        sampling_rate: int | None,
+        done: Callable[[int], Collection[float]],
+    ) -> Iterator[Task]:
+        for index, source in enumerate(sources):
+            name = self.names[index] = name_of(source, index)
+            arguments = (reader, index, source, sampling_rate, frozenset(done(index)))
+            here = not can_cross(source)
+            yield Task(name, decode_clips if here else f"{__name__}:decode_clips", arguments, here)
+
+
+def decode_clips(
+    reader: Reader, index: int, source: Any, sampling_rate: int | None, done: Collection[float]
+) -> Iterator[Clip]:
+    """The windows of one input but for those that start at `done`; runs in a worker.
+
+    Those are decoded all the same: what follows is then the same bit for bit, whatever the file's timestamps do.
+    """
+    for clip in reader.clips(index, source, sampling_rate):
+        if clip.start not in done:
+            yield clip
+
+
+def can_cross(source: Any) -> bool:
+    """Whether an input can be handed to another process at little cost."""
+    if isinstance(source, Mapping):
+        return all(value is None or can_cross(value) for value in source.values())
+    return isinstance(source, str | bytes | Path | FilePart)
+
+
+def limits_for(seconds: float | None) -> TaskLimits:
+    """The environment's limits, or ours with processor time for windows of so many seconds."""
+    limits = TaskLimits.from_environment()
+    if "PEAV_DECODE_CPU_SECONDS" in os.environ:
+        return limits
+    return TaskLimits(60.0 + CPU_SECONDS * (400.0 if seconds is None else seconds), limits.idle_seconds, limits.memory)
+
+
+def as_media(error: Exception, name: str) -> MediaError:
+    """What to list against a file for any error that decoding it gave."""
+    if isinstance(error, MediaError):
+        return error
+    if isinstance(error, WorkerFailure):
+        fix = "convert the file, or leave it out"
+        if error.kind == "memory":
+            fix = "convert the file, or allow more with PEAV_DECODE_MEMORY (bytes)"
+        return _KINDS[error.kind](f"{name}: decoding it failed: {error}; {fix}")
+    where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return DecoderCrashError(
+        f"{name}: decoding it failed with {type(error).__name__}: {error}{where}; convert the file, or leave it out"
+    )
+
+
+def _size(clip: Clip) -> int:
+    return clip.nbytes

@@ -1,0 +1,152 @@
+"""Files into a library: decoded in worker processes, embedded, kept, and gone on with after any end."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peav.inference.batching import Embedded, embed_stream, spaces_of
+from peav.inference.isolation import IsolatedReader
+from peav.inference.sources import Finished, Unreadable
+from peav.jobs import Ledger, Plan, Version, plan, present_and_absent, stoppable
+from peav.media import MediaError, UnsupportedInputError, find_media
+from peav.search.library import LibraryWriter, Row
+from peav.utils.progress import by_index
+
+if TYPE_CHECKING:
+    from peav.encoder import Encoder
+
+
+def embed_files(
+    encoder: Encoder,
+    paths: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    window: float = 30.0,
+    batch_size: int = 8,
+    limit: int | None = None,
+    resume: bool = True,
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """Embed files and folders into a library: a row for every window of every file.
+
+    A file that cannot be decoded, also one that crashes its decoder, is listed in `failures.jsonl` beside the library
+    and costs itself alone. Whatever ends the process, what was embedded up to a few seconds before is kept, windows of
+    an unfinished file too, and the same call goes on from there.
+
+    Args:
+        paths: folders are searched for media.
+        output: the library.
+        window: seconds of a window.
+        batch_size: windows per forward pass.
+        limit: embed at most so many files.
+        resume: skip files that were embedded or failed before, unchanged; else start anew.
+
+    Returns:
+        Counts: `embedded`, `windows`, `hours`, `failed`, `failures` (by type), `skipped`, `failed_before`,
+        `library_rows`.
+
+    Raises:
+        LibraryError: another process writes to the library, or another model or length of windows made it.
+        MissingFileError: none of the paths is there. Stopped: Ctrl-C or SIGTERM.
+    """
+    files, output = files_of(map(Path, paths)), Path(output)
+    job = _Job()
+    with (
+        stoppable(lambda: job.kept(output)),
+        LibraryWriter(output, encoder.output_dim, encoder.model_id, encoder.name, window, resume) as library,
+    ):
+        failures = Ledger(output.with_name("failures.jsonl"), {"library": output.name})
+        work = plan(files, lambda file, version: library.has(version), failures, limit=limit, resume=resume)
+        job.run(encoder, library, work, window, batch_size, failures, show_progress)
+        failures.close()
+        counts = job.summary() | {"skipped": work.skipped, "failed_before": work.failed_before}
+        return counts | {"library_rows": library.finish()}
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """The media files among paths and in folders, each once; a path that is not there is kept, to be listed as a
+    failure beside the good ones. Raises MissingFileError where none is there."""
+    present, absent = present_and_absent(paths)
+    return list(dict.fromkeys(path.absolute() for path in [*find_media(present or absent), *absent]))
+
+
+class _Job:
+    """The work, and what is counted on the way."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.hours = 0.0
+
+    def run(
+        self,
+        encoder: Encoder,
+        library: LibraryWriter,
+        work: Plan,
+        window: float,
+        batch_size: int,
+        failures: Ledger,
+        show_progress: bool,
+    ) -> None:
+        """Embed what is to be done, file by file into the library or into the list of failures."""
+        files: list[Path] = []
+        for file, version in work.todo.items():
+            if (error := _not_utf8(file)) is None:
+                files.append(file)
+            else:
+                self._fail(version, error, failures)
+        versions = [work.todo[file] for file in files]
+        durations: dict[int, float] = {}
+        with IsolatedReader(encoder.reader("any", window), files, done=lambda i: library.starts(versions[i])) as items:
+            results = embed_stream(encoder.model, items, spaces_of, None, batch_size, in_order=False)
+            for result in by_index(results, len(files), show_progress):
+                version = versions[result.index]
+                if isinstance(result, Unreadable):
+                    self._fail(version, result.error, failures)
+                elif isinstance(result, Finished):
+                    library.complete(version)
+                    self.counts["embedded"] += 1
+                    self.hours += durations.pop(result.index, 0.0) / 3600
+                else:
+                    library.add(_row(version, result))
+                    self.counts["windows"] += 1
+                    durations[result.index] = result.clip.duration
+
+    def summary(self) -> dict[str, Any]:
+        """The counts."""
+        return {
+            "embedded": self.counts["embedded"],
+            "windows": self.counts["windows"],
+            "hours": round(self.hours, 4),
+            "failed": self.reasons.total(),
+            "failures": dict(self.reasons),
+        }
+
+    def kept(self, output: Path) -> str:
+        """What to say when the job was stopped."""
+        done = f"{self.counts['embedded']} files ({self.counts['windows']} windows)"
+        return f"stopped: {done} of this run are kept in {output}.parts; run the same command again, it goes on"
+
+    def _fail(self, version: Version, error: MediaError, failures: Ledger) -> None:
+        self.reasons[type(error).__name__] += 1
+        failures.fail(version, error)
+
+
+def _row(version: Version, result: Embedded) -> Row:
+    clip = result.clip
+    embeddings = {space: embedding.cpu().numpy() for space, embedding in result.embeddings.items()}
+    path, size, mtime = version
+    return Row(path, clip.modality, clip.start, clip.end, clip.duration, size, mtime, embeddings)
+
+
+def _not_utf8(file: Path) -> MediaError | None:
+    """Parquet holds UTF-8 alone, but a file's name may be any bytes."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return UnsupportedInputError(f"{file}: a name that is not UTF-8 cannot stand in a library; rename the file")
+    return None
