@@ -236,8 +236,8 @@ def _write_text(config: TextConfig, layers: int) -> Json:
     data = config.to_dict()
     del data["max_length"]
     return {
-        **data,
         "norm_eps": data.pop("layer_norm_eps"),
+        **data,
         "num_hidden_layers": layers,
         "model_type": "modernbert",
         "bos_token_id": config.cls_token_id,

@@ -246,8 +246,8 @@ def _write_text(config: TextConfig) -> Json:
     for name in ("max_length", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"):
         del data[name]
     return {
-        **data,
         "norm_eps": data.pop("layer_norm_eps"),
+        **data,
         "model_type": "modernbert",
         "bos_token_id": config.cls_token_id,
         "eos_token_id": config.sep_token_id,
