@@ -239,6 +239,24 @@ class FrameStream:
             rest = _joined([*parts, self._tower.finish()], len(self.labels))
         return np.concatenate([settled, rest], axis=1)
 
+    def state(self) -> dict[str, Any]:
+        """All that it holds between two blocks of 48 kHz sound, for `resume` in another process: plain values and
+        tensors."""
+        codec, tower = self._codec, self._tower
+        held = {name: getattr(codec, name) for name in ("stop", "done", "begin", "end")}
+        held["samples"] = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *codec.parts]))
+        return {"codec": held, "tower": {name: getattr(tower, name) for name in ("start", "begin", "latents", "tail")}}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`, as if this stream had been given the same blocks."""
+        held = dict(state["codec"])
+        self._codec.parts = [held.pop("samples").numpy()]
+        for part, values in ((self._codec, held), (self._tower, state["tower"])):
+            for name, value in values.items():
+                setattr(
+                    part, name, value.to(self._device) if name in ("latents", "tail") and value is not None else value
+                )
+
     def _check_open(self) -> None:
         if self._finished:
             raise ValueError("this stream is finished; make a new one for the next recording")

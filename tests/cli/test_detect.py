@@ -13,12 +13,16 @@ import pytest
 from media.make import bad_files, tone, write_audio
 from PIL import Image
 from random_detector import random_detector
+from typer.testing import CliRunner
 
+from peav import jobs
 from peav.checkpoint import save_pretrained
 from peav.cli.detect_files import unique_names
-from peav.detector import Detector
+from peav.cli.main import app
+from peav.detector import Detector, FrameStream
 from peav.events import Event, Postprocessing, find_events
 from peav.events.formats import read_events, read_scores, to_audacity, to_tsv, to_vtt
+from peav.utils.lock import FolderLock
 
 Run = Callable[..., Any]
 LABELS = ("--labels", "dog,siren", "--threshold", "0.5")
@@ -192,15 +196,70 @@ def test_timelines_of_one_file_and_of_several(as_json: Run, frame_model: str, so
 def test_results_of_files_that_share_a_name_have_names_of_their_own() -> None:
     paths = [Path("/x/a.wav"), Path("/x/b.wav"), Path("/x/b.mp3"), Path("/y/c.wav"), Path("/z/c.wav")]
     assert list(unique_names(paths).values()) == ["a", "b.wav", "b.mp3", "y_c.wav", "z_c.wav"]
+    alike = [Path("/x/a_b/c.wav"), Path("/x/a/b/c.wav"), Path("/x/a/b_c.wav")]
+    names = list(unique_names(alike).values())
+    assert names[2] == "b_c"
+    assert len(set(names)) == 3
+    assert all(name.startswith("x_a_b_c.wav-") for name in names[:2])
+
+
+def test_one_process_at_a_time_writes_to_a_folder(peav: Run, as_json: Run, frame_model: str, tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.wav", tone(0.3))
+    run = ("detect", path, *LABELS, "--model", frame_model, "-o", tmp_path / "out")
+    lock = FolderLock(tmp_path / "out")
+    refused = peav(*run)
+    assert refused.exit_code == 2
+    assert "another `peav detect` is writing to it" in refused.stderr
+    lock.release()
+    assert as_json(*run)["detected"] == 1
+    assert {entry.name for entry in (tmp_path / "out").iterdir()} == {"detections.jsonl"}
+
+
+def test_a_recording_goes_on_where_it_was_with_the_same_scores_bit_for_bit(
+    as_json: Run, frame_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_audio(tmp_path / "long.wav", tone(75.0))
+    options = ("detect", path, *LABELS, "--model", frame_model, "--scores", "--format", "json")
+    as_json(*options, "-o", tmp_path / "whole")
+    pushed: list[int] = []
+    push = FrameStream.push
+
+    def stopped(self: FrameStream, samples: Any) -> Any:
+        pushed.append(1)
+        if len(pushed) == 6:
+            raise RuntimeError("the power is off")
+        return push(self, samples)
+
+    monkeypatch.setattr(jobs, "SECONDS", 0.0)
+    monkeypatch.setattr(FrameStream, "push", stopped)
+    with pytest.raises(RuntimeError, match="the power is off"):
+        CliRunner().invoke(app, [*map(str, options), "-o", str(tmp_path / "out")], catch_exceptions=False)
+    pushed.clear()
+    as_json(*options, "-o", tmp_path / "out")
+    assert len(pushed) == 3  # of eight blocks of ten seconds
+    for name in ("scores/long.tsv", "long.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "out" / "unfinished.pt").exists()
+
+
+def test_a_file_that_crashes_its_decoder_is_one_line(
+    as_json: Run, frame_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "crash", "b"):
+        write_audio(tmp_path / "in" / f"{name}.wav", tone(0.3))
+    monkeypatch.setenv("PEAV_WORKER_HOOK", "hostile_decoder:decode")
+    run = ("detect", tmp_path / "in", *LABELS, "--model", frame_model, "-o", tmp_path / "out")
+    summary = as_json(*run)
+    assert (summary["detected"], summary["failed"]) == (2, 1)
+    (line,) = map(json.loads, (tmp_path / "out" / "failures.jsonl").read_text().splitlines())
+    assert (Path(line["path"]).name, line["error"]) == ("crash.wav", "DecoderCrashError")
+    assert as_json(*run)["failed_before"] == 1
 
 
 @pytest.fixture(scope="module")
 def results(frame_model: str, sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder of results with scores, and true events that some threshold finds exactly."""
-    from typer.testing import CliRunner
-
-    from peav.cli.main import app
-
     out = tmp_path_factory.mktemp("results")
     args = ["detect", str(sounds), *LABELS, "--model", frame_model, "-o", str(out / "found"), "--scores"]
     assert CliRunner().invoke(app, args).exit_code == 0

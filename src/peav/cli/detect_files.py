@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from peav.detector import Detector, Labels
+import numpy as np
+import torch
+
+from peav.detector import SECONDS_AT_ONCE, Detector, FrameStream, Labels
 from peav.events import Event, FrameScores, Postprocessing, find_events
 from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_scores
-from peav.events.journal import Journal
-from peav.jobs import Ledger, version_of
+from peav.inference.isolation import as_media, audio_task, limits_for
+from peav.jobs import Ledger, Pace, Version, plan, stoppable
 from peav.media import MediaError, UnsupportedInputError
 from peav.utils.atomic import atomic_write
+from peav.utils.lock import FolderLock
 from peav.utils.progress import bar
+from peav.utils.workers import End, Workers
+from peav.windowing import RECORDED
 
 SUFFIXES = {"json": ".json", "tsv": ".tsv", "audacity": ".txt", "vtt": ".vtt"}
 
@@ -112,60 +122,181 @@ def detect_files(
     limit: int | None,
     resume: bool,
 ) -> Run:
-    """Listen to the files that are not done yet, and write what is found."""
+    """Listen to the files that are not done yet, and write what is found; sound is decoded in worker processes.
+
+    Raises:
+        DetectError: another process writes to the folder. Stopped: Ctrl-C or SIGTERM.
+    """
     labels = detector.encode_labels(texts)
     if outputs.folder is None:
-        return Run([_listen(detector, path, labels, how, outputs) for path in _track(paths[:limit])])
+        return Run(list(_listened(detector, paths[:limit], labels, how, outputs, {}, None)))
     settings = {"model": detector.model_id, "labels": dict(texts), **asdict(how)}
-    journal = Journal(outputs.folder / "detections.jsonl", settings, resume)
-    failures = Ledger(outputs.folder / "failures.jsonl", {"library": journal.path.name})
-    # Versions are taken before decoding: a file that changes meanwhile is listened to again by the next run.
-    versions = {path: version_of(path) for path in paths}
-    new = [path for path in paths if not (journal.has(*versions[path]) and outputs.complete(path))]
-    todo = [path for path in new if not (resume and failures.has(versions[path]))]
-    outcomes = []
-    for path in _track(todo[:limit]):
-        outcome = _listen(detector, path, labels, how, outputs)
-        if outcome.error is None:
-            journal.add(versions[path], outcome.duration, outcome.events)
-        else:
-            failures.fail(versions[path], outcome.error)
-        outcomes.append(outcome)
-    return Run(outcomes, len(paths) - len(new), len(new) - len(todo))
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    outcomes: list[Outcome] = []
+    with (
+        stoppable(
+            lambda: f"stopped: {len(outcomes)} files of this run are done; run the same command again, it goes on"
+        ),
+        _alone(outputs.folder),
+    ):
+        done = Ledger(outputs.folder / "detections.jsonl", {"settings": digest}, alone=True, resume=resume)
+        failures = Ledger(outputs.folder / "failures.jsonl", {"library": done.path.name})
+        work = plan(
+            paths,
+            lambda path, version: done.has(version) and outputs.complete(path),
+            failures,
+            limit=limit,
+            resume=resume,
+        )
+        begun = Begun(outputs.folder / "unfinished.pt", digest, resume)
+        for outcome in _listened(detector, list(work.todo), labels, how, outputs, work.todo, begun):
+            version = work.todo[outcome.path]
+            if outcome.error is None:
+                events = [to_record(event) for event in outcome.events]
+                done.add(version, {"duration": round(outcome.duration, 3), "events": events})
+            else:
+                failures.fail(version, outcome.error)
+            begun.clear()
+            outcomes.append(outcome)
+        done.close()
+        failures.close()
+    return Run(outcomes, work.skipped, work.failed_before)
 
 
-def _track(paths: Sequence[Path]) -> Iterator[Path]:
-    with bar() as progress:
-        yield from progress.track(paths, description="listening")
+class DetectError(ValueError):
+    """Results cannot be written; the message says what to do."""
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        lock = FolderLock(folder)
+    except BlockingIOError as error:
+        raise DetectError(
+            f"{folder}: another `peav detect` is writing to it; wait for its end, or give another folder to -o"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Begun:
+    """How far the file in hand has come, on the disk every few seconds: a recording of hours goes on where it was."""
+
+    def __init__(self, path: Path, settings: str, resume: bool) -> None:
+        self.path, self.settings, self.pace = path, settings, Pace()
+        self.found: dict[str, Any] = {}
+        if not resume:
+            self.clear()
+        elif path.exists():
+            self.found = torch.load(path, weights_only=True)
+
+    def of(self, version: Version) -> dict[str, Any] | None:
+        """What is kept of this version of a file: `blocks` pushed, `scores` settled, the stream's `state`."""
+        known = self.found.get("version"), self.found.get("settings")
+        return self.found if known == (list(version), self.settings) else None
+
+    def keep(self, version: Version, blocks: int, scores: list[np.ndarray], stream: FrameStream) -> None:
+        """Write it, if it is time."""
+        if self.pace.due():
+            settled = torch.from_numpy(np.concatenate(scores, axis=1))
+            about = {"version": list(version), "settings": self.settings, "blocks": blocks, "scores": settled}
+            with atomic_write(self.path) as temporary:
+                torch.save(about | {"state": stream.state()}, temporary)
+
+    def clear(self) -> None:
+        """The file is done."""
+        self.path.unlink(missing_ok=True)
+
+
+def _listened(
+    detector: Detector,
+    paths: Sequence[Path],
+    labels: Labels,
+    how: Postprocessing,
+    outputs: Outputs,
+    versions: Mapping[Path, Version],
+    begun: Begun | None,
+) -> Iterator[Outcome]:
+    """What becomes of each file, in order."""
+    good = [path for path in paths if _not_utf8(path) is None]
+    known = {path: begun.of(versions[path]) for path in good} if begun is not None else {}
+    skip = {path: found["blocks"] for path, found in known.items() if found is not None}
+    tasks = (audio_task(path, SECONDS_AT_ONCE, detector.sampling_rate, skip.get(path, 0)) for path in good)
+    with (
+        bar() as progress,
+        Workers(tasks, limits=limits_for(SECONDS_AT_ONCE), size=lambda block: block.nbytes) as items,
+    ):
+        blocks = groupby(items, key=lambda item: item[0])
+        for path in progress.track(paths, description="listening"):
+            if (error := _not_utf8(path)) is not None:
+                yield Outcome(path, error=error)
+                continue
+            _, own = next(blocks)
+            stream = detector.stream(labels, windowing=RECORDED)
+            scores = [np.empty((len(stream.labels), 0), np.float32)]
+            count = skip.get(path, 0)
+            if (found := known.get(path)) is not None:
+                stream.resume(found["state"])
+                scores.append(found["scores"].numpy())
+            try:
+                for _, block in own:
+                    if isinstance(block, End):
+                        if block.error is not None:
+                            raise as_media(block.error, str(path))
+                        continue
+                    scores.append(stream.push(block))
+                    count += 1
+                    if begun is not None:
+                        begun.keep(versions[path], count, scores, stream)
+                found_scores = FrameScores(
+                    stream.labels, np.concatenate([*scores, stream.finish()], axis=1), stream.duration
+                )
+                events = find_events(found_scores, how)
+                outputs.write(path, found_scores, events)
+            except MediaError as failed:
+                for _ in own:  # the next file's blocks come after them
+                    pass
+                yield Outcome(path, error=failed)
+                continue
+            yield Outcome(path, found_scores.duration, tuple(events))
 
 
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name of its own for each path: its stem, its name, or all of its folders, whichever is enough."""
+    """A name of its own for each path: its stem, its name, or all of its folders, whichever is enough; where folders
+    joined by `_` are alike, as those of a_b/c.wav and a/b/c.wav, with a digest of the path."""
     names: dict[Path, str] = {}
-    for kind in (lambda p: p.stem, lambda p: p.name, lambda p: "_".join(p.parts[1:])):
+    for kind in (_stem, _name, _folders, _digest):
         proposed = {path: kind(path) for path in paths if path not in names}
         counts = Counter([*proposed.values(), *names.values()])
         names |= {path: name for path, name in proposed.items() if counts[name] == 1}
     return names
 
 
-def _listen(detector: Detector, path: Path, labels: Labels, how: Postprocessing, outputs: Outputs) -> Outcome:
-    try:
-        _check_name(path)
-        scores = detector.scores(path, labels)
-        events = find_events(scores, how)
-        outputs.write(path, scores, events)
-    except MediaError as error:
-        return Outcome(path, error=error)
-    return Outcome(path, scores.duration, tuple(events))
+def _stem(path: Path) -> str:
+    return path.stem
 
 
-def _check_name(path: Path) -> None:
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _folders(path: Path) -> str:
+    return "_".join(path.parts[1:])
+
+
+def _digest(path: Path) -> str:
+    return f"{_folders(path)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+
+
+def _not_utf8(path: Path) -> MediaError | None:
     """Results are text in UTF-8, but a file's name may be any bytes."""
     try:
         str(path).encode()
-    except UnicodeEncodeError as error:
-        raise UnsupportedInputError(f"{path}: a name that is not UTF-8 cannot be written; rename the file") from error
+    except UnicodeEncodeError:
+        return UnsupportedInputError(f"{path}: a name that is not UTF-8 cannot be written; rename the file")
+    return None
 
 
 def _draw(path: Path, scores: FrameScores, events: Sequence[Event], targets: Mapping[str, Path]) -> None:

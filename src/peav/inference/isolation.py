@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from peav.inference.sources import Clip, Finished, Reader, Unreadable, name_of
-from peav.media import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError
+from peav.media import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError, iter_audio
 from peav.utils.storage import FilePart
 from peav.utils.workers import End, Task, TaskLimits, WorkerFailure, Workers
 
@@ -76,6 +78,18 @@ class IsolatedReader:
             arguments = (reader, index, source, sampling_rate, frozenset(done(index)))
             here = not can_cross(source)
             yield Task(name, decode_clips if here else f"{__name__}:decode_clips", arguments, here)
+
+
+def audio_task(path: Path, seconds: float, rate: int, skip: int = 0) -> Task:
+    """Decodes a file's sound in a worker, to blocks (S,) of `seconds`, without the first `skip` of them."""
+    return Task(str(path), f"{__name__}:decode_audio", (path, seconds, rate, skip))
+
+
+def decode_audio(path: Path, seconds: float, rate: int, skip: int) -> Iterator[np.ndarray]:
+    """See `audio_task`; all is decoded, so that what follows is the same bit for bit."""
+    for place, (_, block) in enumerate(iter_audio(path, seconds, sampling_rate=rate)):
+        if place >= skip:
+            yield block
 
 
 def decode_clips(
