@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
+import math
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peav.data.manifest import ManifestError, read_manifest, write_manifest
 from peav.events import Event, FrameScores
 from peav.events.formats import (
     EventsError,
@@ -213,6 +217,67 @@ def test_what_is_no_table_of_thresholds_is_said(tmp_path: Path, text: str) -> No
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(EventsError, match=r"t\.json: no thresholds"):
         read_thresholds(tmp_path / "t.json")
+
+
+def test_manifests_of_any_kind_are_truth(tmp_path: Path) -> None:
+    records = [
+        {"path": "home/1.wav", "events": [{"label": "dog", "onset": 0.5, "offset": 1.5, "texts": ["a, b"]}]},
+        {"path": "street/1.wav", "events": None},
+    ]
+    write_manifest(tmp_path / "m.jsonl", records)
+    write_manifest(tmp_path / "m.parquet", records)
+    with open(tmp_path / "m.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "events"])
+        table.writerows((record["path"], json.dumps(record["events"])) for record in records)
+    for suffix in ("jsonl", "parquet", "csv"):
+        assert read_events(tmp_path / f"m.{suffix}") == {"home/1": [Event("dog", 0.5, 1.5)], "street/1": []}
+
+
+MARKS = [
+    '"',
+    ",",
+    "\t",
+    "\n",
+    "\r\n",
+    "\r",
+    ";",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    " ",
+    "\0",
+    "\\",
+    "1",
+    "-1",
+    "1e999",
+    "NaN",
+    "null",
+]
+HEADS = [
+    "filename,onset,offset,event_label\n",
+    "filename\tonset\toffset\tevent_label\n",
+    "path,events\n",
+    "path,start\n",
+]
+EVENTS = '{"path": "a.wav", "events": [{"label": "dog", "onset": 0, "offset": 1}]}'
+PIECES = st.sampled_from([*MARKS, *HEADS, EVENTS, "dog", "a.wav", '{"audio": "x"}', "\ufeff", "\u2028"])
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.binary(max_size=20) | st.lists(PIECES, max_size=25).map("".join).map(str.encode))
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "txt", "parquet"])
+def test_any_bytes_are_events_and_rows_or_a_typed_error(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, data: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"any.{suffix}"
+    path.write_bytes(data)
+    with suppress(EventsError, ManifestError):
+        assert all(0 <= e.onset <= e.offset < math.inf for events in read_events(path).values() for e in events)
+    with suppress(ManifestError):
+        read_manifest(path)
 
 
 def test_two_recordings_of_one_file_name_are_two(shared: Path) -> None:

@@ -14,7 +14,8 @@ from peav.cli.console import CacheDir, Json, Revision, err, load, out, print_jso
 
 def prepare(
     manifest: Annotated[
-        str, typer.Argument(help="A .jsonl or .parquet manifest, a folder of recordings, or clips-{000..123}.tar.")
+        str,
+        typer.Argument(help="A .jsonl, .csv or .parquet manifest, a folder of recordings, or clips-{000..123}.tar."),
     ],
     folder: Annotated[
         str, typer.Option("--out", "-o", metavar="CACHE", help="Folder, or s3:// or gs:// address, of the shards.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from peav.data.records import read_records
 from peav.events.errors import EventsError as EventsError
 from peav.events.names import recording_name
 from peav.events.types import Event, FrameScores
@@ -102,7 +103,8 @@ def read_events(path: str | Path, folders: bool = False) -> dict[str, list[Event
     """Events by recording, from any of these:
 
     - a table with the columns filename, onset, offset and event_label, with tabs or commas between them;
-    - JSON lines with `events` and a `path`, `audio_path` or `id`: a manifest, or what `peav detect` wrote;
+    - a manifest (JSON lines, Parquet, or CSV with a column `events`), or what `peav detect` wrote: rows with `events`
+      and a `path`, `audio_path`, `video_path` or `id`;
     - a label track of Audacity (`.txt`), or a folder of them: start, end and label in each line, with tabs between.
 
     Recordings go by the name of their file without folder and suffix, as in sed_scores_eval; by their path without
@@ -110,10 +112,11 @@ def read_events(path: str | Path, folders: bool = False) -> dict[str, list[Event
 
     Raises:
         EventsError: no such file, a line that cannot be read, times that are not finite or in their order, one
-            recording twice in JSON lines, two files that differ in their suffix alone.
+            recording twice in a manifest, two files that differ in their suffix alone.
+        ManifestError: a manifest in CSV or Parquet that cannot be read.
     """
     path = Path(path)
-    found = _from_tracks(path) if path.is_dir() else _from_file(path, read_text(path, EventsError))
+    found = _from_tracks(path) if path.is_dir() else _from_file(path)
     if folders:
         return found
     counts = Counter(PurePosixPath(name).name for name in found)
@@ -136,13 +139,20 @@ def _from_tracks(folder: Path) -> dict[str, list[Event]]:
     return found
 
 
-def _from_file(path: Path, text: str) -> dict[str, list[Event]]:
-    first = next((line for _, line in lines(text)), "")
-    if path.suffix == ".txt" and "event_label" not in first:
+def _from_file(path: Path) -> dict[str, list[Event]]:
+    text = "" if path.suffix == ".parquet" else read_text(path, EventsError)
+    head = next((line for _, line in lines(text)), "")
+    if path.suffix == ".txt" and "event_label" not in head:
         return {recording_name(path.stem): _from_audacity(text, path)}
+    if path.suffix == ".jsonl":
+        rows = _from_records(_json_lines(text, path))
+    elif path.suffix == ".parquet" or ("events" in head and "event_label" not in head):
+        rows = _from_records(read_records(path))
+    else:
+        rows = _from_table(text, path)
     found: dict[str, list[Event]] = {}
     files: dict[str, str] = {}
-    for where, file, events in _from_json(text, path) if path.suffix == ".jsonl" else _from_table(text, path):
+    for where, file, events in rows:
         name = recording_name(file)
         if files.setdefault(name, file) != file:
             raise EventsError(f"{where}: {file} and {files[name]} differ in their suffix alone; rename one")
@@ -150,15 +160,18 @@ def _from_file(path: Path, text: str) -> dict[str, list[Event]]:
     return found
 
 
-def _from_json(text: str, path: Path) -> Iterator[tuple[str, str, list[Event]]]:
-    places: dict[str, str] = {}
+def _json_lines(text: str, path: Path) -> Iterator[tuple[str, Any]]:
     for count, line in lines(text):
-        where = f"{path}:{count}"
-        record = parse_json(line, f"{where}: not a recording with events", EventsError)
+        yield f"{path}:{count}", parse_json(line, f"{path}:{count}: not a recording with events", EventsError)
+
+
+def _from_records(records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str, list[Event]]]:
+    places: dict[str, str] = {}
+    for where, record in records:
         try:
             if not isinstance(record, dict):
                 raise ValueError(f"{shown(record)} is no object")
-            file = next((record[key] for key in ("path", "audio_path", "id") if record.get(key)), None)
+            file = next((record[key] for key in ("path", "audio_path", "video_path", "id") if record.get(key)), None)
             file = string(file, "`path`, or `id`,")
             events = record.get("events")
             if not isinstance(events, list | None):
@@ -182,13 +195,9 @@ def _event(record: Any) -> Event:
 
 
 def _from_table(text: str, path: Path) -> Iterator[tuple[str, str, list[Event]]]:
-    head = text.partition("\n")[0]
+    head = next((line for _, line in lines(text)), "")
     delimiter = "\t" if "\t" in head or "," not in head else ","
-    if missing := set(COLUMNS) - set(next(csv.reader([head], delimiter=delimiter), [])):
-        raise EventsError(
-            f"{path}: lacks the columns {', '.join(sorted(missing))}; tabs or commas stand between columns"
-        )
-    for where, row in table(text, delimiter, str(path), EventsError):
+    for where, row in table(text, delimiter, str(path), EventsError, COLUMNS):
         if not row["filename"]:
             raise EventsError(f"{where}: a row without a filename")
         yield where, row["filename"], [_heard(row, where)] if row["event_label"] else []
@@ -218,9 +227,12 @@ def _from_audacity(text: str, path: Path) -> list[Event]:
 
 
 def _as_text(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, delimiter="\t", lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return "".join("\t".join(_cell(str(value)) for value in row) + "\n" for row in rows)
+
+
+def _cell(value: str) -> str:
+    """Quoted where it must be; `csv.writer` leaves a carriage return bare, which readers take for a line's end."""
+    return '"' + value.replace('"', '""') + '"' if any(mark in value for mark in '\t"\r\n') else value
 
 
 def _one_line(label: str) -> str:

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,14 @@ def parse_json(text: str, where: str, error: type[ValueError] = TextError) -> An
         raise error(f"{where}: not JSON ({reason})") from wrong
 
 
-def table(text: str, delimiter: str, where: str, error: type[ValueError]) -> Iterator[tuple[str, dict[str, str]]]:
+def table(
+    text: str, delimiter: str, where: str, error: type[ValueError], needs: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Each row of a text table by the names in its first line, with its place; cells may be quoted, as in CSV.
 
     Raises:
-        error: a name that stands twice, a row of another length, a quote that is not closed.
+        error: one of the names in `needs` is missing, a name that stands twice, a row of another length, a quote that
+            is not closed.
     """
     skip = delimiter == ","  # `path, caption` is written by hand
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=skip)
@@ -79,6 +82,8 @@ def table(text: str, delimiter: str, where: str, error: type[ValueError]) -> Ite
         names = [name.strip() for name in next(reader, [])]
         if len(names) == 1 and ";" in names[0]:
             raise error(f"{where}:1: semicolons stand between columns; save it with commas, or as .tsv with tabs")
+        if missing := sorted(set(needs) - set(names)):
+            raise error(f"{where}: lacks the columns {', '.join(missing)}; tabs or commas stand between columns")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise error(f"{where}:1: the column {shown(repeated[0])} stands twice; give each its own name")
         begins = reader.line_num + 1
