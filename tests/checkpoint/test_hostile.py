@@ -278,6 +278,17 @@ def test_a_tokenizer_whose_ids_have_no_entry_is_an_error_at_load(broken: Path, p
         peav.load(str(broken))
 
 
+def test_a_tokenizers_own_padding_allocates_nothing(broken: Path) -> None:
+    import peav
+
+    data = json.loads((broken / "tokenizer.json").read_text())
+    data["padding"] = {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None}
+    data["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
+    data["truncation"] = {"direction": "Right", "max_length": 10**12, "strategy": "LongestFirst", "stride": 10**11}
+    (broken / "tokenizer.json").write_text(json.dumps(data))
+    assert peav.load(str(broken)).encode_text("a dog").shape == (256,)
+
+
 def leaves(data: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where every value and every section of nested dicts stands; of lists the first alone."""
     for key, value in data.items() if isinstance(data, dict) else list(enumerate(data))[:1]:

@@ -127,9 +127,11 @@ def load_tokenizer(directory: str | os.PathLike[str], vocab_size: int | None = N
         return None
     text = json.dumps(read_json(path))
     try:
-        tokenizer = Tokenizer.from_str(text)
+        tokenizer, plain = Tokenizer.from_str(text), Tokenizer.from_str(text)
+        plain.no_padding()  # its own may be to any length
+        plain.no_truncation()
         # What frames a text need not be in the vocabulary.
-        largest = max([*tokenizer.get_vocab().values(), *tokenizer.encode("a word").ids])
+        largest = max([*plain.get_vocab().values(), *plain.encode("a word").ids])
     except Exception as error:  # tokenizers raises nothing narrower
         raise CheckpointError(f"{path} is no tokenizer that works ({error}): download it again") from error
     if vocab_size is not None and largest >= vocab_size:
