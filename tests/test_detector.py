@@ -160,6 +160,17 @@ def test_labels_are_read_once_for_many_calls(detector: Detector) -> None:
         detector.tokenizer = kept
 
 
+def test_audio_of_hugging_face_is_read_and_a_rate_of_nothing_is_refused(detector: Detector) -> None:
+    decoded = {"array": SOUND, "sampling_rate": 48000, "path": "a.wav"}
+    wanted = detector.scores(SOUND, LABELS, sampling_rate=48000).probabilities
+    assert np.array_equal(detector.scores(decoded, LABELS).probabilities, wanted)
+    with pytest.raises(UnsupportedInputError, match="sampling_rate=0 is no sampling rate"):
+        detector.stream(LABELS, sampling_rate=0)
+    for several in ([SOUND, SOUND], iter([SOUND]), {"audio": SOUND}):
+        with pytest.raises(UnsupportedInputError, match="one recording at a time"):
+            detector.scores(several, LABELS, sampling_rate=48000)
+
+
 def test_no_event_reaches_past_the_recording(detector: Detector) -> None:
     sound = SOUND[: 1920 * 20 + 5]
     events = detector.detect(sound, LABELS, 0.0, sampling_rate=48000)

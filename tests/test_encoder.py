@@ -478,13 +478,12 @@ def test_batches_of_no_text_are_refused(encoder: Encoder) -> None:
 def test_many_threads_get_the_bits_of_one(encoder: Encoder, files: dict[str, Path]) -> None:
     def both(number: int) -> tuple[np.ndarray, np.ndarray]:
         name = ("sound", "music")[number % 2]
-        return encoder.encode_audio(files[name]), encoder.encode_text([name] * (1 + number % 3))[0]
+        return encoder.encode_audio(files[name]), encoder.encode_text([name, "a dog"][: 1 + number % 2])
 
     expected = [both(number) for number in range(2)]
     with ThreadPoolExecutor(8) as pool:
-        for number, (sound, text) in enumerate(pool.map(both, range(24))):
-            assert np.array_equal(sound, expected[number % 2][0])
-            assert np.abs(text - expected[number % 2][1]).max() < 1e-5
+        for number, found in enumerate(pool.map(both, range(24))):
+            assert all(map(np.array_equal, found, expected[number % 2]))
 
 
 def test_a_model_loads_from_a_path_and_says_its_dtype(encoder: Encoder, tmp_path: Path) -> None:

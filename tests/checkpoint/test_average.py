@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,18 @@ def test_every_weight_is_the_mean_of_the_same_weights(tmp_path: Path, build: typ
     kept = load_tokenizer(tmp_path / "mean")
     assert kept is not None
     assert kept.to_str() == tokenizer("a").to_str()
+
+
+def test_how_a_tokenizer_is_set_to_cut_and_pad_makes_no_other_tokenizer(tmp_path: Path) -> None:
+    """As in checkpoints of earlier versions, which carry what their training had set."""
+    changed = tokenizer("a")
+    changed.enable_truncation(9)
+    changed.enable_padding(pad_token="a")
+    one = save_pretrained(tiny_peaframe(), tmp_path / "one", tokenizer("a"))
+    two = save_pretrained(tiny_peaframe(), tmp_path / "two", changed)
+    mean = average([one, two], tmp_path / "mean")
+    assert (mean / "tokenizer.json").read_bytes() == (one / "tokenizer.json").read_bytes()
+    assert json.loads((two / "tokenizer.json").read_text())["truncation"]["max_length"] == 9  # saved as it was
 
 
 def test_what_is_no_run_of_one_model_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from media.make import bad_files, good_files, tone, write_audio
 from random_model import random_encoder
 from typer.testing import Result
@@ -282,10 +283,17 @@ def test_search_prints_a_table(peav: Run, library: Path) -> None:
     assert "score" in result.stdout
 
 
-def test_another_model_is_refused(peav: Run, library: Path, tmp_path: Path) -> None:
+def test_another_model_is_refused_even_where_one_weight_of_one_tower_differs(
+    peav: Run, library: Path, tmp_path: Path
+) -> None:
     random_encoder(seed=1).save_pretrained(tmp_path / "other")
-    result = peav("search", library, "rain", "--model", tmp_path / "other")
-    one_line(result, "made by model")
+    tower = random_encoder()
+    with torch.no_grad():
+        next(tower.model.audio.parameters()).view(-1)[0] += 1
+    tower.save_pretrained(tmp_path / "tower")
+    for name in ("other", "tower"):
+        result = peav("search", library, "rain", "--model", tmp_path / name)
+        one_line(result, "made by model")
 
 
 def test_classify_ranks_the_labels_of_each_file(as_json: Run, folder: Path, model: str, tmp_path: Path) -> None:

@@ -99,6 +99,15 @@ def test_doctor_checks_a_frame_model_by_its_scores(as_json: Run, peav: Run, tmp_
     assert "on one side alone" in json.loads(peav("doctor", "--model", copy, "--json").stdout)["checks"][-1]["detail"]
 
 
+def test_doctor_sees_weights_that_config_json_was_not_saved_with(peav: Run, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        random_encoder(seed).save_pretrained(tmp_path / str(seed))
+    (tmp_path / "0" / "model.safetensors").write_bytes((tmp_path / "1" / "model.safetensors").read_bytes())
+    result = peav("doctor", "--model", tmp_path / "0", "--json")
+    assert result.exit_code == 1
+    assert "config.json was saved with other weights" in json.loads(result.stdout)["checks"][-1]["detail"]
+
+
 def test_doctor_without_weights_says_what_to_do(peav: Run, tmp_path: Path) -> None:
     result = peav("doctor", "--model", tmp_path / "absent", "--json")
     assert result.exit_code == 1

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peav.checkpoint.identity import FORMER
 from peav.search import LibraryError, LibraryWriter, Query, Row, is_library, search
 from peav.search.library import SPACES, open_library, window_of
 from peav.search.query import Vector
@@ -58,6 +59,21 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
             assert read[space] is None if kept is None else np.array_equal(np.float32(read[space]), kept)
         assert read["model"] == MODEL
     assert not (tmp_path / "lib.parquet.parts").exists()
+
+
+def test_a_library_of_the_shipped_model_from_before_ids_were_of_all_weights_goes_on(tmp_path: Path) -> None:
+    ((tiny, former),) = FORMER.items()
+    path = tmp_path / "lib.parquet"
+    for model_id, name in ((former, "a.mp4"), (tiny, "b.mp4")):
+        library = LibraryWriter(path, DIM, model_id, "tiny", WINDOW)
+        add(library, row(name))
+        library.finish()
+    with open_library(path, tiny) as opened:
+        assert opened.metadata.num_rows == 2
+    other = tmp_path / "other.parquet"
+    write(other, [row("a.mp4")])
+    with pytest.raises(LibraryError, match=r"with an older peav, which did not note all .* embed the files anew"):
+        open_library(other, tiny)
 
 
 def test_a_killed_run_loses_only_what_is_not_yet_on_the_disk(tmp_path: Path) -> None:

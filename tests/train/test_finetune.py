@@ -21,7 +21,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import peav
-from peav.checkpoint import load_model
+from peav.checkpoint import load_model, resolve
+from peav.checkpoint.convert import read_model_id
 from peav.cli.main import app
 from peav.data.features import FeatureCache
 from peav.data.manifest import read_manifest, write_manifest
@@ -91,6 +92,24 @@ def test_lora_leaves_a_plain_checkpoint_in_which_the_adapted_layers_alone_have_c
     assert {part for part in parts for name in changed if name.startswith(part)} == set(parts)
     assert all(after[name].dim() == 2 for name in changed if not name.startswith("logit"))
     assert peav.load(tuned / "model").encode_text(["plim"], space="audio").shape == (1, 256)
+
+
+def test_a_tuned_model_has_its_own_id_the_same_tokenizer_and_a_card_and_averages_with_its_start(
+    tuned: Path, tmp_path: Path
+) -> None:
+    saved, shipped = tuned / "model", resolve("tiny")
+    assert read_model_id(saved) != read_model_id(shipped)
+    assert (saved / "tokenizer.json").read_bytes() == (shipped / "tokenizer.json").read_bytes()
+    card = (saved / "README.md").read_text()
+    assert f"\n# {read_recipe(RECIPE).name}\n" in card
+    assert f'peav.load("{saved}")' in card
+    result = json.loads((tuned / "result.json").read_text())
+    assert f"| t2a | {100 * result['validation']['t2a']:.1f} % |" in card
+    assert "## Licenses of the training data\n\n- unknown: 8 clips\n" in card
+    done = CliRunner().invoke(app, ["average", "tiny", str(saved), "-o", str(tmp_path / "mean")])
+    assert done.exit_code == 0, done.output
+    one, other, mean = (load_model(folder).state_dict() for folder in (shipped, saved, tmp_path / "mean"))
+    assert all(torch.equal(mean[name], ((one[name].double() + other[name]) / 2).float()) for name in one)
 
 
 def test_only_pairs_that_the_data_have_train_and_labels_are_searched(tuned: Path) -> None:

@@ -230,6 +230,7 @@ def _model(name: str, device: str | None, revision: str | None, dtype: str | Non
     import numpy as np
 
     from peav.checkpoint import load_config, resolve
+    from peav.checkpoint.identity import model_id, weights_sha256
     from peav.model import PEAFrameConfig
     from peav.selfcheck import GOLDEN, TOLERANCE, golden_error, outputs
 
@@ -237,6 +238,10 @@ def _model(name: str, device: str | None, revision: str | None, dtype: str | Non
     kind = peav.Detector if isinstance(load_config(folder), PEAFrameConfig) else peav.Encoder
     loaded = kind.from_pretrained(folder, device=device, dtype=dtype)
     tolerance = TOLERANCE[dtype or "float32"]
+    if dtype in (None, "float32") and loaded.model_id != model_id(
+        loaded.model.config, weights_sha256(loaded.model.state_dict())
+    ):
+        raise CheckError(f"{folder}: config.json was saved with other weights; copy it and its weights together")
     parameters = sum(weight.numel() for weight in loaded.model.parameters())
     about = f"{parameters / 1e6:.1f} M parameters on {next(loaded.model.parameters()).device}"
     if not (folder / GOLDEN).is_file():
