@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from peav.cli.detect import label_texts
 from peav.cli.main import app
+from peav.events import FrameScores
+from peav.events.formats import write_scores
+from peav.events.names import unique_names
 
 
 def test_a_labels_file_from_another_system_has_the_same_labels(shared: Path, tmp_path: Path) -> None:
@@ -47,6 +51,22 @@ def test_recordings_of_one_file_name_are_judged_apart(shared: Path, tmp_path: Pa
     assert code != 0
     assert "/x/home/1" in output
     assert "/x/street/1" in output
+
+
+def test_score_tables_of_recordings_of_one_file_name_are_judged_apart(shared: Path, tmp_path: Path) -> None:
+    """Their names join folders by `_`; detections.jsonl beside them says which is which."""
+    (tmp_path / "scores").mkdir()
+    paths = {Path("/x/home/1.wav"): slice(0, 25), Path("/x/street/1.wav"): slice(125, 150)}
+    with open(tmp_path / "detections.jsonl", "w") as file:
+        for path, name in unique_names(paths).items():
+            values = np.zeros((1, 200), np.float32)
+            values[0, paths[path]] = 1.0
+            write_scores(tmp_path / "scores" / f"{name}.tsv", FrameScores(("dog",), values, 8.0))
+            file.write(json.dumps({"path": str(path), "duration": 8.0, "events": []}) + "\n")
+    run = CliRunner().invoke(app, ["detect", "eval", str(tmp_path), str(shared / "cases" / "t_stem.tsv"), "--json"])
+    assert run.exit_code == 0, run.output
+    row = json.loads(run.output[run.output.index("{") :])["results"][0]["rows"][0]
+    assert (row["label"], row["auroc"]) == ("dog", 1.0)
 
 
 def test_label_tracks_of_audacity_are_truth(tmp_path: Path) -> None:

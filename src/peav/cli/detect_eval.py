@@ -74,8 +74,18 @@ def read_result_scores(found: Path, true: Collection[str]) -> dict[str, FrameSco
     if not found.is_dir():
         return None
     if (found / "scores").is_dir():
-        return aligned(read_score_folder(found / "scores"), true)
+        return aligned(_by_path(read_score_folder(found / "scores"), found / "detections.jsonl"), true)
     return None if (found / "detections.jsonl").is_file() else aligned(read_score_folder(found), true)
+
+
+def _by_path(scores: dict[str, FrameScores], journal: Path) -> dict[str, FrameScores]:
+    """Score tables by the paths of their recordings, where the run that wrote them tells."""
+    from peav.events.names import recording_name, unique_names
+    from peav.utils.jsonl import read_lines
+
+    paths = [Path(line["path"]) for line in read_lines(journal) if isinstance(line.get("path"), str)]
+    names = {name: recording_name(str(path)) for path, name in unique_names(dict.fromkeys(paths)).items()}
+    return {names[name]: scores[name] for name in names} if names and names.keys() <= scores.keys() else scores
 
 
 def _say_strangers(names: set[str], true: dict[str, list[Event]]) -> None:

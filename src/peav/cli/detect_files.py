@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ import torch
 from peav.detector import SECONDS_AT_ONCE, Detector, FrameStream, Labels
 from peav.events import Event, FrameScores, Postprocessing, find_events
 from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_scores
+from peav.events.names import unique_names
 from peav.inference.isolation import as_media, audio_task, limits_for
 from peav.jobs import Ledger, Pace, Version, plan, stoppable
 from peav.media import MediaError, UnsupportedInputError
@@ -261,33 +260,6 @@ def _listened(
                 yield Outcome(path, error=failed)
                 continue
             yield Outcome(path, found_scores.duration, tuple(events))
-
-
-def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name of its own for each path: its stem, its name, or all of its folders, whichever is enough; where folders
-    joined by `_` are alike, as those of a_b/c.wav and a/b/c.wav, with a digest of the path."""
-    names: dict[Path, str] = {}
-    for kind in (_stem, _name, _folders, _digest):
-        proposed = {path: kind(path) for path in paths if path not in names}
-        counts = Counter([*proposed.values(), *names.values()])
-        names |= {path: name for path, name in proposed.items() if counts[name] == 1}
-    return names
-
-
-def _stem(path: Path) -> str:
-    return path.stem
-
-
-def _name(path: Path) -> str:
-    return path.name
-
-
-def _folders(path: Path) -> str:
-    return "_".join(path.parts[1:])
-
-
-def _digest(path: Path) -> str:
-    return f"{_folders(path)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
 
 
 def _not_utf8(path: Path) -> MediaError | None:

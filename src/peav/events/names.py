@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import PurePath, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
 from peav.events.errors import EventsError
@@ -31,6 +33,33 @@ def short_names(names: Collection[str]) -> dict[str, str]:
         short |= {name: tail for name, tail in tails.items() if counts[tail] == 1 or name in whole}
         parts += 1
     return short
+
+
+def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """What the files that are written for each path are called: its stem, its name, or all of its folders, whichever
+    is enough; where folders joined by `_` are alike, as those of a_b/c.wav and a/b/c.wav, with a digest of the path."""
+    names: dict[Path, str] = {}
+    for kind in (_stem, _name, _folders, _digest):
+        proposed = {path: kind(path) for path in paths if path not in names}
+        counts = Counter([*proposed.values(), *names.values()])
+        names |= {path: name for path, name in proposed.items() if counts[name] == 1}
+    return names
+
+
+def _stem(path: Path) -> str:
+    return path.stem
+
+
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _folders(path: Path) -> str:
+    return "_".join(path.parts[1:])
+
+
+def _digest(path: Path) -> str:
+    return f"{_folders(path)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
 
 
 def aligned(found: Mapping[str, T], true: Iterable[str]) -> dict[str, T]:
