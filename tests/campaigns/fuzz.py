@@ -74,7 +74,9 @@ class Result:
         self.outcomes[about["suffix"]][outcome] += 1
         self.kinds[about["kind"]][outcome] += 1
         if outcome == "other":
-            self.others.append(f"mutant {number} of seed {self.seed} ({about['suffix']}): {end['what'].strip()}")
+            other = f"mutant {number} of seed {self.seed} ({about['suffix']}): {end['what'].strip()}"
+            self.others.append(other)
+            print(f"{other}\n", file=sys.stderr, flush=True)
         if "held" in end:
             self.held[process].append((number, end["held"]))
             self.slowest = max(self.slowest, end["seconds"])
@@ -172,8 +174,6 @@ def main() -> int:
     asked = parser.parse_args()
     result = campaign(asked.count, asked.seed, asked.jobs)
     print(summary(result))
-    for other in result.others:
-        print(f"\n{other}", file=sys.stderr)
     grown = result.growth is not None and result.growth > GROWTH
     return int(bool(result.others) or result.decoded < 1 / 3 or grown)
 

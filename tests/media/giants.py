@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from media.make import patch, pictures, tone, write_audio, write_video
 
 
@@ -37,6 +39,18 @@ def giants(folder: Path) -> dict[str, Path]:
     )
     paths |= {path.name: path for path in _long(folder)}
     return paths
+
+
+def sparse(path: Path, times: list[float]) -> Path:
+    """20 ms of sound at each of these times, and nothing between them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=48000, layout="mono")
+        for time in times:
+            frame = av.AudioFrame.from_ndarray(np.full((1, 960), 1000, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, round(time * 48000), Fraction(1, 48000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
 
 
 def _png(width: int, height: int, frames: int = 0) -> bytes:
@@ -120,6 +134,7 @@ def _long(folder: Path) -> list[Path]:
         write_video(folder / "weeks.webm", pictures(3), times=weeks, codec="libvpx"),
         write_video(folder / "weeks.nut", pictures(3), times=weeks, codec="mpeg4"),
     ]
+    made.append(sparse(folder / "weeks.mka", [0.0, *(3500.0 * i for i in range(1, 600))]))
     header = write_audio(folder / "header.mkv", tone(0.5))
     data = header.read_bytes()
     at = data.index(b"\x44\x89\x88") + 3  # the duration, as a double

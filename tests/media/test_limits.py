@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from media.giants import giants
+from media.giants import giants, sparse
 from media.make import pictures, tone, write_audio, write_video
 
 from peav.media import LimitError, Limits, load_audio, load_frames, probe
@@ -61,6 +61,9 @@ def test_what_real_files_ask_for_is_given(tmp_path: Path) -> None:
     slides = write_video(tmp_path / "slides.mp4", pictures(5), times=[0.0, 1.0, 700.0, 1800.0, 3000.0])
     assert probe(slides).duration > 3000
     assert len(load_frames(slides)) == 5
+    assert len(load_audio(sparse(tmp_path / "sparse.mka", [0.0, 1500.0, 3000.0]))) == pytest.approx(
+        3000 * 48000, rel=1e-3
+    )
     lowest = write_audio(tmp_path / "lowest.wav", tone(2.0, 100), 100)
     assert len(load_audio(lowest)) == 2 * 48000
 

@@ -20,6 +20,7 @@ from av.container import InputContainer
 
 from peav.media.clock import Clock, must_be_read, seconds_of
 from peav.media.errors import WindowError
+from peav.media.limits import check_duration, check_rate
 from peav.media.resample import Mixer, Waveform, check_finite, rescale
 from peav.media.source import Source, name_of, open_media
 from peav.media.streams import HOLE, Decoder, audio_stream
@@ -124,6 +125,7 @@ class _Reader:
         mixer: Mixer | None = None
         at = 0  # of the next sample to go in, at its own rate
         joins = 0  # segments that have come
+        begun = 0.0  # the seconds at which this pass starts
         early = 0  # samples to leave out, which the segment before took the place of
         tick = min(float(decoder.stream.time_base), 1e-3)
         try:
@@ -132,11 +134,12 @@ class _Reader:
                 if mixer is not None and not mixer.fits(frame):
                     yield self._out(mixer.flush())
                     at = rescale(at, mixer.rate, frame.sample_rate)
-                    mixer = Mixer(frame, self.target, self.name)
+                    mixer = self._mixer(frame)
                 anew = mixer is None and not part
                 if mixer is None:
-                    mixer = Mixer(frame, self.target, self.name)
+                    mixer = self._mixer(frame)
                     at = round(offset * mixer.rate) if part and offset is not None else 0
+                    begun = at / mixer.rate
                     # Start on an instant that both rates share, so that a part is resampled on the whole file's grid.
                     lead = at % (mixer.rate // math.gcd(mixer.rate, self.target))
                     self.place = rescale(at - lead, mixer.rate, self.target)
@@ -149,6 +152,7 @@ class _Reader:
                         if not anew:
                             where = f"{at / mixer.rate:.2f} s"
                             decoder.warn_of(f"{hole / mixer.rate:.2f} s of audio are missing at {where}")
+                        check_duration((at + hole) / mixer.rate - begun, self.name, packets=decoder.packets)
                         yield from map(self._out, mixer.silence(hole))
                         at += hole
                     elif anew and at > 0:
@@ -164,6 +168,10 @@ class _Reader:
             self.end = self.place
         finally:
             decoder.warn()
+
+    def _mixer(self, frame: Any) -> Mixer:
+        check_rate(frame.sample_rate, self.name)  # which need not be the header's
+        return Mixer(frame, self.target, self.name)
 
     def _out(self, samples: Waveform) -> tuple[int, Waveform]:
         place = self.place

@@ -127,8 +127,6 @@ class Mixer:
     def __init__(self, frame: Any, target: int, name: str) -> None:
         self.rate, self.format, self.layout = frame.sample_rate, frame.format.name, frame.layout.name
         self.target, self.name = target, name
-        if self.rate > FASTEST:
-            raise UndecodableError(f"{name}: its header says {self.rate} Hz: damaged; copy or convert it again")
         self.downmix = av.AudioResampler(format="fltp", layout="mono", rate=self.rate)
         self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=target)
         self.taken = self.given = 0

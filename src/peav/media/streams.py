@@ -111,6 +111,9 @@ class Decoder:
                 if self.first_bad is None and packet is not None and packet.pts is not None:
                     self.first_bad = float(packet.pts * packet.time_base)
             return []
+        for frame in frames:
+            if frame.time_base is None:  # as of some that are drained: their time would be NaN
+                frame.time_base = self.stream.time_base
         self.frames += len(frames)
         self.concealed += sum(frame.is_corrupt for frame in frames)
         self.settling = self.settling and not frames
