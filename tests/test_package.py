@@ -56,29 +56,15 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = {path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if "__pycache__" not in path.parts}
     assert {str(path) for path in ours if (ROOT / "src" / path).is_file()} <= names
-    assert {name.partition("/")[0] for name in names} == {
-        "peav",
-        next(iter(wheel.parent.glob("*.whl"))).name[:10] + ".dist-info",
-    }
+    assert all(name.startswith(("peav/", "peav-")) for name in names)
 
 
 @pytest.mark.slow
 def test_the_wheel_works_from_any_folder_of_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        wheel,
-        cwd=tmp_path,
-    )
+    install = ("-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel)
+    run(sys.executable, *install, cwd=tmp_path)
     # The packages that peav needs, as they are installed here: a folder that a .pth names is not searched for more of
     # them, so that the peav of this environment stays out of sight.
     (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")

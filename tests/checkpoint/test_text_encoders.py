@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, PreTrainedModel
 
 from peav.checkpoint import CheckpointError, load_model, load_text_encoder
 from peav.checkpoint.fields import Section
 from peav.checkpoint.transformers_configs import MODERNBERT, read_modernbert
 from peav.model import TextConfig, preset
+
+pytest.importorskip("transformers")
+from transformers import ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, PreTrainedModel
 
 OURS = TextConfig(
     vocab_size=60,

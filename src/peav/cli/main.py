@@ -79,7 +79,7 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False)
+app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
 
 @app.callback()

@@ -7,12 +7,14 @@ import torch
 from golden_data import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import ModernBertConfig, ModernBertModel
 
 from peav.checkpoint.entries import read_entries
 from peav.checkpoint.towers import text
 from peav.model import TextConfig
 from peav.model.text import TextEncoder
+
+pytest.importorskip("transformers")
+from transformers import ModernBertConfig, ModernBertModel
 
 
 def pair(layers: int, every: int, window: int, heads: int, seed: int) -> tuple[TextEncoder, ModernBertModel]:
