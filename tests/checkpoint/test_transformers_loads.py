@@ -11,7 +11,9 @@ from helpers import tiny_peaframe, tiny_peav
 from torch import Tensor
 
 from peav.checkpoint import convert, load_model, save_pretrained
-from peav.model import PEAV, PEAFrame
+from peav.checkpoint.convert import write_checkpoint
+from peav.checkpoint.source import Checkpoint, ModelConfig, parameter_shapes
+from peav.model import PEAV, PEAFrame, preset
 
 TOLERANCE = 2e-5
 LENGTHS = (9600, 3)  # samples and frames, and so 5 latents: transformers resamples pictures only where lengths differ
@@ -26,6 +28,20 @@ def theirs(directory: Path) -> Any:
     model, loaded = kind.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
     assert not any(loaded.values()), loaded
     return model.eval()
+
+
+def cheap_tensors(config: ModelConfig) -> dict[str, Tensor]:
+    """bfloat16 weights of any size in seconds: one random stretch over and over, scaled by the inputs of each."""
+    stretch = torch.randn(2**20 + 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+    def fill(name: str, shape: torch.Size) -> Tensor:
+        if len(shape) < 2 and name.endswith(("weight", "alpha")):
+            return torch.ones(shape, dtype=torch.bfloat16)
+        count, inputs = shape.numel(), shape[1:].numel()
+        values = stretch.repeat(-(-count // len(stretch)))[:count].view(shape)
+        return values.mul_((inputs if len(shape) > 1 else 2500) ** -0.5)
+
+    return {name: fill(name, shape) for name, shape in parameter_shapes(config).items()}
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -97,6 +113,16 @@ def test_a_frame_encoder_of_our_own_size_does_too(tmp_path: Path, build: type) -
     ours = build().eval()
     start = save_pretrained(ours, tmp_path / "start")
     assert_equal_outputs(ours, theirs(convert(start, tmp_path / "there", "transformers")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["small-16-frame", "frame-small"])
+def test_the_official_small_models_do_too(tmp_path: Path, name: str) -> None:
+    config = preset(name)
+    write_checkpoint(Checkpoint(config, cheap_tensors(config)), tmp_path, "transformers")
+    ours = load_model(tmp_path)
+    assert ours.config == config
+    assert_equal_outputs(ours, theirs(tmp_path))
 
 
 def test_what_transformers_saves_again_is_read(tmp_path: Path) -> None:
