@@ -88,6 +88,53 @@ def test_files_joined_byte_for_byte_go_on_where_the_first_one_ended(suffix: str,
 
 
 @needs_ffmpeg
+@pytest.mark.filterwarnings("ignore::peav.media.DamagedMediaWarning")  # the last sound of the first one comes too late
+def test_a_joined_broadcast_under_new_identifiers_goes_on(tmp_path: Path) -> None:
+    red = segment(tmp_path / "red.ts", "red", 440)
+    blue = segment(tmp_path / "blue.ts", "blue", 880, options="-mpegts_start_pid 0x200")
+    path = join(tmp_path / "joined.ts", red, blue)
+    assert probe(path).duration == pytest.approx(16, abs=0.12)
+    assert [pitch(waveform) for _, waveform in iter_audio(path, 2.0)] == [440] * 4 + [880] * 4
+    parts = [part for _, part in iter_frames(path, 2.0, num_frames=4)]
+    assert [color(part.pixels[2]) for part in parts] == ["red"] * 4 + ["blue"] * 4
+
+
+@needs_ffmpeg
+def test_a_broadcast_that_goes_on_as_another_program_is_told(tmp_path: Path) -> None:
+    red = segment(tmp_path / "red.ts", "red", 440)
+    blue = segment(tmp_path / "blue.ts", "blue", 880, options="-mpegts_start_pid 0x200 -mpegts_pmt_start_pid 0x1100")
+    path = join(tmp_path / "joined.ts", red, blue)
+    with pytest.warns(MediaWarning, match=r"joined\.ts: .* holds 8\.02 s of audio and then \d+ bytes"):
+        assert pitch(load_audio(path)) == 440
+    with pytest.warns(MediaWarning, match=r"joined\.ts: .* holds 8\.02 s of video and then \d+ bytes"):
+        assert len(load_frames(path)) == 200
+
+
+def test_pictures_that_appear_late_are_read(cases: Path) -> None:
+    path = cases / "late3.flv"
+    info = probe(path)
+    assert (info.has_audio, info.has_video) == (True, True)
+    assert info.duration == pytest.approx(45, abs=0.1)
+    assert len(load_audio(path)) / 48000 == pytest.approx(45, abs=0.1)
+    frames = load_frames(path)
+    assert len(frames) == 50
+    assert frames.times[0] == pytest.approx(40, abs=0.05)
+
+
+@needs_ffmpeg
+def test_sound_that_appears_late_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "late.flv"
+    picture = "-f lavfi -i color=c=red:size=64x48:rate=25:duration=20"
+    tone = "-itsoffset 15 -f lavfi -i sine=frequency=880:sample_rate=44100:duration=5"
+    ffmpeg(picture, tone, CONTAINERS["flv"], path)
+    assert probe(path).has_audio
+    heard = load_audio(path)
+    assert beep_at(heard) == pytest.approx(15, abs=0.05)
+    assert pitch(heard[16 * 48000 : 17 * 48000]) == 880
+    assert len(load_frames(path, size=8)) == 500
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("suffix", ["oga", "mp3", "aac", "ac3"])
 @pytest.mark.filterwarnings("ignore::peav.media.DamagedMediaWarning")  # the first packet after the seam, in MP3
 def test_joined_sound_goes_on(suffix: str, tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from peav.media.clock import Clock, must_be_read, seconds_of
 from peav.media.errors import WindowError
 from peav.media.limits import check_duration, check_rate
 from peav.media.resample import Mixer, Waveform, check_finite, rescale
-from peav.media.source import Source, name_of, open_media
+from peav.media.source import Source, name_of
 from peav.media.streams import HOLE, Decoder, audio_stream
+from peav.media.tracks import open_tracks, track
 from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import SHORTEST_TAIL, Window, check_length, check_window
 
@@ -74,15 +75,15 @@ class _Reader:
     def chunks(self, start: float) -> Generator[tuple[int, Waveform], None, None]:
         """Yield (place of the first sample, samples) without holes, from at most `start` seconds on."""
         if start >= SEEK_FROM:
-            with open_media(self.source) as container:
+            with open_tracks(self.source) as container:
                 decoder = Decoder(audio_stream(container, self.name), self.name)
                 found = self._from(start, container, decoder)
                 if found is not None:
                     yield from self._mixed(container, decoder, *found, part=True)
                     return
-        with open_media(self.source) as container:
+        with open_tracks(self.source) as container:
             decoder, clock = Decoder(audio_stream(container, self.name), self.name), Clock(container)
-            frames = self._begin(decoder, clock, clock.packets(decoder.stream))
+            frames = self._begin(decoder, clock, clock.packets(*track(self.source, container, decoder.stream)))
             yield from self._mixed(container, decoder, clock, frames, part=False)
 
     def _begin(self, decoder: Decoder, clock: Clock, packets: Iterator[Any]) -> Iterator[Any]:
@@ -98,7 +99,7 @@ class _Reader:
     def _from(self, start: float, container: InputContainer, decoder: Decoder) -> tuple[Clock, Iterator[Any]] | None:
         """Decoded frames from a little before `start`, and their clock; None where the format cannot seek there."""
         clock = Clock(container)
-        packets = clock.packets(decoder.stream)
+        packets = clock.packets(*track(self.source, container, decoder.stream))
         if next(self._begin(decoder, clock, packets), None) is None:
             return None
         asked = self.origin + start - PREROLL
@@ -107,7 +108,7 @@ class _Reader:
             decoder.stream.codec_context.flush_buffers()
         else:
             clock = Clock(container)
-            packets = clock.packets(decoder.stream)
+            packets = clock.packets(*track(self.source, container, decoder.stream))
             try:
                 container.seek(math.floor(asked / decoder.stream.time_base), stream=decoder.stream)
             except av.FFmpegError:

@@ -106,12 +106,22 @@ class Clock:
         wanted = {stream.index for stream in streams}
         held: deque[tuple[Any, _Segment | None]] = deque()
         for packet in packets(self.container, *self._streams):
-            held.append((packet, self._place(packet)))
+            segment = self._place(packet)
+            if not self._outdated(segment):
+                held.append((packet, segment))
             if len(held) > HELD:
                 self._settle()
             yield from self._ready(held, wanted)
         self._settle()
         yield from self._ready(held, wanted)
+
+    def _outdated(self, segment: _Segment | None) -> bool:
+        """Whether a packet comes when its place is long past: where a stream of a broadcast ended early, FFmpeg hands
+        out its last packet at the end of the file."""
+        last = self._segments[-1] if self._segments else None
+        if segment is None or last is None or segment is last or self._ahead != AHEAD:
+            return False
+        return last.high - last.low > AHEAD / 2
 
     @property
     def end(self) -> float:
@@ -151,8 +161,9 @@ class Clock:
 
     def _find(self, state: _State | None, time: float, back: float) -> _Segment | None:
         """The segment in which a stream goes on at `time`; None where that is a new one."""
-        if state is None:
-            around = (s for s in reversed(self._segments) if s.low - AHEAD <= time and not self._jumps(time, s.high))
+        if state is None:  # a stream that starts among the others, or with another file that was joined to this one
+            lag = AHEAD / 2 if self._ahead == AHEAD else math.inf
+            around = (s for s in reversed(self._segments) if s.high - lag <= time and not self._jumps(time, s.high))
             return next(around, None)
         old = state.segment
         at = self._segments.index(old)

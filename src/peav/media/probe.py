@@ -11,9 +11,9 @@ from av.container import InputContainer
 from peav.media.clock import Clock, must_be_read
 from peav.media.errors import MediaError, NotMediaError
 from peav.media.limits import check_duration
-from peav.media.source import Source, name_of, open_media, size_of
+from peav.media.source import Source, name_of, size_of
 from peav.media.streams import BARE, Decoder, chosen, has_picture, nothing_in, packets, video_stream
-from peav.media.truncation import measured_end
+from peav.media.tracks import open_tracks, scan
 from peav.media.video import display_matrix
 
 
@@ -48,7 +48,7 @@ def probe(source: Source) -> MediaInfo:
     Raises a `MediaError` that names the file where it cannot be opened or holds neither audio nor video.
     """
     name = name_of(source)
-    with open_media(source) as container:
+    with open_tracks(source) as container:
         audio = container.streams.audio[0] if container.streams.audio else None
         picture = has_picture(container)
         if audio is None and not picture:
@@ -106,7 +106,7 @@ def _first_matrix(container: InputContainer, decoder: Decoder) -> tuple[int, int
 def _duration(source: Source, container: InputContainer, name: str) -> float:
     if container.duration and container.format.name not in BARE and not must_be_read(container):
         return _corrected(container, float(container.duration / av.time_base))
-    end = measured_end(source)
+    end = scan(source).end
     if end <= 0:
         raise nothing_in(container, name)
     return end

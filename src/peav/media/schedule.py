@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from peav.media.clock import Clock, must_be_read
 from peav.media.limits import check_duration
-from peav.media.source import Source, name_of, open_media
+from peav.media.source import Source, name_of
 from peav.media.streams import HOLE, Decoder, ticks_of, video_stream
+from peav.media.tracks import open_tracks, track
 from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import Window
 
@@ -56,7 +57,7 @@ def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Sche
     """
     if not by_decoding:
         for seek in (True, False) if span.start >= SEEK_FROM else (False,):
-            with open_media(source) as container:
+            with open_tracks(source) as container:
                 plan = _by_packets(source, container, span, seek)
             if plan is not None:
                 return plan
@@ -71,19 +72,20 @@ def decode(source: Source, plan: Schedule, wanted: list[int]) -> Generator[tuple
     if not wanted:
         return
     name = name_of(source)
-    with open_media(source) as container:
+    with open_tracks(source) as container:
         decoder = Decoder(_threaded(video_stream(container, name)), name)
+        streams = track(source, container, decoder.stream)
         try:
             if plan.pts is None:
                 numbers = set(wanted)
-                for index, frame in enumerate(decoder.all(Clock(container).packets(decoder.stream))):
+                for index, frame in enumerate(decoder.all(Clock(container).packets(*streams))):
                     if index in numbers:
                         yield index, frame
                     if index == wanted[-1]:
                         return
                 raise AssertionError(f"{name}: two decodings gave different numbers of frames")
             missing = {plan.pts[index]: index for index in wanted}
-            for frame in _runs(container, decoder, plan, wanted):
+            for frame in _runs(container, decoder, streams, plan, wanted):
                 index = missing.pop(frame.pts, -1)
                 if index >= 0:
                     yield index, frame
@@ -130,7 +132,7 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     rows: list[tuple[int, int, int, int]] = []  # pts, packet, key, duration
     keys: list[tuple[int, int]] = []  # pts, packet
     whole = True
-    for number, packet in enumerate(clock.packets(stream)):
+    for number, packet in enumerate(clock.packets(*track(source, container, stream))):
         if packet.pts is None or (number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest)):
             return None
         if rows and packet.dts is not None and _seconds(packet.dts, stream.time_base) - clock.start - HOLE >= span.end:
@@ -159,12 +161,12 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
 
 def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
     times: list[float] = []
-    with open_media(source) as container:
+    with open_tracks(source) as container:
         decoder = Decoder(_threaded(video_stream(container, name_of(source))), name_of(source))
         stream = decoder.stream
         step = _spacing(np.empty(0), stream)
         clock, origin = Clock(container), None
-        for frame in decoder.all(clock.packets(stream)):
+        for frame in decoder.all(clock.packets(*track(source, container, stream))):
             if origin is None:
                 origin = _origin(clock, frame.time)
             times.append(len(times) * step if frame.time is None else max(0.0, frame.time - origin))
@@ -186,7 +188,9 @@ def _spacing(times: NDArray[np.float64], stream: Any) -> float:
     return float(1 / (stream.average_rate or stream.guessed_rate or 25))
 
 
-def _runs(container: InputContainer, decoder: Decoder, plan: Schedule, wanted: list[int]) -> Iterator[Any]:
+def _runs(
+    container: InputContainer, decoder: Decoder, streams: list[Any], plan: Schedule, wanted: list[int]
+) -> Iterator[Any]:
     """Decode the stretches of packets that hold the wanted frames, each from its key frame, and skip the others."""
     assert plan.pts is not None
     assert plan.packet is not None
@@ -200,18 +204,17 @@ def _runs(container: InputContainer, decoder: Decoder, plan: Schedule, wanted: l
     needed = {plan.pts[index] for index in wanted}
     if plan.seek is not None:
         container.seek(plan.seek, stream=decoder.stream)
-    context = decoder.stream.codec_context
     run = iter(runs)
     first, last = next(run)
-    for number, packet in enumerate(Clock(container).packets(decoder.stream)):
+    for number, packet in enumerate(Clock(container).packets(*streams)):
         if number < first:
             continue
         # A frame that no other leans on need not be decoded unless it is wanted.
-        context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
+        packet.stream.codec_context.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
         yield from decoder.decode(packet)
         if number == last:
             yield from decoder.decode(None)
-            context.flush_buffers()
+            decoder.stream.codec_context.flush_buffers()
             stretch = next(run, None)
             if stretch is None:
                 return

@@ -29,6 +29,9 @@ Source = str | os.PathLike[str] | bytes | BinaryIO | FilePart
 # Tags need not be UTF-8. PyAV 19 keeps odd bytes as they are; earlier versions raise unless told otherwise.
 _ODD_TAGS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
+THOROUGH = 1 << 28  # bytes
+LONGEST_PROBED = 30 * 86400 * 1_000_000  # microseconds
+
 
 def name_of(source: Source) -> str:
     """How messages call this source: its path, `<bytes>`, or the name of the file object or part."""
@@ -43,23 +46,27 @@ def name_of(source: Source) -> str:
 
 
 @contextmanager
-def open_media(source: Source) -> Iterator[InputContainer]:
+def open_media(source: Source, *, thorough: bool = False) -> Iterator[InputContainer]:
     """Open `source` for demuxing; every way in which this can fail is a `MediaError`.
+
+    `thorough`: look for streams in all of the file, not in its beginning alone, and hold up to `THOROUGH` bytes for it.
 
     Only formats of `WHITELIST` are opened: a playlist, whatever its name, is refused before what it names is read.
     """
     name = name_of(source)
     with ExitStack() as files:
         try:
-            container = _open(_readable(source, name), files)
+            container = _open(_readable(source, name), files, THOROUGH if thorough else None)
         except av.FFmpegError as error:
             raise _not_media(source, name, error) from error
         with container:
             yield container
 
 
-def _open(readable: str | _View, files: ExitStack) -> InputContainer:
+def _open(readable: str | _View, files: ExitStack, probed: int | None) -> InputContainer:
     allowed = {"format_whitelist": WHITELIST, "protocol_whitelist": "file"}
+    if probed is not None:
+        allowed |= {"probesize": str(probed), "analyzeduration": str(LONGEST_PROBED)}
     options = {"max_pixels": str(Limits.from_environment().pixels)}  # opening decodes a first frame of some formats
     try:
         return av.open(readable, "r", options=options, container_options=allowed, **_ODD_TAGS)
@@ -67,7 +74,7 @@ def _open(readable: str | _View, files: ExitStack) -> InputContainer:
         if not isinstance(readable, str):
             raise
     # A picture called "what?.png" is a pattern of names to FFmpeg, which would look for a sequence: hide the name.
-    return _open(_View(files.enter_context(open(readable, "rb"))), files)
+    return _open(_View(files.enter_context(open(readable, "rb"))), files, probed)
 
 
 def _not_media(source: Source, name: str, error: av.FFmpegError) -> NotMediaError:

@@ -21,6 +21,7 @@ from peav.media.errors import (
 )
 from peav.media.limits import Limits, check_pixels, check_rate, unknown_size
 
+SETTLED = 32  # packets after which the stream before is taken to have ended
 HOLE = 0.1  # seconds: smaller jumps of timestamps are rounding, or the codec settling
 # Bare streams have no header that tells their length: FFmpeg guesses it from the bit rate.
 BARE = frozenset({"aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"})
@@ -83,7 +84,10 @@ def _undecodable(kind: str, name: str) -> UndecodableError:
 
 
 class Decoder:
-    """Decodes packets of one stream. A packet that fails is counted, never raised: one bad packet costs itself only."""
+    """Decodes packets of a stream, or of several that follow each other.
+
+    A packet that fails is counted, never raised: one bad packet costs itself only.
+    """
 
     def __init__(self, stream: Any, name: str) -> None:
         self.stream, self.name = stream, name
@@ -91,6 +95,8 @@ class Decoder:
         self.refused = False  # by the limit of pixels, most likely: so FFmpeg calls what it will not take
         self.first_bad: float | None = None
         self.settling = False
+        self._behind: Any = None  # the stream before, where one has just followed another
+        self._since = 0  # packets since then
 
     def restart(self) -> None:
         """After a seek: packets that lean on ones before the place may fail, which is no damage."""
@@ -99,6 +105,24 @@ class Decoder:
 
     def decode(self, packet: Any) -> list[Any]:
         """Frames that came ready with this packet; `None` drains the decoder."""
+        if packet is None:
+            return self._drain() + self._feed(None)
+        if packet.stream_index != self.stream.index:  # the last packets of the one may lie between those of the next
+            self._behind, self._since, self.stream = self.stream, 0, packet.stream
+        self._since += 1
+        return (self._drain() if self._since == SETTLED else []) + self._feed(packet)
+
+    def _drain(self) -> list[Any]:
+        """What the stream before still holds."""
+        stream, self._behind = self._behind, None
+        try:
+            frames: list[Any] = [] if stream is None else stream.codec_context.decode(None)
+        except av.FFmpegError:
+            return []
+        self.frames += len(frames)
+        return frames
+
+    def _feed(self, packet: Any) -> list[Any]:
         self.packets += packet is not None
         try:
             frames: list[Any] = self.stream.codec_context.decode(packet)

@@ -10,10 +10,11 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-from peav.media.clock import TS_DISCONT, Clock, start_of
+from peav.media.clock import TS_DISCONT, may_jump, start_of
 from peav.media.errors import TruncatedMediaWarning
-from peav.media.source import Source, name_of, open_media, raw_part
+from peav.media.source import Source, name_of, raw_part
 from peav.media.streams import BARE
+from peav.media.tracks import REST, scan
 
 
 def promised_end(source: Source, container: InputContainer, stream: Any) -> float | None:
@@ -42,6 +43,8 @@ def warn_if_truncated(source: Source, container: InputContainer, stream: Any, he
         text = f"it holds {held:.2f} s of the {promised:.2f} s of {stream.type} that its header promises"
     elif container.format.name == "ogg" and not _ogg_ended(source):
         text = f"it holds {held:.2f} s of {stream.type} and then stops without an end mark; how much it had is unknown"
+    elif may_jump(container) and (rest := scan(source).unread) > REST:
+        text = f"it holds {held:.2f} s of {stream.type} and then {rest} bytes that its streams do not go on in"
     else:
         return
     warnings.warn(
@@ -51,15 +54,6 @@ def warn_if_truncated(source: Source, container: InputContainer, stream: Any, he
     )
 
 
-def measured_end(source: Source) -> float:
-    """Where the last packet of any stream really ends, in seconds on the file's timeline; reads the whole file."""
-    with open_media(source) as container:
-        clock = Clock(container)
-        for _ in clock.packets():
-            pass
-        return max(0.0, clock.end - clock.start)
-
-
 def _short(held: float, promised: float) -> bool:
     return promised - held > 0.25 + 0.001 * promised
 
@@ -67,7 +61,7 @@ def _short(held: float, promised: float) -> bool:
 def _others_reach(source: Source, stream: Any, promised: float) -> bool:
     """Whether the promise was the whole file's and another stream keeps it: then this one is simply shorter."""
     own = stream.duration or stream.metadata.get("DURATION")
-    return not own and len(stream.container.streams) > 1 and not _short(measured_end(source), promised)
+    return not own and len(stream.container.streams) > 1 and not _short(scan(source).end, promised)
 
 
 def _riff_seconds(source: Source) -> float | None:
