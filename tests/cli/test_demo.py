@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from random_model import random_encoder
 from peav.cli.demo_media import preview
 from peav.cli.demo_page import Facts, build, heat_map
 from peav.cli.demo_searches import Item, embed, run_searches
+from peav.data.world import speech
 from peav.media import load_audio, load_frames, probe
 
 Run = Callable[..., Any]
@@ -100,3 +103,19 @@ def test_the_demo_runs_from_clips_to_page(as_json: Run, model: str, tmp_path: Pa
     assert {"text -> video", "text -> audio", "audio -> video", "video -> audio"} <= {
         s["search"] for s in report["searches"]
     }
+
+
+@pytest.mark.slow
+def test_the_demo_of_a_plain_installation_goes_without_speech_and_says_so(
+    peav: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    speech._installation.cache_clear()
+    result = peav("demo", "--out", tmp_path, "--clips", 6, "--model", model, "--no-open", "--json")
+    speech._installation.cache_clear()
+    assert result.exit_code == 0, result.output
+    assert "pip install 'peav[world]'" in result.stderr
+    report = json.loads(result.stdout)
+    assert report["clips"] == 6
+    assert "speech -> transcript" not in {search["search"] for search in report["searches"]}
+    assert Path(report["page"]).is_file()

@@ -77,13 +77,18 @@ def demo(
 
 def _clips(folder: Path, clips: int, seed: int) -> list[Row]:
     from peav.data.manifest import read_manifest
-    from peav.data.world import generate
+    from peav.data.world import Mix, can_speak, generate
     from peav.utils.progress import bar
 
-    world = folder / f"world-{seed}"
+    world, mix = folder / f"world-{seed}", Mix()
+    if not can_speak():
+        err.print(
+            "[yellow]note:[/] nobody speaks in the clips; for speech: pip install 'peav\\[world]'", highlight=False
+        )
+        world, mix = folder / f"world-{seed}-without-speech", Mix(speech=0.0)
     with bar() as progress:
         task = progress.add_task("making clips", total=clips)
-        generate(world, clips, seed, splits=("test",), progress=lambda made, _: progress.advance(task, made))
+        generate(world, clips, seed, splits=("test",), mix=mix, progress=lambda made, _: progress.advance(task, made))
     return read_manifest(world / "manifest.jsonl")[:clips]
 
 

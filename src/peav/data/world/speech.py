@@ -114,6 +114,15 @@ def say(text: str, voice: Voice) -> Utterance:
     return _utterance(text, np.concatenate(tape.chunks), source_rate, tape.marks)
 
 
+def can_speak() -> bool:
+    """Whether espeak-ng is installed, the `world` extra."""
+    try:
+        _installation()
+    except MissingSpeechError:
+        return False
+    return True
+
+
 @cache
 def _installation() -> tuple[str, bytes]:
     try:
