@@ -39,3 +39,10 @@ def test_the_terminal_shows_the_same_cells() -> None:
     console.print(TABLE.to_rich())
     shown = console.file.getvalue()
     assert all(word in shown for word in ("figures", "R@1 %", "a|b", "33.3", "1.50", "–"))
+
+
+def test_the_terminal_takes_brackets_for_what_they_are() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(Table("of [tiny]", [Column("label", "label")], [{"label": "dog [bold]"}]).to_rich())
+    assert "of [tiny]" in console.file.getvalue()
+    assert "dog [bold]" in console.file.getvalue()

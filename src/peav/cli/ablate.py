@@ -37,7 +37,7 @@ def ablate(
     with training_bar() as progress:
 
         def carry(run: Run) -> Mapping[str, Any]:
-            err.print(f"{run.group}: {run.variant}, seed {run.seed}", highlight=False)
+            err.print(f"{run.group}: {run.variant}, seed {run.seed}", markup=False, highlight=False)
             return train(run.recipe, ProgressReporter(progress), resume=True)
 
         left = carry_out(wanted, carry)

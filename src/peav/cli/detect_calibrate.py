@@ -8,6 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from peav.cli.console import Json, err, fail, out, print_json, shown
 from peav.cli.detect import Median
@@ -52,5 +53,5 @@ def detect_calibrate(
     for label, value in thresholds.items():
         out.print(f"{value:.3f}  {label}", markup=False, highlight=False)
     if left_out:
-        err.print(f"[yellow]note:[/] {len(left_out)} labels have no event and keep 0.3: {', '.join(left_out)}")
+        err.print(f"[yellow]note:[/] {len(left_out)} labels have no event and keep 0.3: {escape(', '.join(left_out))}")
     out.print(f"{shown(output)}: thresholds from {len(both)} recordings")

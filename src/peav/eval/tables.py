@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 Style = Literal["text", "count", "percent", "decimal"]
@@ -33,11 +34,11 @@ class Table:
 
     def to_rich(self) -> RichTable:
         """For `rich.print`."""
-        table = RichTable(title=self.title, title_justify="left")
+        table = RichTable(title=escape(self.title), title_justify="left")
         for column in self.columns:
             table.add_column(column.title, justify=_side(column))
         for row in self.rows:
-            table.add_row(*self._cells(row))
+            table.add_row(*map(escape, self._cells(row)))
         return table
 
     def to_markdown(self) -> str:
