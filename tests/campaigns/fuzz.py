@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,9 @@ def campaign(count: int, seed: int, jobs: int = 1) -> Result:
         while number < count:
             number = _one_process(result, lock, range(number, count, jobs))
 
-    threads = [threading.Thread(target=work, args=(job,)) for job in range(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(jobs) as threads:
+        for _ in threads.map(work, range(jobs)):  # which raises what went wrong in one
+            pass
     return result
 
 

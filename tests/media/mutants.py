@@ -104,6 +104,8 @@ class Mutants:
                 _overwrite(data, random, int(place), int(place) + int(size))
             return suffix, "codec", bytes(data)
         for _ in range(2 ** random.integers(7)):
+            if len(data) < 100:  # little is left to damage
+                break
             _CONTAINER_DAMAGE[random.integers(len(_CONTAINER_DAMAGE))](data, random)
         return suffix, "container", bytes(data)
 
