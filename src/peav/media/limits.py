@@ -19,7 +19,7 @@ class Limits:
     much memory the decoding of a file may take is bounded by the workers: see `peav.utils.workers`.
 
     Attributes:
-        pixels: of a frame. 8192 x 8192 is more than any camera's video; a frame takes about 15 bytes a pixel in memory.
+        pixels: of a frame. 8192 x 8192 is more than any camera's video; a frame takes 15 to 18 bytes a pixel in memory.
         lowest_rate: hertz. Sound of a lower sampling rate grows out of all bounds when it is resampled.
         highest_rate: hertz.
         seconds: that a file may last; a header that says more is damaged.
