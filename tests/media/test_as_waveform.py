@@ -73,6 +73,8 @@ def test_the_result_is_a_copy() -> None:
         (np.array([np.inf, -np.inf]), 48000, NonFiniteError, "2 samples"),
         (np.zeros((48000, 2)), 48000, UnsupportedInputError, "channels first"),
         (np.zeros((1, 2, 3)), 48000, UnsupportedInputError, "shape"),
+        (np.array([100, -100]), 48000, UnsupportedInputError, "int64 have no full scale"),
+        ([100, -100], 48000, UnsupportedInputError, "int64 have no full scale"),
         (np.array(0.0), 48000, UnsupportedInputError, "shape"),
         (np.zeros(9, complex), 48000, UnsupportedInputError, "complex"),
         (np.array(["a"]), 48000, UnsupportedInputError, "dtype"),

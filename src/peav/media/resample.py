@@ -81,6 +81,10 @@ def _planes(samples: Any) -> NDArray[np.float32]:
         raise UnsupportedInputError(
             f"samples of dtype {array.dtype} and shape {array.shape} are no audio: give real numbers, (S,) or (C, S)"
         )
+    if array.dtype.kind != "f" and array.itemsize > 4:  # Python's own integers, whose full scale nobody knows
+        raise UnsupportedInputError(
+            f"samples of dtype {array.dtype} have no full scale: give int16 or int32 as recorded, or floats to 1"
+        )
     planes = array[None] if array.ndim == 1 else array
     if planes.size == 0:
         raise ZeroLengthError(f"samples of shape {array.shape} are empty: give at least one sample")
