@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from peav.objectives import contrastive
-from peav.objectives.contrastive import infonce_loss, sigmoid_loss
+from peav.objectives.contrastive import infonce_loss, mean_of_negatives, sigmoid_loss
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +83,18 @@ def test_samples_that_agree_in_any_column_of_groups_are_not_negatives(seed: int)
     kept = (scale * x @ y.T).masked_fill(~apart, -torch.inf)
     naive = (F.cross_entropy(kept, torch.arange(13)) + F.cross_entropy(kept.T, torch.arange(13))) / 2
     assert_same_with_gradients(infonce_loss(x, y, scale, groups=groups), naive, [x, y, scale])
+
+
+@settings(deadline=None)
+@given(valid=st.lists(st.booleans(), min_size=1, max_size=13), seed=st.integers(0, 99))
+def test_the_mean_of_negatives_is_that_of_all_products_off_the_diagonal(valid: list[bool], seed: int) -> None:
+    mask = torch.tensor(valid)
+    x, y = (torch.where(mask[:, None], t.detach(), torch.nan) for t in inputs(len(valid), seed=seed)[:2])
+    products = x[mask] @ y[mask].T
+    negatives = products[~torch.eye(len(products), dtype=torch.bool)]
+    mean, count = mean_of_negatives(x, y, mask)
+    assert count == sum(valid)
+    assert mean == pytest.approx(negatives.mean().item() if len(negatives) else 0.0, rel=1e-9, abs=1e-9)
 
 
 @settings(deadline=None)

@@ -53,3 +53,14 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     other.optimiser.add_param_group({"params": list(other.more.parameters())})
     with pytest.raises(StateError, match=r"differs in more.bias and 1 more"):
         load_state(tmp_path / "step-0000001.pt", other, other.optimiser)
+
+
+def test_a_run_of_an_older_version_is_refused_and_the_reason_given(tmp_path: Path, monkeypatch) -> None:
+    """Its optimizer holds scales and biases in another way: going on would be neither the old run nor a new one."""
+    one = Branches()
+    one.step(0)
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, *to: save({k: v for k, v in state.items() if k != "version"}, *to))
+    save_state(tmp_path, 1, one, one.optimiser)
+    with pytest.raises(StateError, match="older version of peav"):
+        load_state(tmp_path / "step-0000001.pt", one, one.optimiser)

@@ -15,10 +15,11 @@ from .config import (
     preset,
 )
 from .peaframe import PEAFrame, Span, extract_spans
-from .peav import LOGIT_SCALE_INIT, PAIR_NAMES, PEAV
+from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PAIR_NAMES, PEAV
 from .transformer import TowerOutput
 
 __all__ = [
+    "LOGIT_BIAS_INIT",
     "LOGIT_SCALE_INIT",
     "PAIR_NAMES",
     "PEAV",

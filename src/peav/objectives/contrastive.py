@@ -83,6 +83,23 @@ def infonce_loss(
     return (forth + back) / 2
 
 
+@torch.no_grad()
+def mean_of_negatives(x: Tensor, y: Tensor, valid: Tensor, ranks: Ranks = ALONE) -> tuple[float, int]:
+    """The mean of x_b . y_b' over all valid b != b' of the global batch, and how many samples are valid.
+
+    From sums over samples, in fp64: no (B, B) matrix is made, and processes get the same figure. 0 where there is no
+    pair of samples.
+
+    Args:
+        x, y: (B, D). valid: (B,) bool.
+    """
+    x, y = x.double()[valid], y.double()[valid]
+    own = [x.sum(0), y.sum(0), (x * y).sum()[None], valid.sum().double()[None]]
+    x_sum, y_sum, matches, number = ranks.total(torch.cat(own)).split([x.shape[1], y.shape[1], 1, 1])
+    count = int(number)
+    return ((x_sum @ y_sum - matches) / max(count * (count - 1), 1)).item(), count
+
+
 def _mean_over_rows(
     rows: Rows,
     x: Tensor,

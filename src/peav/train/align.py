@@ -69,15 +69,15 @@ class Aligned(nn.Module):
     def __init__(self, model: PEAFrame, clip: bool, buckets: int = 1, ranks: Ranks = ALONE) -> None:
         super().__init__()
         self.model, self.buckets, self.ranks = model, buckets, ranks
-        scale = model.logit_scale.detach().clone().squeeze(0)  # frames are to have one of their own, see `start`
-        self.clip_scale = nn.Parameter(scale) if clip else None
+        scale = model.logit_scale.detach().clone().squeeze(0)  # the clips'; frames get one of their own, see `start`
+        self.logit_scale = nn.Parameter(scale) if clip else None
 
     @torch.no_grad()
     def start(self, batch: TimedBatch) -> None:
         """Set scale and bias by a run's first batch: logits with a deviation of 2 around the share of heard cells.
 
-        What a clip-level loss has left is an arbitrary offset and a scale that leaps with every step of the optimiser,
-        so the scale then stays, and the heads learn in its place.
+        What a clip-level loss has left is an arbitrary offset and a spread of other logits than frames'. They are then
+        trained, as those of PE-AV's pairs are (`train.optimizer`).
         """
         known = batch.known
         audio = self.model.audio_hidden(batch.clips.audio, batch.clips.audio_lengths)
@@ -98,12 +98,12 @@ class Aligned(nn.Module):
         texts = model.text_embedding(batch.ids, batch.mask)
         logits = model.score(model.heads["audio"](audio.sequence), texts) + batch.offsets[None, :, None]
         losses = {"frames": frame_sigmoid_loss(logits, batch.heard, batch.known, self.ranks)}
-        if self.clip_scale is not None:
+        if self.logit_scale is not None:
             captions = clips.texts["audio"]
             losses["clip"] = infonce_loss(
                 model.heads["audio"](audio.pooled),
                 model.text_embedding(captions.ids, captions.mask),
-                self.clip_scale,
+                self.logit_scale,
                 captions.present & (clips.audio_lengths > 0),
                 torch.stack([captions.groups, clips.groups["audio"]], dim=1),
                 self.ranks,
@@ -129,7 +129,6 @@ class Alignment:
         device = next(model.parameters()).device
         self.module = Aligned(model, recipe.align.clip_weight > 0, recipe.optim.buckets, ranks).to(device)
         model.audio.codec.requires_grad_(False)
-        model.logit_scale.requires_grad_(False)
 
     def losses(self, wrapped: nn.Module, batch: TimedBatch, number: int) -> dict[str, Tensor]:
         """This process's share of each loss on its part of batch `number`."""

@@ -23,6 +23,11 @@ from peav.objectives.ranks import Ranks
 from peav.train.errors import StateError
 from peav.utils.atomic import atomic_write, sync
 
+VERSION = 2  # of training checkpoints; the first version, without a number, had logit scales among all other vectors
+OLDER = (
+    "of a run that an older version of peav began, which trained logit scales and biases in another way: finish it "
+    "with that version, or start anew"
+)
 SUMS = "sums-{}.json"
 METADATA = ".metadata"
 
@@ -39,7 +44,7 @@ def save_shards(path: Path, step: int, module: nn.Module, optimiser: torch.optim
         temporary.mkdir(parents=True)
     ranks.wait()
     weights, optimiser_state = get_state_dict(module, optimiser)
-    state = {"step": step, "module": weights, "optimiser": optimiser_state}
+    state = {"version": VERSION, "step": step, "module": weights, "optimiser": optimiser_state}
     try:
         dcp.save(state, storage_writer=FileSystemWriter(temporary), process_group=ranks.group)
     except dcp.api.CheckpointException as error:  # not an Exception: it would pass by who handles those
@@ -84,6 +89,8 @@ def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer,
         raise StateError(f"{path}: torn or changed since it was written")
     reader = FileSystemReader(path)
     stored = reader.read_metadata().state_dict_metadata
+    if "version" not in stored:
+        raise StateError(f"{path}: {OLDER}")
     weights, optimiser_state = get_state_dict(module, optimiser)
     differing = sorted({f"module.{name}" for name in weights} ^ {key for key in stored if key.startswith("module.")})
     if differing:

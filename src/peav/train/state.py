@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from peav.objectives.ranks import ALONE, Ranks
 from peav.train.errors import StateError
-from peav.train.shards import load_shards, remove_folder, remove_unfinished, save_shards
+from peav.train.shards import OLDER, VERSION, load_shards, remove_folder, remove_unfinished, save_shards
 from peav.utils.atomic import atomic_write
 
 KEEP = 2
@@ -59,7 +59,7 @@ def _save_whole(path: Path, step: int, module: nn.Module, optimiser: torch.optim
     if ranks.first:
         remove_unfinished(path.parent)
         buffer = io.BytesIO()
-        torch.save({"step": step, "module": weights, "optimiser": optimiser_state}, buffer)
+        torch.save({"version": VERSION, "step": step, "module": weights, "optimiser": optimiser_state}, buffer)
         content = buffer.getbuffer()
         with atomic_write(path) as temporary, open(temporary, "wb") as out:
             out.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
@@ -75,6 +75,8 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, 
     if path.suffix == ".shards":
         return load_shards(path, module, optimiser, ranks)
     state = read_state(path)
+    if "version" not in state:
+        raise StateError(f"{path}: {OLDER}")
     differing = sorted(state["module"].keys() ^ module.state_dict().keys())
     if differing:
         raise StateError(f"{path}: of another model, which differs in {differing[0]} and {len(differing) - 1} more")

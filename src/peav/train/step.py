@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from peav.data.collate import Batch
-from peav.model import LOGIT_SCALE_INIT, PEAV, TowerOutput
+from peav.model import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, TowerOutput
 from peav.model.frame_encoder import to_pixels
 from peav.objectives.best_rq import BestRQ
+from peav.objectives.contrastive import mean_of_negatives
 from peav.objectives.frame_loss import FrameLoss
-from peav.objectives.pairs import Embedding, needed, pair_losses
+from peav.objectives.pairs import Embedding, Pair, needed, pair_losses
 from peav.objectives.ranks import ALONE, Ranks
 from peav.objectives.words import WordFrames
 from peav.train.buckets import in_buckets
@@ -230,24 +232,43 @@ class Trainable(nn.Module):
 
     @torch.no_grad()
     def start(self, batch: Batch) -> None:
-        """Start untrained pairs' logits within +-10 whatever the norm of their embeddings (SigLIP, section 3.2).
+        """Set scales and biases of untrained pairs by a run's first batch, whatever the embeddings' norms and means.
 
-        To be called with a run's first batch, outside the forward pass: what a sharded module changes in it is lost.
-        Untrained are all pairs of a fresh model, and in a checkpoint those whose scale stands where a new model's
-        does or, as in the public files, at 0. A pair of which the batch has no sample starts with the smallest of the
-        others' scales.
+        A scale starts so that logits lie within +-10 (SigLIP, section 3.2), a bias so that the mean logit of the
+        negatives is -log(B - 1), the log-odds of a match among B samples: without it the sigmoid loss begins by
+        fighting over what all logits have in common. SigLIP's -10 is this at a batch of 22 000.
+
+        To be called outside the forward pass: what a sharded module changes in it is lost. Untrained are all pairs of a
+        fresh model, and in a checkpoint those whose scale stands where a new model's does or, as in the public files,
+        at 0; and the biases that InfoNCE, which has no use for them, left where a new model's stand. A pair of which
+        the batch has no sample starts with the smallest of the others' scales.
         """
-        scales = self.model.logit_scale
-        untrained = [pair for pair in self.pairs if full(scales[pair.name]).item() in (0.0, LOGIT_SCALE_INIT)]
-        if not untrained:
+        scales, biases = self.model.logit_scale, self.model.logit_bias
+        fresh = {pair.name for pair in self.pairs if full(scales[pair.name]).item() in (0.0, LOGIT_SCALE_INIT)}
+        unbiased = {pair.name for pair in self.pairs if full(biases[pair.name]).item() == LOGIT_BIAS_INIT} | fresh
+        if not fresh and (self.loss != "sigmoid" or not unbiased):
             return
         output = self.embed(batch, needed(self.pairs))
         if isinstance(self, FSDPModule):
             self.reshard()  # else the whole copy is set, which is thrown away
+        self._start_scales([pair for pair in self.pairs if pair.name in fresh], output)
+        if self.loss == "sigmoid":
+            self._start_biases([pair for pair in self.pairs if pair.name in unbiased], output)
+
+    def _start_scales(self, pairs: Sequence[Pair], output: Forward) -> None:
         norms = [(rows.double().norm(dim=-1) * output.present[name]).max() for name, rows in output.embeddings.items()]
         longest = dict(zip(output.embeddings, self.ranks.largest(torch.stack(norms)).tolist(), strict=True))
-        bounds = {pair.name: longest[pair.query] * longest[pair.target] for pair in untrained}
+        bounds = {pair.name: longest[pair.query] * longest[pair.target] for pair in pairs}
         largest = max(bounds.values(), default=0.0)
         for name, bound in bounds.items():
             if largest > 0:
-                scales[name].fill_(10 / (bound or largest))
+                self.model.logit_scale[name].fill_(10 / (bound or largest))
+
+    def _start_biases(self, pairs: Sequence[Pair], output: Forward) -> None:
+        for pair in pairs:
+            valid = output.present[pair.query] & output.present[pair.target]
+            x, y = output.embeddings[pair.query], output.embeddings[pair.target]
+            mean, count = mean_of_negatives(x, y, valid, self.ranks)
+            if count > 1:
+                offset = full(self.model.logit_scale[pair.name]).item() * mean
+                self.model.logit_bias[pair.name].fill_(-math.log(count - 1) - offset)

@@ -24,6 +24,7 @@ from peav.train.errors import StateError, TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank
+from peav.train.optimizer import make_optimizer, take_step
 from peav.train.parallel import full, wrap
 from peav.train.reading import from_mapping
 from peav.train.recipe import Recipe
@@ -73,13 +74,12 @@ class Trainer:
         self.recipe, self.task, self.held_out, self.on_step, self.ranks = recipe, task, held_out, on_step, ranks
         self.module = task.module
         self.device = next(self.module.parameters()).device
-        optim = recipe.optim
         self.average: Average | None = None
         if recipe.tune is not None and recipe.tune.ema:
             self.average = Average(self.module.model, recipe.tune.ema)
             self.module.add_module("average", self.average)
         self.wrapped = wrap(self.module, recipe.parallel, ranks)
-        self.optimiser = torch.optim.AdamW(_groups(self.module, optim.weight_decay), lr=optim.lr, betas=optim.betas)
+        self.optimiser = make_optimizer(self.module, recipe.optim)
         self.output = Path(recipe.output)
         self.step = 0
 
@@ -197,13 +197,18 @@ class Trainer:
 
     def _restore(self, found: list[Path]) -> int:
         """Load the newest checkpoint that can be trusted and name those that cannot; the number of steps done."""
+        reason = ""
         for path in reversed(found):
             try:
                 return load_state(path, self.module, self.optimiser, self.ranks)
             except StateError as error:
                 warnings.warn(f"{error}; going on from the one before it", stacklevel=2)
+                reason = str(error)
         if found:
-            raise TrainingError(f"no checkpoint in {found[0].parent} can be read; remove them to start anew")
+            raise TrainingError(
+                f"no checkpoint in {found[0].parent} can be read, the oldest because of {reason}; "
+                "remove them to start anew"
+            )
         return 0
 
     def _claim(self, begun: bool) -> None:
@@ -232,14 +237,11 @@ class Trainer:
         self.module.train()
         optim = self.recipe.optim
         rate = learning_rate(self.step, optim.steps, optim.warmup, optim.final_lr) * optim.lr
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         parts = [self._backward(batch, self.step * len(batches) + part) for part, batch in enumerate(batches)]
-        norm = full(nn.utils.clip_grad_norm_(self.module.parameters(), optim.clip_norm))
-        if not torch.isfinite(norm):  # stepping would spoil the weights, and the next checkpoint with them
+        norm = take_step(self.optimiser, rate, optim.clip_norm)
+        if not torch.isfinite(norm):
             raise TrainingError(f"the gradient of step {self.step} is not finite; lower optim.lr")
-        self.optimiser.step()
         if self.average is not None:
             self.average.update(self.step)
         means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
@@ -295,15 +297,3 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; vectors (norms, biases, scales) and embeddings' tables of one row do not."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if _is_matrix(parameter)]
-    vectors = [parameter for parameter in trained if not _is_matrix(parameter)]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
-def _is_matrix(parameter: Tensor) -> bool:
-    return sum(size > 1 for size in parameter.shape) >= 2
