@@ -15,8 +15,8 @@ from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Optim, Recipe, Source, read_recipe
 from peav.train.run import Clips
 
-ABLATIONS = SHIPPED / "ablations.yaml"
-RECIPES = sorted(set(SHIPPED.glob("*.yaml")) - {ABLATIONS})
+ABLATIONS = [SHIPPED / f"{name}.yaml" for name in ("ablations", "ablation_loss")]
+RECIPES = sorted(set(SHIPPED.glob("*.yaml")) - set(ABLATIONS))
 MINIMAL = "{name: x, output: o, data: {cache: c, sources: [{manifest: m.jsonl}]}, optim: {steps: 3, batch_size: 2}}"
 
 
@@ -25,10 +25,11 @@ def read(tmp_path: Path, text: str, **overrides: str):
     return read_recipe(tmp_path / "r.yaml", {key.replace("__", "."): value for key, value in overrides.items()})
 
 
-def test_shipped_ablations_are_valid_and_headed_by_their_command() -> None:
-    wanted = read_ablations(ABLATIONS)
-    assert wanted.name == ABLATIONS.stem
-    assert ABLATIONS.read_text().startswith(f"# peav ablate {ABLATIONS.stem}\n")
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_shipped_ablations_are_valid_and_headed_by_their_command(path: Path) -> None:
+    wanted = read_ablations(path)
+    assert wanted.name == path.stem
+    assert path.read_text().startswith(f"# peav ablate {path.stem}\n")
     assert len({run.recipe.optim.steps for run in runs(wanted)}) == 1
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -149,6 +150,25 @@ def test_a_run_goes_on_though_recipes_have_got_new_keys_since(whole_run: Path, w
     path.write_text(json.dumps(old))
     train(read_recipe(recipe_file(whole_run.parent, world, "whole")), Silent(), resume=True)
     assert json.loads(path.read_text()) == json.loads(kept)
+
+
+@pytest.mark.parametrize(("capability", "warned"), [("AVX2", True), ("AVX512", False)])
+def test_bf16_on_a_processor_that_only_emulates_it_is_warned_of_before_the_work(
+    capability: str, warned: bool, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Prepared(Exception):
+        pass
+
+    def stop(*arguments: object) -> None:
+        raise Prepared
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("peav.train.run._prepare", stop)
+    recipe = read_recipe(recipe_file(tmp_path, world, "bf16", optim={"bf16": True}))
+    with warnings.catch_warnings(record=True) as seen, pytest.raises(Prepared):
+        train(recipe, Silent())
+    assert any("bf16" in str(one.message) for one in seen) == warned
 
 
 def test_accumulated_batches_average_their_gradients_like_the_log_says(world: Path, tmp_path: Path) -> None:

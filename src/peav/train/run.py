@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -95,6 +96,8 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     output = Path(recipe.output)
     output.mkdir(parents=True, exist_ok=True)
     earlier_states(output, resume)  # before hours of preparation
+    if recipe.optim.bf16 and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2"):
+        warnings.warn("this processor is tens of times slower in bf16 than in fp32: set optim.bf16=false", stacklevel=2)
     with ranks.one_by_one():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
     if (tune := recipe.tune) is not None:
