@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
-from peav.media.errors import UnsupportedInputError, WindowError
+from peav.media.errors import UndecodableError, UnsupportedInputError, WindowError
 from peav.media.resize import resize_frames
 from peav.media.schedule import MissingFrameError, Schedule, decode, schedule
 from peav.media.source import Source, name_of
@@ -116,7 +117,7 @@ def _iter_frames(
         wanted = set(pick) - held.keys()
         while wanted:
             index, frame = next(decoded)
-            held[index] = _pixels(frame, size)
+            held[index] = _pixels(frame, size, source)
             wanted.discard(index)
         stop = min(window.end, plan.end)
         yield Window(window.start, stop), Frames(_stack([held[index] for index in pick], source), plan.times[pick])
@@ -148,10 +149,14 @@ def _stack(pictures: list[NDArray[np.uint8]], source: Source) -> NDArray[np.uint
     return np.stack(pictures)
 
 
-def _pixels(frame: Any, size: int | None) -> NDArray[np.uint8]:
+def _pixels(frame: Any, size: int | None, source: Source) -> NDArray[np.uint8]:
     """(H, W, 3) RGB uint8, upright, squashed to `size` where given."""
-    rgb = frame.reformat(format="rgb24", threads=1)
-    pixels: NDArray[np.uint8] = upright(rgb.to_ndarray(), frame)
+    try:
+        rgb = frame.reformat(format="rgb24", threads=1).to_ndarray()
+    except (av.FFmpegError, ValueError) as error:
+        what = f"a frame ({frame.width}x{frame.height}, {frame.format.name})"
+        raise UndecodableError(f"{name_of(source)}: {what} cannot be turned into RGB; convert it first") from error
+    pixels: NDArray[np.uint8] = upright(rgb, frame)
     return pixels if size is None else resize_frames(pixels[None], size)[0]
 
 
