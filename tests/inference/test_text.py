@@ -71,6 +71,12 @@ def test_texts_come_from_any_iterable_and_nothing_else_passes() -> None:
             check_texts(wrong)  # type: ignore[arg-type]
 
 
+def test_halves_of_surrogate_pairs_are_one_clear_error() -> None:
+    for wrong in ("a \ud800 dog", "caf\udce9"):
+        with pytest.raises(ValueError, match=r"is no text: half of a surrogate pair"):
+            tokenize(tokenizer(), ["a", wrong], 8)
+
+
 def test_eight_threads_on_one_encoder_get_what_one_gets() -> None:
     encoder = random_encoder()
     texts = [f"{'a dog barks ' * (number % 7)}{number}" for number in range(64)]

@@ -24,6 +24,9 @@ def tokenize(
 
     Args:
         pad_id: what stands after a text's end; None: the tokenizer's `[PAD]`, 0 where it has none.
+
+    Raises:
+        ValueError: a text with halves of surrogate pairs, which is no Unicode.
     """
     plain = _plain(tokenizer)
     encodings = [_cut(plain, text, encoding, max_length) for text, encoding in _encoded(plain, texts)]
@@ -66,6 +69,13 @@ def text_states(
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterable[tuple[str, Encoding]]:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{text!a} is no text: half of a surrogate pair; decode it from its bytes again"
+            ) from error
     return zip(texts, tokenizer.encode_batch(list(texts)), strict=True)
 
 
