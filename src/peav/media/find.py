@@ -22,24 +22,8 @@ VIDEO_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
         *("264", "265", "3g2", "3gp", "3gpp", "asf", "avi", "dav", "divx", "dv", "dvr-ms", "f4v", "flv", "gif"),
-        *(
-            "gxf",
-            "h264",
-            "h265",
-            "hevc",
-            "insv",
-            "ivf",
-            "m1v",
-            "m2p",
-            "m2t",
-            "m2ts",
-            "m2v",
-            "m4v",
-            "mjpeg",
-            "mjpg",
-            "mk3d",
-        ),
-        *("mkv", "mov", "mp4", "mp4v", "mpe", "mpeg", "mpg", "mpv", "mts", "mxf", "nut", "ogm", "ogv", "qt"),
+        *("gxf", "h264", "h265", "hevc", "insv", "ivf", "m1v", "m2p", "m2t", "m2ts", "m2v", "m4v", "mjpeg", "mjpg"),
+        *("mk3d", "mkv", "mov", "mp4", "mp4v", "mpe", "mpeg", "mpg", "mpv", "mts", "mxf", "nut", "ogm", "ogv", "qt"),
         *("rm", "rmvb", "tod", "trp", "ts", "vob", "vro", "webm", "wmv", "wtv", "y4m"),
     )
 )
