@@ -121,7 +121,7 @@ def output(command: list[object]) -> str:
 def find_python(version: str) -> str | None:
     """The interpreter of a version such as 3.12: of PYTHONS, of the path, or pyenv's newest."""
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), key=lambda path: path.parts[-3])
-    for one in [*os.environ.get("PYTHONS", "").split(), f"python{version}", *reversed(pyenv)]:
+    for one in [*os.environ.get("PYTHONS", "").split(), f"python{version}", "python3", *reversed(pyenv)]:
         try:
             found = output([one, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
         except (OSError, subprocess.CalledProcessError):  # absent, or a stand-in of pyenv for a version that is not set
