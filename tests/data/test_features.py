@@ -100,3 +100,21 @@ def test_a_clip_that_does_not_decode_is_returned_with_its_reason(model: PEAV, ro
     good, failed = FeatureCache(tmp_path, model).prepare([missing, row])
     assert good == [row]
     assert [(bad.id, reason.split(":")[0]) for bad, reason in failed] == [("gone", "MissingFileError")]
+
+
+def test_a_damaged_cached_feature_is_made_again(model: PEAV, row: Row, tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, model)
+    cache.prepare([row])
+    path, whole = cache.path(row), cache.load(row)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])  # found before training
+    assert cache.prepare([row]) == ([row], [])
+    assert np.array_equal(cache.load(row).latents, whole.latents)
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    path.write_bytes(flipped)  # found when it is read
+    with pytest.warns(UserWarning, match=rf"{path.name}: damaged features .*; they are made again"):
+        again = cache.load(row)
+    assert np.array_equal(again.latents, whole.latents)
+    assert np.array_equal(again.frames, whole.frames)
+    assert np.array_equal(cache.load(row).frames, whole.frames)

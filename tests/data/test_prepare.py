@@ -16,12 +16,14 @@ import pytest
 import torch
 
 from peav.checkpoint import load_model
+from peav.data.decode import Decoded
 from peav.data.failures import TooManyFailures
 from peav.data.features import ClipFeatures, FeatureCache, FeatureMaker
 from peav.data.manifest import Row, read_manifest
 from peav.data.prepare import Prepared, frozen_parts, prepare
 from peav.data.prepared import PreparedClip, PreparedError, check_prepared, read_prepared
 from peav.data.world import generate
+from peav.jobs import Stopped
 from peav.model import PEAV
 from peav.utils.lock import FolderLock
 from peav.utils.storage import StorageError, names_in, read_all
@@ -100,7 +102,7 @@ def test_shards_are_plain_tars_whose_indices_tell_where_each_clip_lies(made: Pat
 
 
 def test_nothing_is_computed_twice(made: Path, rows: list[Row], model: PEAV, root: Path, monkeypatch) -> None:
-    monkeypatch.setattr(FeatureMaker, "__call__", lambda self, row: pytest.fail(f"{row.id} is computed again"))
+    monkeypatch.setattr(FeatureMaker, "of_decoded", lambda self, clip: pytest.fail("a clip is computed again"))
     assert run(rows, made, model, root) == Prepared(7, 0, 0)
 
 
@@ -149,7 +151,9 @@ def test_a_killed_run_goes_on_from_its_last_whole_shard(
     assert killed.returncode == -signal.SIGKILL
     with pytest.raises(PreparedError, match="not finished"):
         read_prepared(str(tmp_path))
-    assert run(rows, tmp_path, model, root) == Prepared(7, left, 0)
+    again = run(rows, tmp_path, model, root)
+    assert (again.clips, again.failed) == (7, 0)
+    assert again.computed <= left  # clips of the shard that was not full were kept, too, if three seconds had passed
     whole = {name: read_all(str(made / name)) for name in names_in(str(made))}
     assert {name: read_all(str(tmp_path / name)) for name in names_in(str(tmp_path))} == whole
 
@@ -218,7 +222,35 @@ def test_sound_alone_of_prepared_clips_has_no_pictures_and_silent_clips_are_left
             assert cache.load(alone).frames is None
 
 
-def test_bad_files_are_listed_passed_over_and_not_tried_again(
+def test_a_run_that_is_stopped_within_a_shard_keeps_what_it_has_computed(
+    made: Path, rows: list[Row], model: PEAV, root: Path, tmp_path: Path
+) -> None:
+    def stop(done: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped, match="5 of 7 clips are kept; run the same command again"):
+        run(rows, tmp_path, model, root, progress=stop)
+    assert not (tmp_path / "lock").exists()
+    assert run(rows, tmp_path, model, root) == Prepared(7, 2, 0)
+    assert names_in(str(tmp_path)) == names_in(str(made))
+    assert all(read_all(str(tmp_path / name)) == read_all(str(made / name)) for name in names_in(str(made)))
+
+
+def test_a_clip_that_crashes_its_decoder_is_one_line_on_every_run(
+    rows: list[Row], model: PEAV, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "crash.mp4"
+    bad.write_bytes(b"anything")
+    monkeypatch.setenv("PEAV_WORKER_HOOK", "hostile_decoder:decode")
+    both = [Row(id="bad", audio_path=bad), *rows[:2]]
+    assert run(both, tmp_path / "out", model, root) == Prepared(2, 2, 1)
+    (line,) = map(json.loads, (tmp_path / "out" / "failures.jsonl").read_text().splitlines())
+    assert line["reason"].startswith("DecoderCrashError: ")
+    assert run(both, tmp_path / "out", model, root) == Prepared(2, 0, 1)
+
+
+def test_bad_files_are_listed_passed_over_and_tried_again_when_they_change(
     rows: list[Row], model: PEAV, root: Path, tmp_path: Path
 ) -> None:
     bad = Row(id="bad", audio_path=root / "gone.wav")
@@ -226,11 +258,11 @@ def test_bad_files_are_listed_passed_over_and_not_tried_again(
     (line,) = map(json.loads, (tmp_path / "failures.jsonl").read_text().splitlines())
     assert (line["id"], line["reason"].split(":")[0]) == ("bad", "MissingFileError")
     assert [row.id for row in read_prepared(str(tmp_path))] == [row.id for row in rows[:2]]
+    assert run([bad, *rows[:2]], tmp_path, model, root) == Prepared(2, 0, 1)
     (root / "gone.wav").symlink_to(next(path for path in (root / "media").iterdir()))
     try:
-        assert run([bad, *rows[:2]], tmp_path, model, root) == Prepared(2, 0, 1)
-        (tmp_path / "failures.jsonl").unlink()
-        assert run([bad, *rows[:2]], tmp_path, model, root).computed <= 1
+        assert run([bad, *rows[:2]], tmp_path, model, root) == Prepared(3, 1, 0)
+        assert not (tmp_path / "failures.jsonl").exists()
     finally:
         (root / "gone.wav").unlink()
 
@@ -243,9 +275,9 @@ def test_too_many_bad_files_stop_the_run_and_a_mistake_in_a_program_stops_it_at_
         run([*gone, *rows], tmp_path, model, root, shard_clips=50)
     assert len((tmp_path / "failures.jsonl").read_text().splitlines()) == 21
 
-    def mistake(self: FeatureMaker, row: Row) -> ClipFeatures:
+    def mistake(self: FeatureMaker, clip: Decoded) -> ClipFeatures:
         raise TypeError("wrong")
 
-    monkeypatch.setattr(FeatureMaker, "__call__", mistake)
+    monkeypatch.setattr(FeatureMaker, "of_decoded", mistake)
     with pytest.raises(TypeError, match="wrong"):
         run(rows, tmp_path / "other", model, root)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -19,16 +22,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from peav.data.decode import Cut, Decoded, decode, decode_task
 from peav.data.failures import Failures
 from peav.data.manifest import Row
 from peav.data.prepared import PreparedClip
-from peav.media import MediaError, load_audio, load_frames, pad_to_hop, probe
+from peav.inference.isolation import as_media, limits_for
+from peav.media import MediaError, pad_to_hop
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
 from peav.utils.atomic import atomic_write
 from peav.utils.storage import FilePart, is_remote
+from peav.utils.workers import End, Task, Workers
 
 VERSION = "version"  # of the media, among the arrays of a clip
+DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError)  # what reading torn features raises
 ROUND_TRIPS = 32  # reads from object storage at a time
 # np.load parses headers with Python's own parser, which fails now and then (SystemError) in several threads of 3.11.
 _PARSING = Lock()
@@ -59,17 +66,34 @@ class FeatureMaker:
         self.model, self.keep_waveform, self.max_seconds = model, keep_waveform, max_seconds
 
     def __call__(self, row: Row) -> ClipFeatures:
-        """Decode a clip: latents (or waveform) and pixels. Raises MediaError."""
-        start = row.start or 0.0
-        end = start + self.max_seconds if row.end is None else min(row.end, start + self.max_seconds)
-        sound, frames = ClipFeatures(), None
-        if row.audio_path is not None and (row.audio_path != row.video_path or probe(row.audio_path).has_audio):
-            sound = self.of_sound(load_audio(row.audio_path, start=start, end=end))
-        if row.video_path is not None and (row.audio_path != row.video_path or probe(row.video_path).has_video):
-            frames = load_frames(
-                row.video_path, num_frames=self.num_frames, start=start, end=end, size=self.image_size
-            ).pixels
-        return replace(sound, frames=frames)
+        """Decode a clip here: latents (or waveform) and pixels. Raises MediaError."""
+        return self.of_decoded(decode(row.audio_path, row.video_path, row.start, row.end, self.cut))
+
+    def of_rows(self, rows: Iterable[Row], workers: int) -> Iterator[ClipFeatures | MediaError]:
+        """The features of each clip, or why it has none; decoded in worker processes, ahead of the codec's work."""
+        names: dict[int, str] = {}
+
+        def tasks() -> Iterator[Task]:
+            for index, row in enumerate(rows):
+                names[index] = str(row.audio_path or row.video_path)
+                yield decode_task(row.audio_path, row.video_path, row.start, row.end, self.cut)
+
+        with Workers(tasks(), workers, limits_for(self.max_seconds), lambda decoded: decoded.nbytes) as items:
+            for index, item in items:
+                if not isinstance(item, End):
+                    yield self.of_decoded(item)
+                elif item.error is not None:
+                    yield as_media(item.error, names[index])
+
+    def of_decoded(self, clip: Decoded) -> ClipFeatures:
+        """Those of a decoded clip."""
+        sound = ClipFeatures() if clip.waveform is None else self.of_sound(clip.waveform)
+        return replace(sound, frames=clip.frames)
+
+    @property
+    def cut(self) -> Cut:
+        """What is decoded of a clip."""
+        return Cut(self.num_frames, self.image_size, self.max_seconds)
 
     def of_sound(self, waveform: np.ndarray) -> ClipFeatures:
         """Those of (S,) samples at the codec's rate."""
@@ -134,12 +158,24 @@ class FeatureCache:
         return self.folder / f"{clip_key(row)}.npz"
 
     def load(self, row: Row) -> ClipFeatures:
-        """The features of a clip that `prepare` has been through. Raises StorageError where a shard is damaged."""
+        """The features of a clip that `prepare` has been through; damaged ones are made again.
+
+        Raises:
+            PreparedError: a damaged shard. MediaError: damaged features whose media can no longer be read.
+        """
         place = row.audio_path or row.video_path
         if isinstance(place, PreparedClip):
             return _asked(row, ClipFeatures(**place.arrays()))
-        with _PARSING, np.load(self.path(row)) as arrays:
-            return ClipFeatures(**{name: arrays[name] for name in arrays.files if name != VERSION})
+        try:
+            with _PARSING, np.load(self.path(row)) as arrays:
+                return ClipFeatures(**{name: arrays[name] for name in arrays.files if name != VERSION})
+        except DAMAGE as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            warnings.warn(f"{self.path(row)}: damaged features ({error}); they are made again", stacklevel=2)
+        version, features = media_version(row), self._compute(row)
+        self._store(row, version, features)
+        return features
 
     def load_all(self, rows: Sequence[Row]) -> list[ClipFeatures]:
         """The features of several clips; from object storage, many at a time."""
@@ -173,31 +209,58 @@ class FeatureCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         failures = Failures(len(rows))
         good: list[Row] = []
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                for row, error in zip(rows, pool.map(self._ensure, rows), strict=True):
-                    failures.note(row, error)
-                    good += [row] if error is None else []
-                    progress(len(good) + len(failures.failed))
-            finally:
-                pool.shutdown(cancel_futures=True)
+        todo = {self.path(row): row for row in rows if not self._prepared(row) and not self._has(row)}
+        outcomes = zip(todo, self._made(list(todo.values()), workers), strict=True)
+        reasons: dict[Path, str | None] = {}
+        for row in rows:
+            path, error = self.path(row), None
+            if self._prepared(row):
+                error = None if any(self.streams(row)) else "it was prepared without the stream that is asked for"
+            elif path in todo:
+                while path not in reasons:
+                    made, reason = next(outcomes)
+                    reasons[made] = reason
+                error = reasons[path]
+            failures.note(row, error)
+            good += [row] if error is None else []
+            progress(len(good) + len(failures.failed))
         return good, failures.failed
 
-    def _ensure(self, row: Row) -> str | None:
-        """Why a clip has no features, if it has none."""
-        path = self.path(row)
-        if isinstance(row.audio_path or row.video_path, PreparedClip):
-            return None if any(self.streams(row)) else "it was prepared without the stream that is asked for"
-        version = media_version(row)
-        if path.exists() and version in ("", _version_in(path)):
-            return None
+    @staticmethod
+    def _prepared(row: Row) -> bool:
+        return isinstance(row.audio_path or row.video_path, PreparedClip)
+
+    def _has(self, row: Row) -> bool:
+        """Whether there are whole features of a clip, made of its media as they are."""
+        path, version = self.path(row), media_version(row)
         try:
-            features = self._compute(row)
-        except MediaError as error:
-            return f"{type(error).__name__}: {error}"
-        with atomic_write(path) as temporary, open(temporary, "wb") as out:
+            return path.exists() and version in ("", _version_in(path))
+        except DAMAGE:
+            return False
+
+    def _made(self, rows: Sequence[Row], workers: int) -> Iterator[str | None]:
+        """Compute and store features; yields for each clip why it has none, if it has none."""
+        versions = [media_version(row) for row in rows]
+        for row, version, made in zip(rows, versions, self._computed(rows, workers), strict=True):
+            if isinstance(made, MediaError):
+                yield f"{type(made).__name__}: {made}"
+            else:
+                self._store(row, version, made)
+                yield None
+
+    def _computed(self, rows: Sequence[Row], workers: int) -> Iterator[ClipFeatures | MediaError]:
+        if self.pixels is None:
+            yield from self.make.of_rows(rows, workers)
+            return
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                yield from pool.map(self._compute, rows)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _store(self, row: Row, version: str, features: ClipFeatures) -> None:
+        with atomic_write(self.path(row)) as temporary, open(temporary, "wb") as out:
             np.savez(out, **features.arrays(), **{VERSION: np.array(version)})  # type: ignore[arg-type]
-        return None
 
     def _compute(self, row: Row) -> ClipFeatures:
         return self.make(row) if self.pixels is None else self.make.encode_frames(self.pixels.load(row))

@@ -8,22 +8,22 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from peav.data.failures import Failures, write_failures
 from peav.data.features import ClipFeatures, FeatureMaker, add_weights, clip_key, media_version
 from peav.data.manifest import Row
 from peav.data.prepared import ABOUT, CLIPS, FAILURES, FORMAT, Frozen, PreparedError, frozen_of, place_of, to_line
+from peav.jobs import Pace, stoppable
 from peav.media import MediaError
 from peav.model import PEAV
 from peav.utils.lock import FolderLock
-from peav.utils.storage import FilePart, is_remote, join, names_in, read_all, write_all
+from peav.utils.storage import FilePart, is_remote, join, names_in, read_all, remove, write_all
 
 SHARD_CLIPS = 256
 
@@ -102,7 +102,8 @@ def prepare(
     """Compute the features that are not in `folder` yet, a shard at a time, and list all rows with their places.
 
     Clips are known by their ids, times and paths from `root`; one whose media file was replaced is computed again.
-    Those that `failures.jsonl` lists are not tried again until it is removed.
+    Those that `failures.jsonl` lists are tried again when their files have changed, or when it is removed. What is
+    computed is on the disk within seconds, so that a run that stops loses nothing else.
 
     Args:
         folder: a path, or an address in object storage. One process at a time may write there; a second is refused,
@@ -115,33 +116,102 @@ def prepare(
         PreparedError: another codec, frame encoder or size made what is there, or another process writes there.
         TooManyFailures: see `data.failures`.
     """
-    with _alone(folder):
+    done = [0]
+    with (
+        stoppable(lambda: f"stopped: {done[0]} of {len(rows)} clips are kept; run the same command again, it goes on"),
+        _alone(folder),
+    ):
         _claim(folder, frozen_parts(model, max_seconds, name))
         shards, failed = Shards(folder), _failed(folder)
         keyed = [(clip_key(_from(root, row)), row) for row in rows]
-        todo = [(key, row) for key, row in keyed if not shards.has(key, media_version(row)) and key not in failed]
+        versions = {key: media_version(row) for key, row in keyed}
+        # A clip that failed is tried again when its file has changed; older lists do not say which file failed.
+        failed = {key: line for key, line in failed.items() if line.get("version") in (None, versions.get(key))}
+        todo = [(key, row) for key, row in keyed if not shards.has(key, versions[key]) and key not in failed]
+        pending, pace = Pending(folder), Pace()
         make, failures = FeatureMaker(model, max_seconds=max_seconds), Failures(len(rows), before=len(failed))
-        done = len(rows) - len(todo)
+        done[0], computed = len(rows) - len(todo), 0
+        made = make.of_rows([row for key, row in todo if pending.get(key, versions[key]) is None], jobs)
         for first in range(0, len(todo), shard_clips):
+            part = todo[first : first + shard_clips]
             clips: list[tuple[str, str, ClipFeatures]] = []
-            versions = {key: media_version(row) for key, row in todo[first : first + shard_clips]}
             try:
-                for key, row, result in _computed(make, todo[first : first + shard_clips], jobs):
-                    if isinstance(result, ClipFeatures):
+                for key, row in part:
+                    result: ClipFeatures | MediaError | None = pending.get(key, versions[key])
+                    if result is None:
+                        result = next(made)
+                        if isinstance(result, ClipFeatures):
+                            result = make.encode_frames(result)
+                            pending.add(key, versions[key], result)
+                            computed += 1
+                    if isinstance(result, MediaError):
+                        reason = f"{type(result).__name__}: {result}"
+                        failed[key] = {"clip": key, "id": row.id, "reason": reason, "version": versions[key]}
+                        failures.note(row, reason)
+                    else:
                         clips.append((key, versions[key], result))
                         failures.note(row, None)
-                    else:
-                        failed[key] = {"clip": key, "id": row.id, "reason": result}
-                        failures.note(row, result)
-                    done += 1
-                    progress(done)
+                    done[0] += 1
+                    progress(done[0])
+                    if pace.due():
+                        pending.flush()
+                        write_failures(join(folder, FAILURES), failed.values())
             finally:
+                pending.flush()
                 write_failures(join(folder, FAILURES), failed.values())
             if clips:
                 shards.write(clips)
+            pending.clear()
         listed = [to_line(row, shards.places[key]) for key, row in keyed if key in shards.places]
         write_all(join(folder, CLIPS), b"".join(listed))
-        return Prepared(len(listed), len(todo) - len(failures.failed), len(rows) - len(listed))
+        return Prepared(len(listed), computed, len(rows) - len(listed))
+
+
+class Pending:
+    """Clips of the shard that is not full yet, on the disk every few seconds in `pending-*.tar`."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.names = [name for name in names_in(folder) if name.startswith("pending-")]
+        self.clips: dict[tuple[str, str], ClipFeatures] = {}
+        self.new: dict[tuple[str, str], ClipFeatures] = {}
+        for name in self.names:
+            with tarfile.open(fileobj=io.BytesIO(read_all(join(folder, name)))) as tar:
+                for member in tar:
+                    data = tar.extractfile(member)
+                    assert data is not None
+                    key, _, version = member.name.partition("|")
+                    self.clips[key, version] = ClipFeatures(**load(data.read()))
+
+    def get(self, key: str, version: str) -> ClipFeatures | None:
+        """The features of this version of a clip, if they are there."""
+        return self.clips.get((key, version))
+
+    def add(self, key: str, version: str, features: ClipFeatures) -> None:
+        """Note new ones, for the next `flush`."""
+        self.new[key, version] = features
+
+    def flush(self) -> None:
+        """Have what is new on the disk."""
+        if not self.new:
+            return
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for (key, version), features in self.new.items():
+                data = save(features.arrays())
+                member = tarfile.TarInfo(f"{key}|{version}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        name = f"pending-{len(self.names):06d}.tar"
+        write_all(join(self.folder, name), file.getvalue())
+        self.names.append(name)
+        self.new = {}
+
+    def clear(self) -> None:
+        """They stand in a shard."""
+        for name in self.names:
+            remove(join(self.folder, name))
+        self.names, self.clips, self.new = [], {}, {}
 
 
 @contextmanager
@@ -157,25 +227,6 @@ def _alone(folder: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _computed(
-    make: FeatureMaker, part: Sequence[tuple[str, Row]], jobs: int
-) -> Iterator[tuple[str, Row, ClipFeatures | str]]:
-    """Each clip's features, or why it has none."""
-
-    def compute(item: tuple[str, Row]) -> ClipFeatures | str:
-        try:
-            return make.encode_frames(make(item[1]))
-        except MediaError as error:
-            return f"{type(error).__name__}: {error}"
-
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for (key, row), result in zip(part, pool.map(compute, part), strict=True):
-                yield key, row, result
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _claim(folder: str, frozen: Frozen) -> None:

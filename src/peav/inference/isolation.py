@@ -108,7 +108,9 @@ def can_cross(source: Any) -> bool:
     """Whether an input can be handed to another process at little cost."""
     if isinstance(source, Mapping):
         return all(value is None or can_cross(value) for value in source.values())
-    return isinstance(source, str | bytes | Path | FilePart)
+    if isinstance(source, FilePart):
+        return not source.path.startswith("memory://")  # fsspec's own, which each process has for itself
+    return isinstance(source, str | bytes | Path)
 
 
 def limits_for(seconds: float | None) -> TaskLimits:

@@ -1,0 +1,61 @@
+"""Decodes what a manifest's row names, here or in a worker process; loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from peav.inference.isolation import can_cross
+from peav.media import load_audio, load_frames, probe
+from peav.utils.storage import FilePart
+from peav.utils.workers import Task
+
+Place = Path | FilePart | None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What to decode of a clip: its first `max_seconds`, `num_frames` frames of `image_size` pixels a side."""
+
+    num_frames: int
+    image_size: int
+    max_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A clip's `waveform` (S,) float32 at 48 kHz and `frames` (N, size, size, 3) uint8; None: the stream is lacking."""
+
+    waveform: np.ndarray | None
+    frames: np.ndarray | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds in memory."""
+        return sum(array.nbytes for array in (self.waveform, self.frames) if array is not None)
+
+
+def decode(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Decoded:
+    """Decode a clip. Raises MediaError."""
+    start = start or 0.0
+    end = start + cut.max_seconds if end is None else min(end, start + cut.max_seconds)
+    waveform = frames = None
+    if audio is not None and (audio != video or probe(audio).has_audio):
+        waveform = load_audio(audio, start=start, end=end)
+    if video is not None and (audio != video or probe(video).has_video):
+        frames = load_frames(video, num_frames=cut.num_frames, start=start, end=end, size=cut.image_size).pixels
+    return Decoded(waveform, frames)
+
+
+def decode_task(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Task:
+    """The same as a task for a worker, of one item."""
+    here = not all(place is None or can_cross(place) for place in (audio, video))
+    arguments = (audio, video, start, end, cut)
+    return Task(str(audio or video), _once if here else f"{__name__}:_once", arguments, here)
+
+
+def _once(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Iterator[Decoded]:
+    yield decode(audio, video, start, end, cut)
