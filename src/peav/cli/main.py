@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -11,6 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 import peav
 from peav.cli.console import echo, err, escape, fail, one_line_warnings
 from peav.utils.terminal import visible
+
+# OpenMP's threads burn a processor while they wait, which others may need; read once, when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # verb -> its line in the help; the code is the function of that name in the module of that name.
 VERBS = {

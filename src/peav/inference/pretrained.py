@@ -22,6 +22,10 @@ from peav.model import PEAV, PEAFrame
 
 M = TypeVar("M", PEAV, PEAFrame)
 
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of OpenMP's threads and would wait for them for ever: it computes with one of its own.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 class Pretrained(Generic[M]):
     """A model in eval mode, its tokenizer, and what it is called."""
