@@ -167,7 +167,7 @@ class FeatureCache:
         if isinstance(place, PreparedClip):
             return _asked(row, ClipFeatures(**place.arrays()))
         try:
-            with _PARSING, np.load(self.path(row)) as arrays:
+            with _PARSING, open(self.path(row), "rb") as file, np.load(file) as arrays:
                 return ClipFeatures(**{name: arrays[name] for name in arrays.files if name != VERSION})
         except DAMAGE as error:
             if isinstance(error, FileNotFoundError):
@@ -300,7 +300,7 @@ def media_version(row: Row) -> str:
 
 def _version_in(path: Path) -> str:
     """The version of the media that stored features were made of; that of older caches is not known."""
-    with _PARSING, np.load(path) as arrays:
+    with _PARSING, open(path, "rb") as file, np.load(file) as arrays:
         return str(arrays[VERSION]) if VERSION in arrays.files else "unknown"
 
 
