@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import wave
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from media.make import patch, pictures, tone, write_video
 
 from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest
 from peav.data.prepare import prepare
 from peav.data.prepared import read_prepared
 from peav.data.world import generate
-from peav.media import load_audio, load_frames
+from peav.media import StreamWarning, load_audio, load_frames
 from peav.model import PEAV, preset
 
 
@@ -52,6 +54,30 @@ def test_a_clip_is_computed_once(model: PEAV, row: Row, tmp_path: Path) -> None:
     written = cache.path(row).stat().st_mtime_ns
     cache.prepare([row])
     assert cache.path(row).stat().st_mtime_ns == written
+
+
+def test_a_stream_that_cannot_be_used_costs_itself(model: PEAV, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", pictures(50), sound=tone(2.0), sound_codec="alac")
+    shutil.copy(path, tmp_path / "bad_video.mp4")
+    patch(path, b"alac", b"zz9z")
+    patch(tmp_path / "bad_video.mp4", b"avc1", b"zz9z")
+    seen = Row("seen", audio_path=path, video_path=path)
+    heard = Row("heard", audio_path=tmp_path / "bad_video.mp4", video_path=tmp_path / "bad_video.mp4")
+    only = Row("only", audio_path=path)
+    cache = FeatureCache(tmp_path / "cache", model)
+    with pytest.warns(StreamWarning) as told:
+        good, failed = cache.prepare([seen, heard, only])
+    assert sorted(re.findall(r"(\w+)\.mp4.*without its (\w+)", "\n".join(str(w.message) for w in told))) == [
+        ("a", "audio"),
+        ("bad_video", "video"),
+    ]
+    assert good == [seen, heard]
+    assert [(row, reason.split(":")[0]) for row, reason in failed] == [(only, "UndecodableError")]
+    assert [cache.streams(row) for row in good] == [(False, True), (True, False)]
+    assert [set(cache.load(row).arrays()) for row in good] == [{"frames"}, {"latents"}]
+    prepare([seen, heard], str(tmp_path / "shards"), model, name="tiny", root=tmp_path)
+    shards = FeatureCache(tmp_path / "other", model)
+    assert [shards.streams(row) for row in read_prepared(str(tmp_path / "shards"))] == [(False, True), (True, False)]
 
 
 def write_noise(path: Path, seed: int) -> Path:

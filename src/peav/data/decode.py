@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from peav.inference.isolation import can_cross
-from peav.media import load_audio, load_frames, probe
+from peav.inference.sources import sparing
+from peav.media import MediaError, load_audio, load_frames, probe
 from peav.utils.storage import FilePart
 from peav.utils.workers import Task
 
@@ -39,14 +41,24 @@ class Decoded:
 
 
 def decode(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Decoded:
-    """Decode a clip. Raises MediaError."""
+    """Decode a clip. A file's stream that cannot be used is lacking, with a warning, where its other one can be.
+
+    Raises MediaError where there is nothing that can be used, or one of two files cannot be.
+    """
     start = start or 0.0
     end = start + cut.max_seconds if end is None else min(end, start + cut.max_seconds)
+    info = probe(audio) if audio is not None and audio == video else None
     waveform = frames = None
-    if audio is not None and (audio != video or probe(audio).has_audio):
-        waveform = load_audio(audio, start=start, end=end)
-    if video is not None and (audio != video or probe(video).has_video):
-        frames = load_frames(video, num_frames=cut.num_frames, start=start, end=end, size=cut.image_size).pixels
+    spared: list[MediaError] = []
+    both = info is not None and info.has_audio and info.has_video
+    if audio is not None and (info is None or info.has_audio):
+        with sparing("audio", spared) if both else nullcontext():
+            waveform = load_audio(audio, start=start, end=end)
+    if video is not None and (info is None or info.has_video):
+        with sparing("video", spared) if both else nullcontext():
+            frames = load_frames(video, num_frames=cut.num_frames, start=start, end=end, size=cut.image_size).pixels
+    if len(spared) == 2:
+        raise spared[0]
     return Decoded(waveform, frames)
 
 

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -333,8 +334,15 @@ def as_frames(video: Any, name: str) -> np.ndarray:
 def spare(windows: Iterator[T], kind: Stream, spared: list[MediaError]) -> Iterator[T]:
     """The windows of one of a file's two streams. What is wrong with it costs the stream and not the file: its windows
     end with a warning, and the error is put into `spared`."""
-    try:
+    with sparing(kind, spared):
         yield from windows
+
+
+@contextmanager
+def sparing(kind: Stream, spared: list[MediaError]) -> Iterator[None]:
+    """A `MediaError` of one of a file's two streams becomes a warning and is put into `spared`."""
+    try:
+        yield
     except MediaError as error:
         spared.append(error)
         warnings.warn(f"{error} (the file is used without its {kind} from here on)", StreamWarning, stacklevel=2)
