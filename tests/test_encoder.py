@@ -33,6 +33,7 @@ from peav.media import (
     load_frames,
     pad_to_hop,
 )
+from peav.search.embed import embed_files
 
 
 @pytest.fixture(scope="session")
@@ -251,6 +252,34 @@ def test_every_bad_file_gives_its_error_and_the_others_go_on(encoder: Encoder, t
                 encoder.encode(path)
         else:
             assert np.isfinite(result.embedding).all(), path
+
+
+def test_an_embedding_that_is_not_finite_is_an_error_that_names_its_input(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    broken = random_encoder()
+    with torch.no_grad():
+        for head in ("audio", "text_audio"):
+            for weight in broken.model.heads[head].parameters():
+                weight.mul_(3e38)
+    inputs = [files["longer"], files["sound"], files["silent"]]
+    for options in ({}, {"isolate": True}, {"batch_size": 1}):
+        results = list(broken.stream(inputs, ["audio", "video"], window=1.0, **options))
+        kinds = {i: [type(r) for r in results if r.index == i] for i in range(3)}
+        assert kinds[0] == kinds[1] == [Unreadable]
+        assert Unreadable not in kinds[2]
+        assert len(kinds[2]) == 1
+        error = next(r.error for r in results if r.index == 1)
+        assert isinstance(error, NonFiniteError)
+        assert "sound.wav: its embedding at 0 s is not finite" in str(error)
+    for encode in (broken.encode, broken.encode_audio):
+        with pytest.raises(NonFiniteError, match=r"sound\.wav"):
+            encode(files["sound"])
+    assert np.isfinite(broken.encode(files["silent"])).all()
+    with pytest.raises(ValueError, match="not finite"):
+        broken.encode_text("a dog barks", "audio")
+    summary = embed_files(broken, inputs, tmp_path / "library.parquet", window=30.0)
+    assert (summary["embedded"], summary["failures"]) == (1, {"NonFiniteError": 2})
 
 
 def test_a_truncated_file_gives_what_it_holds_with_a_warning(encoder: Encoder, tmp_path: Path) -> None:

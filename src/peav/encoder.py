@@ -162,12 +162,17 @@ class Encoder(Pretrained[PEAV]):
             space: the medium that the texts are compared with; each has its own text head.
 
         Raises:
-            ValueError: an unknown space, an input that is not a string, a checkpoint without a tokenizer.
+            ValueError: an unknown space, an input that is not a string, a checkpoint without a tokenizer, or an
+                embedding that is not finite.
         """
         _check_spaces([space])
         states = self._text_states(check_texts(texts), batch_size, show_progress)
         with torch.inference_mode():
             rows = self.model.project(states, f"text_{space}").float()
+        if not rows.isfinite().all():
+            raise ValueError(
+                f"a text's embedding by {self.name} is not finite; try dtype float32, or check its weights"
+            )
         return _finish(rows, isinstance(texts, str), normalize, convert_to_numpy)
 
     def encode_windows(
@@ -213,7 +218,7 @@ class Encoder(Pretrained[PEAV]):
         """Embed any number of inputs in bounded memory: one result per window, as it is ready, in the order of inputs.
 
         An input that cannot be read gives one `Unreadable` and the others go on; one that breaks half-way gives its
-        windows up to there, then the `Unreadable`.
+        windows up to there, then the `Unreadable`. One whose embedding is not finite does so, too.
 
         Args:
             inputs: one input or many, see the class; they are asked for one by one, as they are needed.

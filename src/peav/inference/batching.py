@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from peav.inference.sources import Clip, Finished, Unreadable, read_ahead
+from peav.media import NonFiniteError
 from peav.model import PEAV
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
@@ -46,7 +47,35 @@ def embed_stream(
         texts: (inputs, D) CLS states of the text tower, for the joint heads.
         in_order: else each window is handed back as soon as its batch is done, so that it can be kept. What says that
             an input has ended comes after all of its windows either way.
+
+    An embedding that is not finite is never handed back: it makes its input an `Unreadable` from there on.
     """
+    broken: set[int] = set()
+    for result in _embedded(model, items, wanted, texts, batch_size, in_order):
+        if result.index in broken:
+            continue
+        if isinstance(result, Embedded) and not all(row.isfinite().all() for row in result.embeddings.values()):
+            broken.add(result.index)
+            yield Unreadable(result.index, result.clip.source, _overflow(result.clip))
+        else:
+            yield result
+
+
+def _overflow(clip: Clip) -> NonFiniteError:
+    return NonFiniteError(
+        f"{clip.source}: its embedding at {clip.start:g} s is not finite: the model's numbers overflow on it; "
+        "try dtype float32, check the model's weights, or leave the file out"
+    )
+
+
+def _embedded(
+    model: PEAV,
+    items: Iterable[Clip | Unreadable | Finished],
+    wanted: Callable[[Clip], tuple[str, ...]],
+    texts: Tensor | None,
+    batch_size: int,
+    in_order: bool,
+) -> Iterator[Embedded | Unreadable | Finished]:
     for pool in read_ahead(pools(items, POOL_BATCHES * batch_size)):
         clips = [item for item in pool if isinstance(item, Clip)]
         batches = embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size)
