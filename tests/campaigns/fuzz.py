@@ -31,7 +31,7 @@ from media import mutants  # noqa: E402
 
 SECONDS = 120.0  # of the clock that a mutant of five seconds may take on a busy machine: more is a hang
 CPU_SECONDS = 30.0
-PEAK = 3000.0  # megabytes: a worker may take 4096
+PEAK = 1500.0  # megabytes: a worker may take 4096
 SETTLED = 500  # mutants after which memory is expected to stay as it is
 GROWTH = 20.0  # megabytes per 1000 mutants
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # where it runs as a program
 from media.make import pictures, tone, write_audio, write_video
 
 from peav.media import MediaError, load_audio, load_frames, probe
+from peav.utils.worker import give_back
 
 SECONDS = 5.0  # long enough for reads that seek
 AUDIO = {
@@ -196,6 +197,7 @@ def serve(folder: Path, seed: int, numbers: range) -> None:
             reset.write("5")  # VmHWM, the peak, begins anew
         outcome, what = use(path)
         seconds, peak = time.process_time() - began, memory("VmHWM") - before
+        give_back()  # as worker processes do after each file
         line = {"outcome": outcome, "what": what, "seconds": seconds, "peak": peak, "held": memory("RssAnon")}
         print(json.dumps(line), flush=True)
         path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import os
 from pathlib import Path
@@ -273,3 +274,16 @@ def test_pictures_with_exif_are_turned_as_it_says(orientation: int, rotation: in
     assert shown.shape == upright.shape
     assert np.abs(shown.astype(int) - upright).max() < 40
     assert probe(tmp_path / "a.jpg").rotation == rotation
+
+
+def test_frames_are_freed_without_waiting_for_the_garbage_collector(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", pictures(20))
+    load_frames(path, size=8)  # what is imported on the way makes cycles of its own
+    gc.collect()
+    gc.disable()
+    try:
+        load_frames(path, size=8)
+        probe(path)
+        assert not [one for one in gc.get_objects() if type(one) is av.VideoFrame]
+    finally:
+        gc.enable()

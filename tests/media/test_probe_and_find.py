@@ -136,6 +136,17 @@ def test_resize_is_torchs_antialiased_bilinear_rounded(pixels: np.ndarray, size:
     assert np.array_equal(resize_frames(pixels, size), expected)
 
 
+@pytest.mark.parametrize("shape", [(9, 300), (300, 9), (101, 64)])
+@pytest.mark.parametrize("band", [1, 500, 3000])
+def test_frames_that_take_several_bands_are_resized_alike(
+    shape: tuple[int, int], band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
+    expected = resize_frames(pixels, 32)
+    monkeypatch.setattr("peav.media.resize.BAND", band)
+    assert np.array_equal(resize_frames(pixels, 32), expected)
+
+
 @pytest.mark.parametrize(("shape", "size"), [((2, 40, 70, 3), 16), ((1, 20, 30, 3), 33), ((1, 90, 33, 3), 24)])
 def test_resize_is_within_one_of_torchs_own_uint8_path(shape: tuple[int, ...], size: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

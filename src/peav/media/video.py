@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from numpy.typing import NDArray
 
 from peav.media.errors import UndecodableError, UnsupportedInputError, WindowError
@@ -91,8 +92,10 @@ def iter_frames(
         for item in _iter_frames(source, windows, num_frames, fps, size, exact=True):
             yield item
             done += 1
+        return
     except MissingFrameError:  # the packets promised frames that the decoder does not give: count what it gives
-        yield from _iter_frames(source, windows, num_frames, fps, size, exact=False, skip=done)
+        pass  # and go on from outside, where the error no longer keeps what its frames hold
+    yield from _iter_frames(source, windows, num_frames, fps, size, exact=False, skip=done)
 
 
 def _iter_frames(
@@ -174,7 +177,9 @@ def upright(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
 def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
     """(a, b, c, d) of (x, y) -> (a x + c y, b x + d y), which maps stored pixels to shown ones; None: none set."""
     try:
-        data = frame.side_data.get("DISPLAYMATRIX")
+        # frame.side_data would keep the frame alive until the garbage collector comes: it refers to the frame, and the
+        # frame to it. Large frames would pile up.
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg, unused-ignore]
     except ValueError:  # PyAV 18 raises where a frame also carries a kind that it does not know, as Exif
         return {90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1), -90: (0, 1, -1, 0)}.get(frame.rotation)
     if data is None:
