@@ -29,8 +29,9 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 from media import mutants  # noqa: E402
 
-SECONDS = 120.0  # of the clock that a mutant of five seconds may take on a busy machine: more is a hang
-CPU_SECONDS = 30.0
+SECONDS = 120.0  # of the clock between two looks at a mutant that takes long
+CPU_SECONDS = 30.0  # of processor time that a mutant of five seconds may take
+IDLE = 1 / 300  # of the processor: who gets less between two looks has hung, and is not just on a busy machine
 PEAK = 1500.0  # megabytes: a worker may take 4096
 SETTLED = 500  # mutants after which memory is expected to stay as it is
 GROWTH = 20.0  # megabytes per 1000 mutants
@@ -117,29 +118,49 @@ def _one_process(result: Result, lock: threading.Lock, numbers: range) -> int:
             assert about is not None
             with lock:
                 result.add(about["number"], about, said, process.pid)
+                if result.count % 500 == 0:
+                    print(f"{summary(result)}\n", file=sys.stderr, flush=True)
             about = None
         code = process.wait()
         if about is None:
             if code:
                 raise RuntimeError(f"the process that makes mutants ended with {code}: {process.stderr.read()}")
             return numbers.stop
-        what = f"took more than {SECONDS:.0f} s" if code == -9 else f"the process ended with {code}"
+        what = "hung, or was killed" if code == -9 else f"the process ended with {code}"
         with lock:
             result.add(about["number"], about, {"outcome": "other", "what": what}, process.pid)
         return int(about["number"]) + numbers.step
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Lines of the process, which is killed where none comes for too long."""
+    """Lines of the process, which is killed where it hangs."""
     assert process.stdout is not None
     while True:
-        watchdog = threading.Timer(SECONDS, process.kill)
+        came = threading.Event()
+        watchdog = threading.Thread(target=_watch, args=(process, came), daemon=True)
         watchdog.start()
         line = process.stdout.readline()
-        watchdog.cancel()
+        came.set()
+        watchdog.join()
         if not line:
             return
         yield line
+
+
+def _watch(process: subprocess.Popen[str], came: threading.Event) -> None:
+    """Kill the process where its next line needs too much processor time, or where it stands still."""
+    began = looked = _processor_seconds(process)
+    while not came.wait(SECONDS):
+        last, looked = looked, _processor_seconds(process)
+        if looked - began > CPU_SECONDS or looked - last < SECONDS * IDLE:
+            process.kill()
+            return
+
+
+def _processor_seconds(process: subprocess.Popen[str]) -> float:
+    """What the process has used so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def summary(result: Result) -> str:
