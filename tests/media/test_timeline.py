@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media.ffmpeg import CONTAINERS, beep_at, color, ffmpeg, join, pitch, segment
+from media.make import pictures, tone, write_video
 
 from peav.media import (
     MediaError,
     MediaWarning,
+    NoAudioStreamError,
     NonFiniteError,
     Window,
     as_waveform,
@@ -145,6 +147,55 @@ def test_joined_sound_goes_on(suffix: str, tmp_path: Path) -> None:
     assert [pitch(waveform) for _, waveform in iter_audio(path, 3.0)] == [440, 440, 880, 880]
     assert pitch(load_audio(path, start=5.0, end=5.9)) == 440
     assert pitch(load_audio(path, start=8.0, end=9.0)) == 880
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["flac", "wav", "m4a", "flv", "mp4"])
+def test_files_that_ffmpeg_reads_the_first_of_go_on_when_joined(suffix: str, tmp_path: Path) -> None:
+    parts = []
+    for hue, hertz in (("red", 440), ("blue", 880)):
+        parts.append(tmp_path / f"{hue}.{suffix}")
+        if suffix in CONTAINERS:
+            segment(parts[-1], hue, hertz, 5.0)
+        else:
+            ffmpeg(f"-f lavfi -i sine=frequency={hertz}:sample_rate=48000:duration=5", parts[-1])
+    path = join(tmp_path / f"joined.{suffix}", *parts)
+    lengths = [probe(part).duration for part in parts]
+    seam = round(lengths[0] * 48000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert probe(path).duration == pytest.approx(sum(lengths))
+        heard = load_audio(path)
+        assert np.array_equal(heard[seam:], load_audio(parts[1]))
+        first = load_audio(parts[0])[:seam]
+        assert np.array_equal(heard[: len(first)], first)
+        assert np.array_equal(load_audio(path, start=lengths[0]), heard[seam:])
+        assert np.array_equal(load_audio(path.read_bytes(), end=7.0), heard[: 7 * 48000])
+        assert [window for window, _ in iter_audio(path, [Window(1, 2), Window(6, 7), Window(40, 41)])] == [
+            Window(1, 2),
+            Window(6, 7),
+        ]
+        if suffix in CONTAINERS:
+            seen = load_frames(path)
+            assert np.array_equal(seen.pixels, np.concatenate([load_frames(part).pixels for part in parts]))
+            assert (np.diff(seen.times) > 0).all()
+            late = load_frames(path, start=7.0, end=7.5)
+            index = np.flatnonzero((seen.times >= 7.0) & (seen.times < 7.5))
+            assert np.array_equal(late.pixels, seen.pixels[index])
+            ((_, part),) = iter_frames(path, [Window(0.0, 10.0)], num_frames=4)
+            assert [color(pixels) for pixels in part.pixels] == ["red"] * 2 + ["blue"] * 2
+
+
+def test_a_joined_part_without_sound_is_silent(tmp_path: Path) -> None:
+    silent = write_video(tmp_path / "silent.mp4", pictures(30))
+    sound = write_video(tmp_path / "sound.mp4", pictures(30), sound=tone(1.2))
+    path = join(tmp_path / "joined.mp4", silent, sound)
+    assert (probe(path).has_audio, probe(path).has_video) == (True, True)
+    heard, begin = load_audio(path), round(probe(silent).duration * 48000)
+    assert not heard[:begin].any()
+    assert np.array_equal(heard[begin:], load_audio(sound))
+    with pytest.raises(NoAudioStreamError):
+        load_audio(join(tmp_path / "none.mp4", silent, silent))
 
 
 @needs_ffmpeg

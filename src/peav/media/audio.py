@@ -19,12 +19,13 @@ import numpy as np
 from av.container import InputContainer
 
 from peav.media.clock import Clock, must_be_read, seconds_of
-from peav.media.errors import WindowError
+from peav.media.errors import NoAudioStreamError, WindowError
+from peav.media.joined import sections
 from peav.media.limits import check_duration, check_rate
 from peav.media.resample import Mixer, Waveform, check_finite, rescale
 from peav.media.source import Source, name_of
 from peav.media.streams import HOLE, Decoder, audio_stream
-from peav.media.tracks import open_tracks, track
+from peav.media.tracks import length, open_tracks, track
 from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import SHORTEST_TAIL, Window, check_length, check_window
 
@@ -60,7 +61,9 @@ def iter_audio(
         check_length(windows)
     elif not windows:
         return
-    yield from _cut(_Reader(source, sampling_rate), windows)
+    parts = sections(source)
+    reader = _Reader(source, sampling_rate) if len(parts) == 1 else _JoinedReader(source, parts, sampling_rate)
+    yield from _cut(reader, windows)
 
 
 class _Reader:
@@ -180,6 +183,42 @@ class _Reader:
         return place, samples
 
 
+class _JoinedReader:
+    """One pass over the audio of files that follow each other; each begins where the one before it ends, and what an
+    encoder padded that one with is left out."""
+
+    def __init__(self, source: Source, parts: list[Source], target: int) -> None:
+        self.name, self.parts, self.target = name_of(source), parts, target
+        self.end: int | None = None
+
+    def chunks(self, start: float) -> Generator[tuple[int, Waveform], None, None]:
+        """The same as `_Reader.chunks`; a part without sound is silent."""
+        begin, heard = 0.0, False
+        place: int | None = None
+        for part in self.parts:
+            first, last = round(begin * self.target), part is self.parts[-1]
+            begin += length(part)
+            if begin <= start and not last:
+                continue
+            stop = None if last else round(begin * self.target)
+            try:
+                for at, samples in _Reader(part, self.target).chunks(max(0.0, start - first / self.target)):
+                    at = first + at if stop is None else min(first + at, stop)
+                    place = at if place is None else place
+                    while place < at:
+                        yield place, np.zeros(min(self.target, at - place), np.float32)
+                        place += min(self.target, at - place)
+                    kept = samples if stop is None else samples[: stop - place]
+                    yield place, kept
+                    place += len(kept)
+                heard = True
+            except NoAudioStreamError:
+                if last and not heard:
+                    raise
+                place = first if place is None else place
+        self.end = place
+
+
 class _Buffer:
     """Consecutive samples that are still needed."""
 
@@ -202,7 +241,7 @@ class _Buffer:
         return np.concatenate(self.parts)[start - self.begin : stop - self.begin].copy()
 
 
-def _cut(reader: _Reader, windows: float | Sequence[Window]) -> Iterator[tuple[Window, Waveform]]:
+def _cut(reader: _Reader | _JoinedReader, windows: float | Sequence[Window]) -> Iterator[tuple[Window, Waveform]]:
     rate = reader.target
     spans: Iterable[Window] = (
         windows

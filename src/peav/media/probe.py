@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import av
 from av.container import InputContainer
 
-from peav.media.clock import Clock, must_be_read
 from peav.media.errors import MediaError, NotMediaError
+from peav.media.joined import sections
 from peav.media.limits import check_duration
 from peav.media.source import Source, name_of, size_of
-from peav.media.streams import BARE, Decoder, chosen, has_picture, nothing_in, packets, video_stream
-from peav.media.tracks import open_tracks, scan
+from peav.media.streams import Decoder, chosen, has_picture, packets, video_stream
+from peav.media.tracks import duration, open_tracks
 from peav.media.video import display_matrix
 
 
@@ -47,6 +46,22 @@ def probe(source: Source) -> MediaInfo:
 
     Raises a `MediaError` that names the file where it cannot be opened or holds neither audio nor video.
     """
+    found = [_probe(section) for section in sections(source)]
+    if len(found) == 1:
+        return found[0]
+    sound = next((info for info in found if info.has_audio), found[0])
+    picture = next((info for info in found if info.has_video), found[0])
+    return replace(
+        picture,
+        duration=check_duration(sum(info.duration for info in found), name_of(source), size=size_of(source)),
+        has_audio=sound.has_audio,
+        audio_codec=sound.audio_codec,
+        sampling_rate=sound.sampling_rate,
+        channels=sound.channels,
+    )
+
+
+def _probe(source: Source) -> MediaInfo:
     name = name_of(source)
     with open_tracks(source) as container:
         audio = container.streams.audio[0] if container.streams.audio else None
@@ -59,7 +74,7 @@ def probe(source: Source) -> MediaInfo:
         if picture:
             about |= _video(container, name)
         return MediaInfo(
-            duration=check_duration(_duration(source, container, name), name, size=size_of(source)),
+            duration=check_duration(duration(source, container), name, size=size_of(source)),
             format=container.format.name,
             has_audio=audio is not None,
             has_video=picture,
@@ -101,24 +116,3 @@ def _video(container: InputContainer, name: str) -> dict[str, Any]:
 def _first_matrix(container: InputContainer, decoder: Decoder) -> tuple[int, int, int, int] | None:
     frame = next(decoder.all(packets(container, decoder.stream)), None)
     return None if frame is None else display_matrix(frame)
-
-
-def _duration(source: Source, container: InputContainer, name: str) -> float:
-    if container.duration and container.format.name not in BARE and not must_be_read(container):
-        return _corrected(container, float(container.duration / av.time_base))
-    end = scan(source).end
-    if end <= 0:
-        raise nothing_in(container, name)
-    return end
-
-
-def _corrected(container: InputContainer, seconds: float) -> float:
-    """The header's length, or what the last packets show where it says too little."""
-    clock = Clock(container)
-    try:
-        container.seek(round((seconds + clock.start) * av.time_base))
-    except av.FFmpegError:
-        return seconds
-    for _ in clock.packets():
-        pass
-    return max(seconds, clock.end - clock.start)

@@ -16,10 +16,12 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from peav.media.clock import Clock, must_be_read
+from peav.media.errors import NoVideoStreamError
+from peav.media.joined import sections
 from peav.media.limits import check_duration
 from peav.media.source import Source, name_of
 from peav.media.streams import HOLE, Decoder, ticks_of, video_stream
-from peav.media.tracks import open_tracks, track
+from peav.media.tracks import length, open_tracks, track
 from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import Window
 
@@ -50,11 +52,44 @@ class Schedule:
     """The timestamp sought before reading; None: read from the beginning."""
 
 
-def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Schedule:
+@dataclass(frozen=True)
+class JoinedSchedule:
+    """That of files that follow each other: each begins where the one before it ends."""
+
+    times: NDArray[np.float64]
+    end: float
+    parts: list[tuple[Source, Schedule]]
+
+
+def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Schedule | JoinedSchedule:
     """The frames that `span` may need. Reads packets only, unless they do not tell or `by_decoding` is set.
 
     Raises a `MediaError` where there is no video; warns where it is truncated.
     """
+    parts = sections(source)
+    if len(parts) == 1:
+        return _schedule(source, span, by_decoding=by_decoding)
+    begin = end = 0.0
+    times: list[NDArray[np.float64]] = []
+    plans: list[tuple[Source, Schedule]] = []
+    for part in parts:
+        seconds, last = length(part), part is parts[-1]
+        if begin < span.end and (begin + seconds > span.start or (last and not plans)):
+            own = Window(max(0.0, span.start - begin), span.end - begin)
+            try:
+                plan = _schedule(part, own, by_decoding=by_decoding)
+            except NoVideoStreamError:
+                if last and not plans:
+                    raise
+            else:
+                times.append(plan.times + begin)
+                plans.append((part, plan))
+                end = begin + plan.end
+        begin += seconds
+    return JoinedSchedule(np.concatenate(times), end, plans)
+
+
+def _schedule(source: Source, span: Window, *, by_decoding: bool) -> Schedule:
     if not by_decoding:
         for seek in (True, False) if span.start >= SEEK_FROM else (False,):
             with open_tracks(source) as container:
@@ -64,12 +99,21 @@ def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Sche
     return _by_frames(source, span, again=by_decoding)
 
 
-def decode(source: Source, plan: Schedule, wanted: list[int]) -> Generator[tuple[int, Any], None, None]:
+def decode(
+    source: Source, plan: Schedule | JoinedSchedule, wanted: list[int]
+) -> Generator[tuple[int, Any], None, None]:
     """Yield `(index, frame)` for the sorted indices `wanted` of the plan's frames.
 
     Raises `MissingFrameError` where the plan was made from packets and the decoder does not keep their promise.
     """
     if not wanted:
+        return
+    if isinstance(plan, JoinedSchedule):
+        first = 0
+        for part, own in plan.parts:
+            inside = [index - first for index in wanted if 0 <= index - first < len(own.times)]
+            yield from ((first + index, frame) for index, frame in decode(part, own, inside))
+            first += len(own.times)
         return
     name = name_of(source)
     with open_tracks(source) as container:

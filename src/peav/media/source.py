@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +26,20 @@ from peav.media.formats import WHITELIST, kind_of
 from peav.media.limits import Limits
 from peav.utils.storage import FilePart
 
-Source = str | os.PathLike[str] | bytes | BinaryIO | FilePart
+
+@dataclass(frozen=True)
+class Section:
+    """`size` bytes of a source from `offset` on, opened as a file of their own."""
+
+    source: str | os.PathLike[str] | bytes | BinaryIO
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{name_of(self.source)} (from byte {self.offset} on)"
+
+
+Source = str | os.PathLike[str] | bytes | BinaryIO | FilePart | Section
 
 # Tags need not be UTF-8. PyAV 19 keeps odd bytes as they are; earlier versions raise unless told otherwise.
 _ODD_TAGS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
@@ -35,7 +50,7 @@ LONGEST_PROBED = 30 * 86400 * 1_000_000  # microseconds
 
 def name_of(source: Source) -> str:
     """How messages call this source: its path, `<bytes>`, or the name of the file object or part."""
-    if isinstance(source, FilePart):
+    if isinstance(source, FilePart | Section):
         return str(source)
     if isinstance(source, bytes):
         return "<bytes>"
@@ -56,7 +71,7 @@ def open_media(source: Source, *, thorough: bool = False) -> Iterator[InputConta
     name = name_of(source)
     with ExitStack() as files:
         try:
-            container = _open(_readable(source, name), files, THOROUGH if thorough else None)
+            container = _open(_readable(source, name, files), files, THOROUGH if thorough else None)
         except av.FFmpegError as error:
             raise _not_media(source, name, error) from error
         with container:
@@ -89,7 +104,12 @@ def _not_media(source: Source, name: str, error: av.FFmpegError) -> NotMediaErro
     )
 
 
-def _readable(source: Any, name: str) -> str | _View:
+def _readable(source: Any, name: str, files: ExitStack) -> str | _View:
+    if isinstance(source, Section):
+        whole = _readable(source.source, name_of(source.source), files)
+        if not isinstance(whole, str):
+            return _View(whole.file, source.offset, source.size)
+        return _View(files.enter_context(open(whole, "rb")), source.offset, source.size)
     if isinstance(source, FilePart):
         source = _part(source)
     if isinstance(source, bytes):
@@ -145,8 +165,11 @@ def raw_part(source: Source, offset: int, size: int) -> bytes:
     """`size` bytes of the file itself from `offset` on, or from its end where negative; fewer where it is shorter."""
     if isinstance(source, FilePart):
         source = _part(source)
+    if isinstance(source, Section):
+        first = max(0, source.size + offset) if offset < 0 else min(offset, source.size)
+        return raw_part(source.source, source.offset + first, min(size, source.size - first))
     if isinstance(source, bytes):
-        return source[offset:][:size]
+        return source[offset : offset + size] if offset >= 0 else source[offset:][:size]
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
             return raw_part(file, offset, size)
@@ -157,7 +180,7 @@ def raw_part(source: Source, offset: int, size: int) -> bytes:
 
 def size_of(source: Source) -> int:
     """How many bytes a source has."""
-    if isinstance(source, FilePart):
+    if isinstance(source, FilePart | Section):
         return source.size
     if isinstance(source, bytes):
         return len(source)
@@ -167,21 +190,29 @@ def size_of(source: Source) -> int:
 
 
 class _View:
-    """A seekable file with a position of its own, so that several readers can share one file object."""
+    """A seekable file with a position of its own, so that several readers can share one file object; or `size` bytes
+    of one from `begin` on."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.position = file, 0
+    def __init__(self, file: BinaryIO, begin: int = 0, size: int | None = None) -> None:
+        self.file, self.begin, self.size, self.position = file, begin, size, 0
 
     def read(self, size: int = -1) -> bytes:
-        self.file.seek(self.position)
+        if self.size is not None:
+            left = max(0, self.size - self.position)
+            size = left if size < 0 else min(size, left)
+        self.file.seek(self.begin + self.position)
         data = self.file.read(size)
         self.position += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_CUR:
-            offset, whence = self.position + offset, os.SEEK_SET
-        self.position = self.file.seek(offset, whence)
+            offset += self.position
+        elif whence == os.SEEK_END:
+            offset += self.file.seek(0, os.SEEK_END) if self.size is None else self.size
+        if offset < 0:
+            raise OSError(errno.EINVAL, "before the beginning of the file")
+        self.position = offset
         return self.position
 
     def tell(self) -> int:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import av
 from av.container import InputContainer
 
-from peav.media.clock import Clock, clocked, may_jump
-from peav.media.source import Source, open_media, size_of
-from peav.media.streams import chosen, ticks_of
+from peav.media.clock import Clock, clocked, may_jump, must_be_read
+from peav.media.source import Source, name_of, open_media, size_of
+from peav.media.streams import BARE, chosen, nothing_in, ticks_of
 
 REST = 1 << 16  # bytes that may lie behind the last packet of the known streams: tables, stuffing, the last sound
 OVERLAP = 1.0  # seconds for which one stream of a track may still run when the next one has begun
@@ -63,6 +64,34 @@ def track(source: Source, container: InputContainer, stream: Any) -> list[Any]:
         if all(first > spans[m.index][1] - OVERLAP or end < spans[m.index][0] + OVERLAP for m in members):
             members.append(other)
     return sorted(members, key=lambda s: spans[s.index])
+
+
+def length(source: Source) -> float:
+    """The same as `duration` of a source that is not open."""
+    with open_tracks(source) as container:
+        return duration(source, container)
+
+
+def duration(source: Source, container: InputContainer) -> float:
+    """Seconds from the start of an open file to the end of its longest stream. Raises a `MediaError` for none."""
+    if container.duration and container.format.name not in BARE and not must_be_read(container):
+        return _corrected(container, float(container.duration / av.time_base))
+    end = scan(source).end
+    if end <= 0:
+        raise nothing_in(container, name_of(source))
+    return end
+
+
+def _corrected(container: InputContainer, seconds: float) -> float:
+    """The header's length, or what the last packets show where it says too little."""
+    clock = Clock(container)
+    try:
+        container.seek(round((seconds + clock.start) * av.time_base))
+    except av.FFmpegError:
+        return seconds
+    for _ in clock.packets():
+        pass
+    return max(seconds, clock.end - clock.start)
 
 
 def scan(source: Source) -> Scan:

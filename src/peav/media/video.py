@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from peav.media.errors import UndecodableError, UnsupportedInputError, WindowError
 from peav.media.resize import resize_frames
-from peav.media.schedule import MissingFrameError, Schedule, decode, schedule
+from peav.media.schedule import JoinedSchedule, MissingFrameError, Schedule, decode, schedule
 from peav.media.source import Source, name_of
 from peav.media.windows import Window, check_length, check_window
 from peav.media.windows import windows as cut
@@ -127,7 +127,7 @@ def _iter_frames(
     decoded.close()
 
 
-def _pick(plan: Schedule, window: Window, num_frames: int | None, fps: float | None) -> list[int]:
+def _pick(plan: Schedule | JoinedSchedule, window: Window, num_frames: int | None, fps: float | None) -> list[int]:
     """Which of the plan's frames a window gives, in order."""
     if window.start >= plan.end:
         return []
