@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -539,3 +542,30 @@ def test_a_card_is_called_as_asked_and_goes_with_an_unchanged_model(encoder: Enc
     assert "**Figures**" not in (tmp_path / "changed" / "README.md").read_text()
     encoder.save_pretrained(tmp_path / "fresh")
     assert "# fresh\n\nA PE-AV model" in (tmp_path / "fresh" / "README.md").read_text()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_forked_after_loading_computes() -> None:
+    """In a process of its own: its first computation starts the threads that a fork leaves behind."""
+    code = """
+import os, warnings
+import numpy as np
+from random_model import random_encoder
+warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside threads
+encoder = random_encoder()
+sound = np.random.default_rng(0).standard_normal(48000).astype(np.float32)
+here = encoder.encode_audio(sound, sampling_rate=48000)
+child = os.fork()
+if child == 0:
+    there = encoder.encode_audio(sound, sampling_rate=48000)
+    os._exit(0 if np.allclose(here, there, atol=1e-5) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "4", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
