@@ -33,7 +33,8 @@ SEED = 7
 
 # Runs a verb, and notes when each piece of work is finished.
 DRIVER = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have inherited to ignore it
 log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def noted(owner, name, key):
     original = getattr(owner, name)
