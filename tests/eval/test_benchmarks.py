@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -114,6 +115,37 @@ def test_the_command_prints_one_json_document(
     world, sounds = json.loads(result.stdout)["results"]
     assert {row["targets"] for row in world["rows"]} == {2}
     assert [row["method"] for row in sounds["rows"]] == ["zero-shot", "linear probe", benchmarks.LOG_MEL]
+
+
+@pytest.mark.slow
+def test_files_that_break_their_decoder_are_left_out_and_listed(
+    encoder: Encoder, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In real worker processes; the figures are those of the same folder without these files."""
+    encoder.save_pretrained(tmp_path / "model")
+    hostile = {"crash": "DecoderCrashError", "hang": "DecodingTimeoutError", "eat": "DecodingMemoryError"}
+    folder = shutil.copytree(recordings, tmp_path / recordings.name)
+    manifest = folder / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for name in hostile:
+        shutil.copy(folder / "6.wav", folder / f"{name}.wav")
+        rows.insert(7, rows[6] | {"path": f"{name}.wav"})
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setenv("PEAV_WORKER_HOOK", "hostile_decoder:decode")
+    monkeypatch.setenv("PEAV_DECODE_IDLE_SECONDS", "3")
+    monkeypatch.setenv("PEAV_DECODE_MEMORY", str(200 << 20))
+
+    def figures(sounds: Path) -> dict[str, Any]:
+        command = ["eval", str(tmp_path / "model"), "--esc10", str(sounds), "--fold", "2", "--json"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    whole, left = figures(recordings), figures(folder)
+    assert left["results"] == whole["results"]
+    assert whole["failures"] == []
+    assert {Path(line["id"]).stem: line["error"] for line in left["failures"]} == hostile
 
 
 def test_the_command_says_what_to_give_it() -> None:

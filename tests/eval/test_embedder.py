@@ -16,7 +16,11 @@ ALL = ("audio", "video", "audio_video")
 
 def test_streams_are_what_the_files_hold(encoder: Encoder, manifest: Path) -> None:
     rows = read_manifest(manifest)
-    streams = FileEmbedder(encoder).streams
+    embedder = FileEmbedder(encoder)
+
+    def streams(row: Row) -> frozenset[str]:
+        return embedder.streams([row])[0]
+
     assert streams(rows[0]) == set(ALL)
     assert streams(rows[6]) == {"video"}
     assert streams(rows[7]) == {"audio"}
@@ -40,7 +44,7 @@ def test_rows_are_embedded_as_the_encoder_embeds_their_files(encoder: Encoder, m
 def test_a_clip_is_embedded_once_in_each_space(encoder: Encoder, manifest: Path) -> None:
     rows = read_manifest(manifest)[:3]
     embedded: list[int] = []
-    embedder = FileEmbedder(encoder, progress=lambda done, _total: embedded.append(done))
+    embedder = FileEmbedder(encoder, progress=lambda done, total: embedded.append(total) if done == total else None)
     first = embedder.media(rows[:2], ["audio"])["audio"]
     again = embedder.media([rows[1], rows[2], rows[0], rows[1]], ["audio"])["audio"]
     assert embedded == [2, 1]
@@ -77,12 +81,19 @@ def test_normalised_media_and_texts_have_unit_length(encoder: Encoder, manifest:
 def test_progress_counts_every_row(encoder: Encoder, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peav.eval.embedder.DECODED_AT_ONCE", 2)
     seen: list[tuple[int, int]] = []
-    rows = read_manifest(manifest)[:3]
+    rows = read_manifest(manifest)[:3] + [replace(row, video_path=None) for row in read_manifest(manifest)[:3]]
     FileEmbedder(encoder, progress=lambda done, total: seen.append((done, total))).media(rows, ["audio"])
-    assert seen == [(2, 3), (3, 3)]
+    assert seen == [(1, 6), (2, 6), (3, 6), (5, 6), (6, 6)]
 
 
-def test_a_file_that_is_gone_is_an_error_that_names_it(encoder: Encoder, tmp_path: Path) -> None:
-    row = Row("gone", audio_path=tmp_path / "gone.wav")
-    with pytest.raises(MissingFileError, match=r"gone\.wav"):
-        FileEmbedder(encoder).media([row], ["audio"])
+def test_a_row_that_cannot_be_read_fails_alone(encoder: Encoder, manifest: Path, tmp_path: Path) -> None:
+    good = read_manifest(manifest)[0]
+    for bad in (Row("gone", tmp_path / "gone.wav"), Row("gone", tmp_path / "gone.mp4", tmp_path / "gone.mp4")):
+        embedder = FileEmbedder(encoder)
+        media = embedder.media([bad, good], ["audio"])["audio"]
+        assert np.isnan(media).all(1).tolist() == [True, False]
+        assert embedder.streams([bad, good]) == [frozenset(), frozenset(ALL)]
+        ((row, error),) = embedder.failed.values()
+        assert row == bad
+        assert type(error) is MissingFileError
+        assert str(bad.audio_path) in str(error)

@@ -35,8 +35,8 @@ class Listener:
     def __init__(self, heard: Mapping[str, str]) -> None:
         self.heard, self.asked = heard, list[Row]()
 
-    def streams(self, row: Row) -> frozenset[str]:
-        return spaces_of(row.audio_path is not None, row.video_path is not None)
+    def streams(self, rows: Sequence[Row]) -> list[frozenset[str]]:
+        return [spaces_of(row.audio_path is not None, row.video_path is not None) for row in rows]
 
     def media(self, rows: Sequence[Row], spaces: Collection[str]) -> dict[str, np.ndarray]:
         self.asked += rows

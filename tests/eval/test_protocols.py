@@ -30,14 +30,19 @@ class Oracle:
         self.calls: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
         self.spaces: list[str] = []
 
-    def streams(self, row: Row) -> frozenset:
-        return spaces_of(row.audio_path is not None, row.video_path is not None)
+    def streams(self, rows: Sequence[Row]) -> list[frozenset]:
+        return [spaces_of(row.audio_path is not None, row.video_path is not None) for row in rows]
 
     def media(self, rows: Sequence[Row], spaces: Collection) -> dict:
         self.calls.append((tuple(row.id for row in rows), tuple(spaces)))
         nothing = np.full(D, np.nan)
         return {
-            space: np.stack([self._vector(row.id) if space in self.streams(row) else nothing for row in rows])
+            space: np.stack(
+                [
+                    self._vector(row.id) if space in has else nothing
+                    for row, has in zip(rows, self.streams(rows), strict=True)
+                ]
+            )
             for space in spaces
         }
 

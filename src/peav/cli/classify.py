@@ -97,7 +97,7 @@ def _classify(
     logits: dict[int, list[tuple[float, str, np.ndarray]]] = {}
     errors: dict[int, str] = {}
     wanted = None if space is None else (space,)
-    for result in encoder.stream(paths, wanted, show_progress=True, **options):
+    for result in encoder.stream(paths, wanted, show_progress=True, isolate=True, **options):
         if isinstance(result, Unreadable):
             errors[result.index] = str(result.error)
         elif result.embeddings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peav.cli.console import BatchSize, CacheDir, Device, Dtype, Json, Revision, echo, fail, load, out, print_json
+from peav.cli.console import (
+    BatchSize,
+    CacheDir,
+    Device,
+    Dtype,
+    Json,
+    Revision,
+    echo,
+    fail,
+    load,
+    out,
+    print_json,
+)
 
 if TYPE_CHECKING:
+    from peav.eval.embedder import FileEmbedder
     from peav.eval.tables import Table
 
 
@@ -42,7 +56,8 @@ def eval(
 ) -> None:
     """Measure a model on a manifest, on classes of sounds and on spoken sentences; give one or more of these.
 
-    Ties count against the model and chance stands beside each figure.
+    Ties count against the model and chance stands beside each figure. Clips that cannot be read are left out and
+    listed.
     """
     from peav.eval import benchmarks
     from peav.eval.embedder import FileEmbedder
@@ -71,11 +86,24 @@ def eval(
             progress.update(task, completed=done, total=total)
 
         embedder = FileEmbedder(encoder, normalize=normalize, batch_size=batch_size, progress=show)
-        tables = [job(embedder) for job in jobs]
+        try:
+            tables = [job(embedder) for job in jobs]
+        finally:
+            failures = _failures(embedder)
     if as_json:
-        print_json({"model": encoder.name, "results": [table.to_dict() for table in tables]})
+        print_json({"model": encoder.name, "results": [table.to_dict() for table in tables], "failures": failures})
     elif markdown:
-        echo("\n\n".join(table.to_markdown() for table in tables))
+        note = [f"{len(failures)} clips cannot be read and are left out."] if failures else []
+        echo("\n\n".join([*(table.to_markdown() for table in tables), *note]))
     else:
         for table in tables:
             out.print(table.to_rich())
+
+
+def _failures(embedder: FileEmbedder) -> list[dict[str, str]]:
+    """What has no part in the figures, and why; each is said on stderr."""
+    for _, error in embedder.failed.values():
+        warnings.warn(f"left out of all figures: {error}", stacklevel=2)
+    return [
+        {"id": row.id, "error": type(error).__name__, "reason": str(error)} for row, error in embedder.failed.values()
+    ]

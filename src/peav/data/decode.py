@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from peav.inference.isolation import can_cross
+from peav.inference.isolation import as_media, can_cross, limits_for
 from peav.inference.sources import sparing
-from peav.media import MediaError, load_audio, load_frames, probe
+from peav.media import MediaError, MediaInfo, load_audio, load_frames, probe
 from peav.utils.storage import FilePart
-from peav.utils.workers import Task
+from peav.utils.workers import End, Task, Workers
 
 Place = Path | FilePart | None
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What to decode of a clip: its first `max_seconds`, `num_frames` frames of `image_size` pixels a side."""
+    """What to decode of a clip: `max_seconds` of it, `num_frames` frames of `image_size` pixels a side; None: all."""
 
-    num_frames: int
+    num_frames: int | None
     image_size: int
-    max_seconds: float
+    max_seconds: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,8 @@ def decode(audio: Place, video: Place, start: float | None, end: float | None, c
     Raises MediaError where there is nothing that can be used, or one of two files cannot be.
     """
     start = start or 0.0
-    end = start + cut.max_seconds if end is None else min(end, start + cut.max_seconds)
+    if cut.max_seconds is not None:
+        end = start + cut.max_seconds if end is None else min(end, start + cut.max_seconds)
     info = probe(audio) if audio is not None and audio == video else None
     waveform = frames = None
     spared: list[MediaError] = []
@@ -69,5 +70,49 @@ def decode_task(audio: Place, video: Place, start: float | None, end: float | No
     return Task(str(audio or video), _once if here else f"{__name__}:_once", arguments, here)
 
 
+def decode_each(
+    tasks: Iterable[Task], seconds: float | None, count: int | None = None
+) -> Iterator[Decoded | MediaError]:
+    """What each `decode_task` decodes, in their order, or why it cannot; in worker processes, ahead of who takes it.
+
+    Args:
+        seconds: the most that one decodes, which says how much processor time it may take; None: not known.
+        count: of workers; None: one for each processor, at most four.
+    """
+    labels: list[str] = []
+
+    def noted() -> Iterator[Task]:
+        for task in tasks:
+            labels.append(task.label)
+            yield task
+
+    with Workers(noted(), count, limits_for(seconds), _size) as items:
+        for index, item in items:
+            if not isinstance(item, End):
+                yield item
+            elif item.error is not None:
+                yield as_media(item.error, labels[index])
+
+
+def probe_each(places: Iterable[Path | FilePart]) -> Iterator[MediaInfo | MediaError]:
+    """`peav.media.probe` of each file in worker processes, in their order, or why it cannot be probed."""
+    places = list(places)
+    tasks = [Task(str(p), f"{__name__}:_probe" if can_cross(p) else _probe, (p,), not can_cross(p)) for p in places]
+    with Workers(tasks) as items:
+        for index, item in items:
+            if not isinstance(item, End):
+                yield item
+            elif item.error is not None:
+                yield as_media(item.error, str(places[index]))
+
+
 def _once(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Iterator[Decoded]:
     yield decode(audio, video, start, end, cut)
+
+
+def _probe(place: Path | FilePart) -> Iterator[MediaInfo]:
+    yield probe(place)
+
+
+def _size(decoded: Decoded) -> int:
+    return decoded.nbytes

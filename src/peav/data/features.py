@@ -22,17 +22,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from peav.data.decode import Cut, Decoded, decode, decode_task
+from peav.data.decode import Cut, Decoded, decode, decode_each, decode_task
 from peav.data.failures import Failures
 from peav.data.manifest import Row
 from peav.data.prepared import PreparedClip
-from peav.inference.isolation import as_media, limits_for
 from peav.media import MediaError, pad_to_hop
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
 from peav.utils.atomic import atomic_write
 from peav.utils.storage import FilePart, is_remote
-from peav.utils.workers import End, Task, Workers
 
 VERSION = "version"  # of the media, among the arrays of a clip
 DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError)  # what reading torn features raises
@@ -71,19 +69,9 @@ class FeatureMaker:
 
     def of_rows(self, rows: Iterable[Row], workers: int) -> Iterator[ClipFeatures | MediaError]:
         """The features of each clip, or why it has none; decoded in worker processes, ahead of the codec's work."""
-        names: dict[int, str] = {}
-
-        def tasks() -> Iterator[Task]:
-            for index, row in enumerate(rows):
-                names[index] = str(row.audio_path or row.video_path)
-                yield decode_task(row.audio_path, row.video_path, row.start, row.end, self.cut)
-
-        with Workers(tasks(), workers, limits_for(self.max_seconds), lambda decoded: decoded.nbytes) as items:
-            for index, item in items:
-                if not isinstance(item, End):
-                    yield self.of_decoded(item)
-                elif item.error is not None:
-                    yield as_media(item.error, names[index])
+        tasks = (decode_task(row.audio_path, row.video_path, row.start, row.end, self.cut) for row in rows)
+        for decoded in decode_each(tasks, self.max_seconds, workers):
+            yield decoded if isinstance(decoded, MediaError) else self.of_decoded(decoded)
 
     def of_decoded(self, clip: Decoded) -> ClipFeatures:
         """Those of a decoded clip."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from peav.data.decode import Cut, decode_each, decode_task
+from peav.data.features import clip_key
 from peav.data.logmel import log_mel_statistics
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
-from peav.eval.embedder import Embedder
+from peav.eval.embedder import RATE, Embedder
 from peav.eval.grid import CANDIDATES, retrievals
 from peav.eval.protocols import (
     KS,
@@ -26,9 +28,11 @@ from peav.eval.protocols import (
     zero_shot,
 )
 from peav.eval.tables import Column, Table
-from peav.media import load_audio
+from peav.media import MediaError
 
 LOG_MEL = "log-mel statistics, linear probe"
+SOUND = Cut(None, 1, None)  # all of it
+_LOG_MEL: dict[str, np.ndarray] = {}  # by clip: those of several folders are asked for by folder, then together
 TAUGHT = "zero-shot, the probes' classes"
 
 
@@ -36,7 +40,7 @@ def world(embedder: Embedder, manifest: str | Path, split: str = "test", candida
     """Retrieval in seven directions among one split of any manifest.
 
     Raises:
-        ProtocolError: the split has fewer than two rows that any direction can use. ManifestError, MediaError.
+        ProtocolError: the split has fewer than two rows that any direction can use. ManifestError.
     """
     rows = read_manifest(manifest, split)
     results = retrieval(embedder, rows, WORLD_DIRECTIONS, candidates, seed)
@@ -58,10 +62,11 @@ def sounds(embedder: Embedder, folders: Sequence[str | Path], fold: int | None =
             data say, not the folder's name.
 
     Raises:
-        ProtocolError: no clip to test on, or none left to learn from. ManifestError, MediaError.
+        ProtocolError: no clip to test on, or none left to learn from. ManifestError.
     """
     parts = [divide(folder, fold) for folder in folders]
     train, test = ([row for part in side for row in part] for side in zip(*parts, strict=True))
+    train, test = (_readable(embedder, side) for side in (train, test))
     prompts: dict[str, list[str]] = {}
     for row in (*train, *test):
         known = prompts.setdefault(row.extra["label"], [])
@@ -82,17 +87,21 @@ def sounds(embedder: Embedder, folders: Sequence[str | Path], fold: int | None =
 
 def _log_mel(rows: Sequence[Row]) -> np.ndarray:
     """(n, D) float64."""
-    statistics = []
-    for row in rows:
-        assert isinstance(row.audio_path, Path), "read_recordings gives every row a whole file"
-        statistics.append(_log_mel_of(row.audio_path, row.start or 0.0, row.end))
-    return np.stack(statistics)
+    return np.stack([_LOG_MEL[clip_key(row)] for row in rows])
 
 
-@lru_cache(4096)  # the clips of several folders are asked for by folder, then together
-def _log_mel_of(sound: Path, start: float, end: float | None) -> np.ndarray:
-    rate = 48000
-    return log_mel_statistics(load_audio(sound, start=start, end=end, sampling_rate=rate), rate)
+def _readable(embedder: Embedder, rows: Sequence[Row]) -> list[Row]:
+    """Those whose sound can be read, embedded and turned into log-mel statistics; the others are left out."""
+    embedder.media(rows, ["audio"])
+    rows = [row for row, has in zip(rows, embedder.streams(rows), strict=True) if "audio" in has]
+    new = [row for row in rows if clip_key(row) not in _LOG_MEL]
+    tasks = [decode_task(row.audio_path, None, row.start, row.end, SOUND) for row in new]
+    for row, decoded in zip(new, decode_each(tasks, None), strict=True):
+        if isinstance(decoded, MediaError):
+            warnings.warn(f"left out: {decoded}", stacklevel=2)
+        elif decoded.waveform is not None:
+            _LOG_MEL[clip_key(row)] = log_mel_statistics(decoded.waveform, RATE)
+    return [row for row in rows if clip_key(row) in _LOG_MEL]
 
 
 def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
@@ -125,7 +134,7 @@ def grid(
         split: `test` or `train` of `read_recordings`; None: all clips, for a model that was trained on none.
 
     Raises:
-        ProtocolError: fewer than two clips. ManifestError, MediaError.
+        ProtocolError: fewer than two clips. ManifestError.
     """
     rows = read_recordings(folder, split)
     results = retrievals(embedder, rows, candidates, seed)

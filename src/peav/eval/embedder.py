@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
+from peav.data.decode import Cut, Decoded, decode_each, decode_task, probe_each
 from peav.data.features import clip_key
 from peav.data.manifest import Row
 from peav.inference.sources import Unreadable
-from peav.media import load_audio, load_frames, probe
+from peav.media import MediaError
 from peav.objectives.pairs import Medium
 
+RATE = 48000  # of what `decode_task` decodes
 DECODED_AT_ONCE = 32
 
 
 class Embedder(Protocol):
-    """Embeds manifest rows and texts; made from files here, from cached features during training."""
+    """Embeds manifest rows and texts."""
 
-    def streams(self, row: Row) -> frozenset[Medium]:
-        """The spaces that the row can be embedded in: {"audio"}, {"video"} or all three."""
+    def streams(self, rows: Sequence[Row]) -> list[frozenset[Medium]]:
+        """The spaces that a row can be embedded in: {"audio"}, {"video"}, all three, or none if it cannot be read."""
 
     def media(self, rows: Sequence[Row], spaces: Collection[Medium]) -> dict[Medium, np.ndarray]:
-        """(n, D) for each space, NaN for rows that lack its streams."""
+        """(n, D) for each space, NaN for rows that lack its streams; `streams` knows of those that proved so."""
 
     def texts(self, texts: Sequence[str], space: Medium) -> np.ndarray:
         """(n, D) captions in the text space of a medium."""
@@ -31,6 +34,9 @@ class Embedder(Protocol):
 
 class FileEmbedder:
     """Rows read from their files through a `peav.Encoder`, each once in each space.
+
+    Files are decoded in worker processes. A row that cannot be read is in `failed`, by `clip_key` with the reason, and
+    can be embedded in no space.
 
     Args:
         encoder: what `peav.load` gives.
@@ -48,75 +54,109 @@ class FileEmbedder:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.encoder, self.normalize, self.batch_size, self.progress = encoder, normalize, batch_size, progress
+        self.failed: dict[str, tuple[Row, MediaError]] = {}
         self._known: dict[tuple[str, Medium], np.ndarray] = {}
+        self._probed: dict[Any, frozenset[Medium] | MediaError] = {}
+        self._lacking: dict[str, set[Medium]] = {}  # what proved not to be there when it was decoded
 
-    def streams(self, row: Row) -> frozenset[Medium]:
-        """The spaces that the row's files allow; a file that a manifest gives as `path` is probed.
+    def streams(self, rows: Sequence[Row]) -> list[frozenset[Medium]]:
+        """The spaces that the rows' files allow; those that a manifest gives as `path` are probed."""
+        places = dict.fromkeys(row.audio_path for row in rows if row.audio_path == row.video_path)
+        new = [place for place in places if place is not None and place not in self._probed]
+        for place, info in zip(new, probe_each(new) if new else (), strict=True):
+            self._probed[place] = info if isinstance(info, MediaError) else spaces_of(info.has_audio, info.has_video)
+        return [self._streams(row) for row in rows]
 
-        Raises:
-            MediaError: a file that cannot be read.
-        """
+    def _streams(self, row: Row) -> frozenset[Medium]:
+        key = clip_key(row)
         if row.audio_path is not None and row.audio_path == row.video_path:
-            info = probe(row.audio_path)
-            return spaces_of(info.has_audio, info.has_video)
-        return spaces_of(row.audio_path is not None, row.video_path is not None)
+            found = self._probed[row.audio_path]
+        else:
+            found = spaces_of(row.audio_path is not None, row.video_path is not None)
+        if isinstance(found, MediaError):
+            self.failed[key] = row, found
+            return frozenset()
+        return frozenset() if key in self.failed else found - self._lacking.get(key, set())
 
     def media(self, rows: Sequence[Row], spaces: Collection[Medium]) -> dict[Medium, np.ndarray]:
-        """(n, D) float32 for each space; a file of several windows counts as their mean weighted by duration.
-
-        Raises:
-            MediaError: a file that cannot be read; the figures would be of other clips without it.
-        """
+        """(n, D) float32 for each space; a file of several windows counts as their mean weighted by duration."""
+        self.streams(rows)
         keys = [clip_key(row) for row in rows]
-        lacking = {key for key in keys if any((key, space) not in self._known for space in spaces)}
-        fresh = {key: row for key, row in zip(keys, rows, strict=True) if key in lacking}
-        for space, means in self._embedded(list(fresh.values()), spaces).items():
-            self._known.update({(key, space): mean for key, mean in zip(fresh, means, strict=True)})
-        nothing = np.zeros((0, self.encoder.output_dim), np.float32)
-        return {space: np.stack([self._known[key, space] for key in keys]) if keys else nothing for space in spaces}
+        lacking = {key for key in keys if any((key, space) not in self._known for space in spaces)} - self.failed.keys()
+        self._embed({key: row for key, row in zip(keys, rows, strict=True) if key in lacking}, spaces)
+        empty, nothing = (np.full(shape, np.nan, np.float32) for shape in ((0, self._width), self._width))
+        return {
+            space: np.stack([self._known.get((key, space), nothing) for key in keys]) if keys else empty
+            for space in spaces
+        }
 
-    def _embedded(self, rows: Sequence[Row], spaces: Collection[Medium]) -> dict[Medium, np.ndarray]:
-        sums = {space: np.zeros((len(rows), self.encoder.output_dim)) for space in spaces}
-        seconds = {space: np.zeros((len(rows), 1)) for space in spaces}
-        for first in range(0, len(rows), DECODED_AT_ONCE):
-            part = rows[first : first + DECODED_AT_ONCE]
-            for window in self._windows([self._source(row) for row in part], tuple(spaces)):
-                weight = max(window.end - window.start, 1e-3)  # pictures without times have no duration
-                for space, embedding in window.embeddings.items():
-                    sums[space][first + window.index] += weight * embedding
-                    seconds[space][first + window.index] += weight
-            self.progress(first + len(part), len(rows))
-        with np.errstate(invalid="ignore"):  # 0 / 0, NaN, is the row without the stream
-            means = {space: (sums[space] / seconds[space]).astype(np.float32) for space in spaces}
-        return {space: unit(mean) for space, mean in means.items()} if self.normalize else means
+    @property
+    def _width(self) -> int:
+        return int(self.encoder.output_dim)
+
+    def _embed(self, rows: dict[str, Row], spaces: Collection[Medium]) -> None:
+        sums = {(key, space): np.zeros(self._width) for key in rows for space in spaces}
+        seconds = dict.fromkeys(sums, 0.0)
+        for key, result in self._windows(rows, tuple(spaces)):
+            if isinstance(result, MediaError):
+                self.failed[key] = rows[key], result
+                continue
+            weight = max(result.end - result.start, 1e-3)  # pictures without times have no duration
+            for space, embedding in result.embeddings.items():
+                sums[key, space] += weight * embedding
+                seconds[key, space] += weight
+        for (key, space), total in sums.items():
+            if key in self.failed:
+                continue
+            if seconds[key, space] == 0.0:
+                self._lacking.setdefault(key, set()).add(space)
+            mean = (total / (seconds[key, space] or np.nan)).astype(np.float32)
+            self._known[key, space] = unit(mean) if self.normalize else mean
 
     def texts(self, texts: Sequence[str], space: Medium) -> np.ndarray:
         """(n, D) float32."""
         return np.asarray(self.encoder.encode_text(list(texts), space=space, normalize=self.normalize))
 
-    def _windows(self, sources: list[Any], spaces: tuple[Medium, ...]) -> Iterator[Any]:
-        rate = self.encoder.model.config.audio.codec.sampling_rate
-        for result in self.encoder.stream(sources, spaces, sampling_rate=rate, batch_size=self.batch_size):
-            if isinstance(result, Unreadable):
-                raise result.error
-            yield result
+    def _windows(self, rows: dict[str, Row], spaces: tuple[Medium, ...]) -> Iterator[tuple[str, Any]]:
+        """The windows of each row, or why it has none: whole files first, then what is cut out of files."""
+        whole = {key: row.audio_path for key, row in rows.items() if _is_whole(row)}
+        done, place = 0, {key: i for i, key in enumerate(whole)}
+        for key, result in self._streamed(whole, spaces, isolate=True):
+            if place[key] > done:
+                self.progress(done := place[key], len(rows))
+            yield key, result
+        done = len(whole)
+        if whole:
+            self.progress(done, len(rows))
+        cut = {key: row for key, row in rows.items() if key not in whole}
+        decoded = zip(cut, self._decoded(cut.values()), strict=True)
+        while part := dict(islice(decoded, DECODED_AT_ONCE)):
+            yield from ((key, clip) for key, clip in part.items() if isinstance(clip, MediaError))
+            clips = {key: _streams_of(clip) for key, clip in part.items() if not isinstance(clip, MediaError)}
+            yield from self._streamed(clips, spaces)
+            self.progress(done := done + len(part), len(rows))
 
-    def _source(self, row: Row) -> Any:
-        """The file itself where the row is the whole of it, else what the row cuts out of its file or files."""
-        if row.start is None and row.end is None and row.audio_path == row.video_path:
-            return row.audio_path
-        config, start = self.encoder.model.config, row.start or 0.0
-        has = self.streams(row)
-        parts: dict[str, np.ndarray] = {}
-        if "audio" in has:
-            assert row.audio_path is not None
-            rate = config.audio.codec.sampling_rate
-            parts["audio"] = load_audio(row.audio_path, start=start, end=row.end, sampling_rate=rate)
-        if "video" in has:
-            assert row.video_path is not None
-            size = config.video.frame_encoder.image_size
-            parts["video"] = load_frames(row.video_path, start=start, end=row.end, size=size).pixels
-        return parts
+    def _streamed(
+        self, sources: dict[str, Any], spaces: tuple[Medium, ...], isolate: bool = False
+    ) -> Iterator[tuple[str, Any]]:
+        keys, options = list(sources), {"batch_size": self.batch_size, "isolate": isolate}
+        for result in self.encoder.stream(list(sources.values()), spaces, sampling_rate=RATE, **options):
+            yield keys[result.index], result.error if isinstance(result, Unreadable) else result
+
+    def _decoded(self, rows: Collection[Row]) -> Iterator[Decoded | MediaError]:
+        """What the rows cut out of their file or files."""
+        cut = Cut(None, self.encoder.model.config.video.frame_encoder.image_size, None)
+        tasks = [decode_task(row.audio_path, row.video_path, row.start, row.end, cut) for row in rows]
+        return decode_each(tasks, None) if tasks else iter(())
+
+
+def _is_whole(row: Row) -> bool:
+    return row.start is None and row.end is None and row.audio_path == row.video_path
+
+
+def _streams_of(clip: Decoded) -> dict[str, np.ndarray]:
+    parts = {"audio": clip.waveform, "video": clip.frames}
+    return {name: array for name, array in parts.items() if array is not None}
 
 
 def spaces_of(has_audio: bool, has_video: bool) -> frozenset[Medium]:

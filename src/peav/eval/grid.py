@@ -48,7 +48,7 @@ def retrievals(embedder: Embedder, rows: Sequence[Row], candidates: int = CANDID
     """From speech or silent video to the transcript and between sound and picture, these without their timing too."""
     results = retrieval(embedder, rows, DIRECTIONS, candidates, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
-    timed = [rows[i] for i in order if rows[i].words and {"audio", "video"} <= embedder.streams(rows[i])]
+    timed = _with_both(embedder, [rows[i] for i in order if rows[i].words])
     return results + untimed(embedder, timed[:candidates], seed)
 
 
@@ -64,7 +64,11 @@ def untimed(embedder: Embedder, rows: Sequence[Row], seed: int = 0, like: int = 
     rng = np.random.default_rng(seed)
     heard = [replace(_cut(row, rng), video_path=None) for row in rows]
     seen = [replace(_cut(row, rng), audio_path=None) for row in rows]
-    scores = embedder.media(heard, ["audio"])["audio"] @ embedder.media(seen, ["video"])["video"].T
+    sounds, pictures = embedder.media(heard, ["audio"])["audio"], embedder.media(seen, ["video"])["video"]
+    read = ~np.isnan(sounds).any(1) & ~np.isnan(pictures).any(1)
+    if not read.all():
+        return untimed(embedder, [row for row, there in zip(rows, read, strict=True) if there], seed, like)
+    scores = sounds @ pictures.T
     lasts = np.array([row.words[-1].end - row.words[0].start for row in rows])
     apart = np.abs(lasts[:, None] - lasts)
     np.fill_diagonal(apart, -1.0)  # its own comes first, whoever else lasts just as long
@@ -89,19 +93,21 @@ def sentence_table(embedder: Embedder, folder: str | Path, split: str | None = "
     is. Chance is a random sentence, for a word the commonest one of the clips.
 
     Raises:
-        ProtocolError: no clip with sound and pictures, or a transcript that is not of the grammar. ManifestError,
-            MediaError.
+        ProtocolError: no clip with sound and pictures, or a transcript that is not of the grammar. ManifestError.
     """
-    rows = [row for row in read_recordings(folder, split) if {"audio", "video"} <= embedder.streams(row)]
-    if not rows:
-        raise ProtocolError(f"{folder}: no clip with sound and pictures in the split {split!r}")
+    media_spaces = tuple(SENTENCE_DIRECTIONS.values())
+    rows = _with_both(embedder, read_recordings(folder, split))
     everything = sentences()
     number = {sentence: i for i, sentence in enumerate(everything)}
     strange = next((row for row in rows if row.transcript not in number), None)
     if strange is not None:
         raise ProtocolError(f"{strange.id}: {strange.transcript!r} is not a sentence of GRID's grammar")
+    embedder.media(rows, media_spaces)
+    rows = _with_both(embedder, rows)  # some may prove unreadable only when they are decoded
+    if not rows:
+        raise ProtocolError(f"{folder}: no clip with sound and pictures in the split {split!r}")
     own = np.array([number[row.transcript or ""] for row in rows])
-    media = embedder.media(rows, tuple(SENTENCE_DIRECTIONS.values()))
+    media = embedder.media(rows, media_spaces)
     table = [
         _sentence_row(name, media[medium] @ embedder.texts(everything, medium).T, own)
         for name, medium in SENTENCE_DIRECTIONS.items()
@@ -117,6 +123,11 @@ def sentence_table(embedder: Embedder, folder: str | Path, split: str | None = "
     ]
     title = f"{Path(folder).name}: all {len(everything)} sentences, {len(rows)} clips (%), split {split or 'all'}"
     return Table(title, columns, table)
+
+
+def _with_both(embedder: Embedder, rows: Sequence[Row]) -> list[Row]:
+    """Those with sound and pictures."""
+    return [row for row, has in zip(rows, embedder.streams(rows), strict=True) if {"audio", "video"} <= has]
 
 
 def _sentence_row(name: str, scores: np.ndarray, own: np.ndarray) -> dict[str, Any]:

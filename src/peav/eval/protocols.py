@@ -17,6 +17,7 @@ from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at
 from peav.objectives.pairs import Medium
 
 KS = (1, 5, 10)
+LOOKED_AT_ONCE = 256  # rows whose files are probed together
 
 
 class ProtocolError(ValueError):
@@ -95,19 +96,22 @@ def retrieval(
 
     Returns:
         One result per direction, in the order asked for. A direction that fewer than two rows can serve is left out.
+        Rows that cannot be read make way for the next ones.
 
     Raises:
-        ProtocolError: an unknown direction. MediaError: a row that cannot be read.
+        ProtocolError: an unknown direction.
     """
     directions = tuple(directions)
     unknown = [direction for direction in directions if direction not in DIRECTIONS]
     if unknown:
         raise ProtocolError(f"no direction {unknown[0]!r}; the directions are {', '.join(DIRECTIONS)}")
     order = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
-    pools = _pools(embedder, order, directions, candidates)
-    chosen = list({clip_key(row): row for pool in pools.values() for row in pool}.values())
-    spaces = {side.medium for name in pools for side in DIRECTIONS[name] if side.text is None}
-    media = embedder.media(chosen, sorted(spaces)) if chosen else {}
+    pools, before = _pools(embedder, order, directions, candidates), None
+    while pools != before:  # some may prove unreadable only when they are decoded
+        chosen = list({clip_key(row): row for pool in pools.values() for row in pool}.values())
+        spaces = {side.medium for name in pools for side in DIRECTIONS[name] if side.text is None}
+        media = embedder.media(chosen, sorted(spaces)) if chosen else {}
+        pools, before = _pools(embedder, order, directions, candidates), pools
     place = {clip_key(row): i for i, row in enumerate(chosen)}
     results = []
     for name, pool in pools.items():
@@ -216,11 +220,11 @@ def _pools(
     where transcripts are searched."""
     pools: dict[str, list[Row]] = {name: [] for name in directions}
     said: dict[str, set[str | None]] = {name: set() for name in directions}
-    for row in order:
+    looked_at = (order[first : first + LOOKED_AT_ONCE] for first in range(0, len(order), LOOKED_AT_ONCE))
+    for row, has in ((row, has) for part in looked_at for row, has in zip(part, embedder.streams(part), strict=True)):
         open_pools = [name for name, pool in pools.items() if len(pool) < candidates]
         if not open_pools:
             break
-        has = embedder.streams(row)
         for name in open_pools:
             sides = DIRECTIONS[name]
             repeats = any(side.text == "transcript" for side in sides) and row.transcript in said[name]
