@@ -57,6 +57,14 @@ def vectors(library: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def write_wave(path: Path, samples: np.ndarray) -> None:
+    """16-bit samples at 48 kHz."""
+    path.parent.mkdir(exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 48000, 0, "NONE", "NONE"))
+        file.writeframes(np.clip(samples, -32768, 32767).astype("<i2").tobytes())
+
+
 def weights(checkpoint: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
@@ -88,11 +96,7 @@ def world(folder: Path) -> str:
         assert np.abs(load_audio(path)).max() > 0.01, row
     assert len({row["id"] for row in rows}) == CLIPS
     # Beside them a file that has sound alone, in a folder of its own, and one that cannot be read.
-    (folder / "sounds").mkdir()
-    tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(96000) / 48000)).astype("<i2")
-    with wave.open(str(folder / "sounds" / "tone.wav"), "wb") as file:
-        file.setparams((1, 2, 48000, 0, "NONE", "NONE"))
-        file.writeframes(tone.tobytes())
+    write_wave(folder / "sounds" / "tone.wav", 8000 * np.sin(2 * np.pi * 440 * np.arange(96000) / 48000))
     (folder / "clips" / "media" / "bad.mp4").write_text("no film")
     return f"{CLIPS} clips with sound and pictures"
 
@@ -230,7 +234,15 @@ def eval(folder: Path) -> str:
 
 @check
 def mix(folder: Path) -> str:
-    as_json(folder, "mix", "mixed", "--sounds", "clips/manifest.jsonl", "--clips", 3, "--duration", 6)
+    # The world's sounds overlap, and only a sound that stands alone can be placed: noises of our own.
+    noise = np.random.default_rng(0).normal(size=(2, 48000)) * 3000
+    for label, samples in zip(("hiss", "rumble"), (np.diff(noise[0]), np.cumsum(noise[1]) / 30), strict=True):
+        write_wave(folder / "noises" / f"{label}.wav", samples)
+    told = "".join(
+        json.dumps({"id": label, "path": f"{label}.wav", "label": label}) + "\n" for label in ("hiss", "rumble")
+    )
+    (folder / "noises" / "manifest.jsonl").write_text(told)
+    as_json(folder, "mix", "mixed", "--sounds", "noises/manifest.jsonl", "--clips", 3, "--duration", 6)
     rows = lines(folder / "mixed" / "manifest.jsonl")
     from peav.media import load_audio
 

@@ -119,7 +119,9 @@ class Mixer:
 
     def __init__(self, sounds: Sequence[Sound], backgrounds: Sequence[Sound] = (), how: Mixing | None = None) -> None:
         if not sounds:
-            raise MixingError("no labelled sounds; give a manifest whose rows have events or a label")
+            raise MixingError(
+                "no labelled sound stands alone; give a manifest whose rows have a label, or events that do not overlap"
+            )
         self.how = how or Mixing()
         self._sounds: dict[str, list[Sound]] = defaultdict(list)
         for sound in sounds:
