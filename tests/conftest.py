@@ -26,8 +26,9 @@ def _make_torchvision_importable() -> None:
     if spec is None or spec.origin is None:
         return
     try:
-        torch.ops.load_library(Path(spec.origin).with_name("_C.so"))
-    except OSError:
+        # _C.so, or _C_stable.so from 0.29 on.
+        torch.ops.load_library(next(Path(spec.origin).parent.glob("_C*.so")))
+    except (OSError, StopIteration):
         operators = torch.library.Library("torchvision", "FRAGMENT")
         operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
