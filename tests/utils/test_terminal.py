@@ -50,3 +50,12 @@ def test_a_console_sends_no_control_character_of_a_text(terminal: bool) -> None:
     assert sent <= {c for c in plain.getvalue() if is_control(c)}
     assert "owned\x07" not in evil.getvalue()
     assert "\x1b]0" not in evil.getvalue()
+
+
+def test_a_name_in_colons_is_no_picture() -> None:
+    shown = io.StringIO()
+    console = SafeConsole(file=shown, width=80)
+    console.print(escape("own.py:zero:bear:"))
+    console.print(Table(":bear:", title=":bear:"))
+    assert "own.py:zero:bear:" in shown.getvalue()
+    assert shown.getvalue().count(":bear:") == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -36,6 +37,9 @@ def _written(character: str) -> str:
 
 class SafeConsole(Console):
     """A Rich console that shows what a text holds, and sends nothing but Rich's own control codes to the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, **options)  # else a name such as own.py:zero: is shown with a picture
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Segments of a renderable, with control characters of their texts written out."""
