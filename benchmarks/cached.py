@@ -24,10 +24,10 @@ from rich.table import Table
 
 import peav.train.run as run
 from peav.checkpoint import load_model
-from peav.data.features import ClipFeatures, FeatureCache
 from peav.data.manifest import Row, read_manifest
-from peav.data.prepare import prepare
-from peav.data.world import generate
+from peav.features.cache import ClipFeatures, FeatureCache
+from peav.features.prepare import prepare
+from peav.synth.world import generate
 from peav.train import read_recipe, train
 
 

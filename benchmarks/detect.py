@@ -29,9 +29,9 @@ from rich.table import Table
 import peav
 from peav.checkpoint import convert, load_tokenizer, save_pretrained
 from peav.detector import Detector
+from peav.inference.streaming import LIVE, RECORDED, Windowing
 from peav.media import load_audio
 from peav.model import PEAFrame, PEAFrameConfig, preset
-from peav.windowing import LIVE, RECORDED, Windowing
 
 RATE = 48000
 SOUNDS = (

@@ -51,3 +51,13 @@ def shared() -> Path:
 def golden(shared: Path) -> Path:
     """The golden checkpoints in both public layouts, with inputs and the original code's outputs."""
     return shared / "golden"
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty clips of the procedural world, made once for all training tests."""
+    from peav.synth.world import generate
+
+    folder = tmp_path_factory.mktemp("world")
+    generate(folder, 20, seed=5)
+    return folder

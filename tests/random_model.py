@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from peav.data.tokenizer import train_tokenizer
 from peav.encoder import Encoder
+from peav.inference.tokenizer import train_tokenizer
 from peav.model import PEAV
 from peav.model.config import preset
 

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import peav
 from peav.checkpoint import CheckpointError, save_pretrained
 from peav.detector import Detector, LabelError, Labels
+from peav.inference.streaming import LIVE, Windowing
 from peav.media import (
     MediaError,
     NoAudioStreamError,
@@ -30,7 +31,6 @@ from peav.media import (
     ZeroLengthError,
     load_audio,
 )
-from peav.windowing import LIVE, Windowing
 
 SHORT = Windowing(past=0.4, step=0.4, ahead=0.2)
 SOUND = tone(2.5, seed=1)[0]

@@ -17,11 +17,11 @@ from peav.events.types import FRAME, Event, FrameScores
 from peav.inference.batching import place
 from peav.inference.pretrained import Pretrained
 from peav.inference.sources import is_single, name_of, read_ahead, unwrap
+from peav.inference.streaming import LIVE, RECORDED, LatentBlocks, Stitcher, Windowing
 from peav.labels import readable
 from peav.media import MediaError, Resampler, UnsupportedInputError, as_waveform, iter_audio
 from peav.model import PEAFrame
 from peav.model.codec import reach
-from peav.windowing import LIVE, RECORDED, LatentBlocks, Stitcher, Windowing
 
 SECONDS_AT_ONCE = 10
 
@@ -106,7 +106,7 @@ class Detector(Pretrained[PEAFrame]):
             threshold: the probability above which a label sounds, for all of them or by label.
             sampling_rate: of a waveform, in Hz.
             low, median, min_gap, min_length: see `peav.events.Postprocessing`.
-            windowing: how a long recording is cut; see `peav.windowing.Windowing`.
+            windowing: how a long recording is cut; see `peav.inference.streaming.Windowing`.
 
         Raises:
             LabelError: no labels, an empty one, one twice.

@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from peav.inference.batching import Embedded, embed_stream
 from peav.inference.isolation import IsolatedReader
+from peav.inference.pooling import Part, mean_of_windows
 from peav.inference.pretrained import Pretrained
 from peav.inference.sources import Clip, Finished, Reader, Space, Streams, Unreadable, as_list, is_single
 from peav.inference.text import check_texts
 from peav.model import PEAV
-from peav.pooling import Part, mean_of_windows
 from peav.utils.progress import by_index
 
 SPACES: tuple[Space, ...] = ("audio", "video", "audio_video")

@@ -50,7 +50,7 @@ elif verb == "detect":
     from peav.jobs import Ledger
     noted(Ledger, "add", lambda self, version, fields: version[0])
 else:
-    from peav.data.prepare import Pending
+    from peav.features.prepare import Pending
     noted(Pending, "add", lambda self, key, version, features: key)
 from peav.cli.main import app
 app()

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from peav.checkpoint import CheckpointError, load_config, load_model, load_tokenizer, save_pretrained
 from peav.checkpoint.convert import write_checkpoint
 from peav.checkpoint.source import Checkpoint
-from peav.data.tokenizer import train_tokenizer
+from peav.inference.tokenizer import train_tokenizer
 
 LAYERS, WIDTH = "num_hidden_layers", "hidden_size"
 WRONG = (0, -1, 10**18, float("nan"), 1e30, 0.5, True, None, "x", [], [1], {"a": 1})

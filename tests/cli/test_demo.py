@@ -17,8 +17,8 @@ from random_model import random_encoder
 from peav.cli.demo_media import preview
 from peav.cli.demo_page import Facts, build, heat_map
 from peav.cli.demo_searches import Item, embed, run_searches
-from peav.data.world import speech
 from peav.media import load_audio, load_frames, probe
+from peav.synth.world import speech
 
 Run = Callable[..., Any]
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peav.data.collate import Collator
-from peav.data.features import ClipFeatures
 from peav.data.manifest import Row
-from peav.data.tokenizer import train_tokenizer
+from peav.features.cache import ClipFeatures
+from peav.inference.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(["a bell rings", "a dog barks", "hello world"], 400)
 

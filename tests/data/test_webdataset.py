@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from peav.checkpoint import load_model
-from peav.data.features import FeatureCache
 from peav.data.manifest import ManifestError, Row, read_manifest
-from peav.data.prepare import prepare
-from peav.data.prepared import read_prepared
 from peav.data.webdataset import expand, read_webdataset
-from peav.data.world import generate
+from peav.features.cache import FeatureCache
+from peav.features.prepare import prepare
+from peav.features.prepared import read_prepared
 from peav.media import MissingFileError, UnreadableFileError, load_audio, load_frames, probe
+from peav.synth.world import generate
 from peav.utils.storage import FilePart, write_all
 
 

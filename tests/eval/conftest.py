@@ -9,8 +9,8 @@ import pytest
 import torch
 from noise_clip import write_clip
 
-from peav.data.tokenizer import train_tokenizer
 from peav.encoder import Encoder
+from peav.inference.tokenizer import train_tokenizer
 from peav.model import PEAV
 from peav.model.config import preset
 

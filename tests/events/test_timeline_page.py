@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 from media.make import tone, write_audio
 
 from peav.events import Event, FrameScores
-from peav.events.page import encoded, page
-from peav.events.timeline import COLOURS, Timeline, loudness, picture, stretched, tick_label, tick_step, wave_peaks
+from peav.events.render.page import encoded, page
+from peav.events.render.timeline import (
+    COLOURS,
+    Timeline,
+    loudness,
+    picture,
+    stretched,
+    tick_label,
+    tick_step,
+    wave_peaks,
+)
 
 LABELS = ("dog", 'a "loud" <siren> & rain', "owl")
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 
-from peav.train.parallel import full, process_group
+from peav.distributed import full, process_group
 from peav.train.state import load_state, save_state, states
 
 
@@ -34,24 +34,24 @@ class Toy(nn.Module):
 
 def main() -> None:
     folder, steps, out = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    with process_group(torch.device("cpu")) as ranks:
+    with process_group(torch.device("cpu")) as dist:
         model = Toy()
-        if ranks.size > 1:
+        if dist.world_size > 1:
             fully_shard(model)
         optimiser = torch.optim.AdamW(model.parameters(), lr=0.1)
         found = states(folder)
-        done = load_state(found[-1], model, optimiser, ranks) if found else 0
+        done = load_state(found[-1], model, optimiser, dist) if found else 0
         for step in range(done, steps):
             optimiser.zero_grad(set_to_none=True)
             model(step).backward()
             optimiser.step()
-            if sys.argv[4:] == ["full"] and step == done + 1 and ranks.rank == ranks.size - 1:
+            if sys.argv[4:] == ["full"] and step == done + 1 and dist.rank == dist.world_size - 1:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (256, resource.RLIM_INFINITY))
             try:
-                save_state(folder, step + 1, model, optimiser, ranks)
+                save_state(folder, step + 1, model, optimiser, dist)
             except OSError as error:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-                out.with_suffix(f".{ranks.rank}").write_text(str(error))
+                out.with_suffix(f".{dist.rank}").write_text(str(error))
                 return
         weights = {name: full(value.detach()) for name, value in model.named_parameters()}
         learnt = {
@@ -59,7 +59,7 @@ def main() -> None:
             for name, parameter in model.named_parameters()
             for key, value in optimiser.state.get(parameter, {}).items()
         }
-        if ranks.first:
+        if dist.is_main:
             torch.save(weights | learnt, out)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import Silent, losses, recipe_file
+from training_runs import Silent, losses, recipe_file
 
 from peav.checkpoint import load_model
 from peav.detector import Detector

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranks_worker import model as small_model
+from parallel_worker import model as small_model
 
 from peav.train.buckets import in_buckets
 

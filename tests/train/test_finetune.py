@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranks_worker import model as small_model
-from ranks_worker import random_batch
-from test_training import Silent, losses
+from parallel_worker import model as small_model
+from parallel_worker import random_batch
 from torch import nn
+from training_runs import Silent, losses
 from typer.testing import CliRunner
 
 import peav
 from peav.checkpoint import load_model, resolve
 from peav.checkpoint.convert import read_model_id
 from peav.cli.main import app
-from peav.data.features import FeatureCache
 from peav.data.manifest import read_manifest, write_manifest
+from peav.features.cache import FeatureCache
 from peav.media import load_audio
 from peav.model import PEAV
 from peav.objectives.pairs import FINETUNE, PAIRS

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from kill_worker import FULL, POINTS
-from test_training import losses, recipe_file
+from training_runs import losses, recipe_file
 
 from peav.data.manifest import read_manifest
 

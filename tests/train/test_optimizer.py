@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ranks_worker import model
+from parallel_worker import model
 from torch import Tensor, nn
 
 from peav.model import PEAFrame

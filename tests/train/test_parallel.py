@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks_worker import losses_and_gradients
-from test_training import Silent, losses, recipe_file
+from parallel_worker import losses_and_gradients
+from training_runs import Silent, losses, recipe_file
 
-from peav.objectives.ranks import ALONE
+from peav.distributed import ALONE
 from peav.train import read_recipe, train
 from peav.train.state import remove_state, states
 
@@ -32,7 +32,7 @@ def test_two_processes_have_the_losses_and_gradients_of_one(
     a loss of a few clips to ten times that, since logits of +-10 are rounded so: one process with two threads and not
     one differs from itself by 2e-6 in seed 4.
     """
-    worker, out = Path(__file__).with_name("ranks_worker.py"), tmp_path / "found.pt"
+    worker, out = Path(__file__).with_name("parallel_worker.py"), tmp_path / "found.pt"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
         [*command, str(worker), str(out), how, dtype, *map(str, SEEDS)],

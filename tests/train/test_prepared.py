@@ -7,12 +7,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from test_training import Silent, losses, recipe_file
+from training_runs import Silent, losses, recipe_file
 from typer.testing import CliRunner
 
 from peav.cli.main import app
 from peav.data.manifest import read_manifest, write_manifest
-from peav.data.prepared import PreparedError
+from peav.features.prepared import PreparedError
 from peav.train import RecipeError, TrainingError, read_recipe, train
 
 FROZEN = {"codec": {"checkpoint": "tiny"}, "frames": {"checkpoint": "tiny", "num_frames": 24, "frozen": True}}

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from peav.data.manifest import Row
-from peav.data.mix import Mixing
+from peav.lab.ablate import read_ablations, runs
 from peav.objectives.pairs import FINETUNE, PRETRAIN
 from peav.recipes import SHIPPED, find_recipe
-from peav.train.ablate import read_ablations, runs
+from peav.synth.mix import Mixing
 from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Optim, Recipe, Source, read_recipe
 from peav.train.run import Clips

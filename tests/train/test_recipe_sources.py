@@ -7,11 +7,11 @@ import wave
 from pathlib import Path
 
 import numpy as np
-from test_training import Silent, recipe_file
+from training_runs import Silent, recipe_file
 
 from peav.checkpoint import load_model, load_tokenizer, resolve
-from peav.data.features import FeatureCache
-from peav.objectives.ranks import ALONE
+from peav.distributed import ALONE
+from peav.features.cache import FeatureCache
 from peav.train import read_recipe
 from peav.train.run import _task, gather
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ranks_worker import SIZE, STEPS, model, random_batch
+from parallel_worker import SIZE, STEPS, model, random_batch
 
 from peav.data.collate import Batch
 from peav.eval.metrics import recall_at_k

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ranks_worker import SIZE, model, random_batch
+from parallel_worker import SIZE, model, random_batch
 from torch import Tensor
 
 from peav.objectives.pairs import needed

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from training_runs import Noting, Silent, losses, recipe_file
 
 import peav.train.step as step_module
 from peav.checkpoint import load_model, load_tokenizer, resolve
 from peav.data.collate import Collator
-from peav.data.features import FeatureCache
 from peav.data.manifest import Row, read_manifest, write_manifest
+from peav.features.cache import FeatureCache
 from peav.model import PEAV, preset
 from peav.train import RecipeError, TrainingError, read_recipe, train
 from peav.train.contrast import loss_weights
@@ -31,41 +31,6 @@ from peav.train.recipe import Objective, Text
 from peav.train.run import Clips, _cached, build, gather
 from peav.train.state import read_state, states
 from peav.train.trainer import learning_rate
-
-
-class Silent:
-    def stage(self, name, total) -> None: ...
-    def advance(self, done, note="") -> None: ...
-    def step(self, record) -> None: ...
-
-
-class Noting(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def advance(self, done, note="") -> None:
-        self.notes += [note] if note else []
-
-
-def recipe_file(folder: Path, world: Path, name: str, steps: int = 6, **changes) -> Path:
-    values = {
-        "name": name,
-        "output": str(folder / name),
-        "data": {"cache": str(world / "cache"), "sources": [{"manifest": str(world / "manifest.jsonl")}]},
-        "objective": {"best_rq_weight": 0.1, "pairs": "finetune"},
-        "optim": {"steps": steps, "batch_size": 4, "warmup": 2, "bf16": False},
-        "evaluation": {"every": 100, "candidates": 4, "final_candidates": 4},
-        "checkpoint_every": 2,
-    }
-    for key, value in changes.items():
-        values.setdefault(key, {}).update(value)
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-def losses(output: Path) -> list[dict[str, float]]:
-    return [json.loads(line)["losses"] for line in (output / "log.jsonl").read_text().splitlines()]
 
 
 def test_a_fresh_model_may_have_a_checkpoints_text_encoder_and_tokenizer(world: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from peav.cli.train import ProgressReporter, training_bar
 
 if TYPE_CHECKING:
     from peav.eval.tables import Table
-    from peav.train.ablate import Outcome, Run
+    from peav.lab.ablate import Outcome, Run
 
 
 def ablate(
@@ -26,10 +26,10 @@ def ablate(
     Runs that are done are not repeated, a run that was stopped goes on. Given several times at once, the commands share
     the runs; the table holds what is done so far.
     """
+    from peav.lab.ablate import ablate as carry_out
+    from peav.lab.ablate import outcomes, read_ablations, runs
+    from peav.lab.chart import chart
     from peav.train import train
-    from peav.train.ablate import ablate as carry_out
-    from peav.train.ablate import outcomes, read_ablations, runs
-    from peav.train.chart import chart
     from peav.utils.atomic import atomic_write
 
     wanted = read_ablations(recipe)
@@ -62,7 +62,7 @@ def ablate(
 def outcome_table(found: Sequence[Outcome], figures: Sequence[str], title: str) -> Table:
     """A row for each variant under the name of its group."""
     from peav.eval.tables import Column, Table
-    from peav.train.ablate import described
+    from peav.lab.ablate import described
 
     columns = (Column("group", "group"), Column("variant", "variant"), *(Column(name, name) for name in figures))
     rows = [

@@ -77,7 +77,7 @@ def demo(
 
 def _clips(folder: Path, clips: int, seed: int) -> list[Row]:
     from peav.data.manifest import read_manifest
-    from peav.data.world import Mix, can_speak, generate
+    from peav.synth.world import Mix, can_speak, generate
     from peav.utils.progress import bar
 
     world, mix = folder / f"world-{seed}", Mix()

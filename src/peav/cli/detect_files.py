@@ -19,13 +19,13 @@ from peav.events import Event, FrameScores, Postprocessing, find_events
 from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_scores
 from peav.events.names import unique_names
 from peav.inference.isolation import as_media, audio_task, limits_for
+from peav.inference.streaming import RECORDED
 from peav.jobs import Ledger, Pace, Version, plan, stoppable
 from peav.media import MediaError, UnsupportedInputError
 from peav.utils.atomic import atomic_write
 from peav.utils.lock import FolderLock
 from peav.utils.progress import bar
 from peav.utils.workers import End, Workers
-from peav.windowing import RECORDED
 
 SUFFIXES = {"json": ".json", "tsv": ".tsv", "audacity": ".txt", "vtt": ".vtt"}
 
@@ -272,8 +272,8 @@ def _not_utf8(path: Path) -> MediaError | None:
 
 
 def _draw(path: Path, scores: FrameScores, events: Sequence[Event], targets: Mapping[str, Path]) -> None:
-    from peav.events.page import encoded, page
-    from peav.events.timeline import Timeline, loudness, picture
+    from peav.events.render.page import encoded, page
+    from peav.events.render.timeline import Timeline, loudness, picture
 
     timeline = Timeline(path.name, scores, events, loudness(path, scores.duration))
     if "plot" in targets:

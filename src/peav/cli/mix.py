@@ -42,7 +42,7 @@ def mix(
     as_json: Json = False,
 ) -> None:
     """Mix labelled sounds into soundscapes; the manifest has the times at which each is heard."""
-    from peav.data.mix import Mixing, make_mixer, read_rows, without_sources, write_mixes
+    from peav.synth.mix import Mixing, make_mixer, read_rows, without_sources, write_mixes
 
     rows = [row for path in sounds for row in read_rows(path) if split is None or row.split == split]
     if without is not None:

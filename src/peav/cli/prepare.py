@@ -34,9 +34,9 @@ def prepare(
 
     Train on them with `sources: [{prepared: CACHE}]`.
     """
-    from peav.data.mix import read_rows
-    from peav.data.prepare import prepare as run
     from peav.data.webdataset import read_webdataset
+    from peav.features.prepare import prepare as run
+    from peav.synth.mix import read_rows
 
     path = Path(manifest)
     rows = read_webdataset(manifest) if path.suffix == ".tar" else read_rows(path)

@@ -20,8 +20,8 @@ def world(
     as_json: Json = False,
 ) -> None:
     """Write clips of the procedural audio-video world; clips that are there already are kept."""
-    from peav.data.world import generate
-    from peav.data.world.splits import SPLITS
+    from peav.synth.world import generate
+    from peav.synth.world.splits import SPLITS
 
     with Progress(
         TextColumn("making clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err

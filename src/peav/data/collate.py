@@ -11,10 +11,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from peav.data.features import ClipFeatures
 from peav.data.manifest import CAPTION_KINDS, Row
-from peav.data.words import UNLABELLED, word_labels
+from peav.features.cache import ClipFeatures
 from peav.inference.text import tokenize
+from peav.lab.word_labels import UNLABELLED, word_labels
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Batch:
     or samples. `frames`: (B, N, size, size, 3) uint8, or (B, N, F) features where the frame encoder is frozen;
     `frame_lengths` (B,). `groups`: for `audio` and `video`, (B,) int64: equal media share a number in every batch and
     process, so that a clip that is drawn twice is not held against itself. `words`: (B, T) int64 labels of the latents,
-    see `data.words`; None without them.
+    see `lab.word_labels`; None without them.
     """
 
     ids: list[str]

@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from peav.data.decode import Cut, decode_each, decode_task
-from peav.data.features import clip_key
-from peav.data.logmel import log_mel_statistics
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.eval.embedder import RATE, Embedder
@@ -28,6 +25,9 @@ from peav.eval.protocols import (
     zero_shot,
 )
 from peav.eval.tables import Column, Table
+from peav.features.cache import clip_key
+from peav.features.decode import Cut, decode_each, decode_task
+from peav.features.logmel import log_mel_statistics
 from peav.media import MediaError
 
 LOG_MEL = "log-mel statistics, linear probe"

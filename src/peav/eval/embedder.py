@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from peav.data.decode import Cut, Decoded, decode_each, decode_task, probe_each
-from peav.data.features import clip_key
 from peav.data.manifest import Row
+from peav.features.cache import clip_key
+from peav.features.decode import Cut, Decoded, decode_each, decode_task, probe_each
 from peav.inference.sources import Unreadable
 from peav.media import MediaError
 from peav.objectives.pairs import Medium

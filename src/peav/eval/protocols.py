@@ -10,10 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from peav.data.features import clip_key
 from peav.data.manifest import Row
 from peav.eval.embedder import Embedder, unit
 from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at_k
+from peav.features.cache import clip_key
 from peav.objectives.pairs import Medium
 
 KS = (1, 5, 10)

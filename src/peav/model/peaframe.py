@@ -59,6 +59,10 @@ class PEAFrame(nn.Module):
             frame.logit_bias.copy_(model.logit_bias["a_ac"])
         return frame.to(model.logit_bias["a_ac"].device)
 
+    def towers(self) -> list[nn.Module]:
+        """The parts that hold nearly all weights, which training in shards gathers one after the other."""
+        return [self.text, self.audio.tower]
+
     def encode_codec(
         self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None
     ) -> Tensor:

@@ -80,6 +80,10 @@ class PEAV(nn.Module):
         self.logit_bias = nn.ParameterDict({name: torch.full((1,), LOGIT_BIAS_INIT) for name in PAIR_NAMES})
         initialise(self)
 
+    def towers(self) -> list[nn.Module]:
+        """The parts that hold nearly all weights, which training in shards gathers one after the other."""
+        return [self.text, self.audio.tower, self.video.tower, self.fusion]
+
     def recompute_layers(self, on: bool = True) -> None:
         """Trade time for memory in training: every layer's insides are computed again in the backward pass."""
         for module in self.modules():

@@ -3,7 +3,7 @@
 The losses take the embeddings as they come: whoever wants cosine similarities (training from scratch is far stabler
 with them) normalises before the call. `scale` is alpha itself, not its logarithm.
 
-Where several processes share a batch (`ranks`), each computes the rows of its own samples against the columns of all:
+Where several processes share a batch (`dist`), each computes the rows of its own samples against the columns of all:
 what it returns is its share of the loss, and the shares of all processes, and their gradients, add up to those of one
 process with the whole batch.
 """
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from peav.objectives.ranks import ALONE, Ranks
+from peav.distributed import ALONE, DistContext
 
 Rows = Callable[[Tensor, Tensor, Tensor, Tensor, int, Tensor | None], Tensor]
 CHUNK = 256  # rows of logits alive at once: at B = 3024 one block is 3 MB
@@ -31,7 +31,7 @@ def sigmoid_loss(
     bias: Tensor,
     valid: Tensor | None = None,
     groups: Tensor | None = None,
-    ranks: Ranks = ALONE,
+    dist: DistContext = ALONE,
 ) -> Tensor:
     """Sigmoid loss (SigLIP, arXiv 2303.15343): `-1/B sum_b sum_b' log sigmoid(z (alpha x_b . y_b' + beta))`.
 
@@ -43,7 +43,7 @@ def sigmoid_loss(
         valid: (B,) bool; samples that are not drop out of rows and columns. None: all are.
         groups: (B,) or (B, G) ints; samples that agree in any column are not negatives of each other. None: all others
             are negatives.
-        ranks: the processes that share the batch; B is then each one's part of it.
+        dist: the processes that share the batch; B is then each one's part of it.
 
     Returns:
         A scalar, fp32 (fp64 for fp64 inputs); without valid samples a zero that keeps the graph.
@@ -55,7 +55,7 @@ def sigmoid_loss(
         terms = -F.logsigmoid(torch.where(positive, logits, -logits))
         return terms.masked_fill(_false_negatives(positive, start, groups), 0).sum()
 
-    return _mean_over_rows(rows, x, y, scale, bias, valid, groups, ranks)
+    return _mean_over_rows(rows, x, y, scale, bias, valid, groups, dist)
 
 
 def infonce_loss(
@@ -64,7 +64,7 @@ def infonce_loss(
     scale: Tensor,
     valid: Tensor | None = None,
     groups: Tensor | None = None,
-    ranks: Ranks = ALONE,
+    dist: DistContext = ALONE,
 ) -> Tensor:
     """InfoNCE in both directions: mean cross-entropy of each row, and of each column, against its own partner.
 
@@ -78,13 +78,13 @@ def infonce_loss(
         return (logits.logsumexp(1) - logits.diagonal(start)).sum()
 
     zero = scale.new_zeros(())
-    forth = _mean_over_rows(rows, x, y, scale, zero, valid, groups, ranks)
-    back = _mean_over_rows(rows, y, x, scale, zero, valid, groups, ranks)
+    forth = _mean_over_rows(rows, x, y, scale, zero, valid, groups, dist)
+    back = _mean_over_rows(rows, y, x, scale, zero, valid, groups, dist)
     return (forth + back) / 2
 
 
 @torch.no_grad()
-def mean_of_negatives(x: Tensor, y: Tensor, valid: Tensor, ranks: Ranks = ALONE) -> tuple[float, int]:
+def mean_of_negatives(x: Tensor, y: Tensor, valid: Tensor, dist: DistContext = ALONE) -> tuple[float, int]:
     """The mean of x_b . y_b' over all valid b != b' of the global batch, and how many samples are valid.
 
     From sums over samples, in fp64: no (B, B) matrix is made, and processes get the same figure. 0 where there is no
@@ -95,7 +95,7 @@ def mean_of_negatives(x: Tensor, y: Tensor, valid: Tensor, ranks: Ranks = ALONE)
     """
     x, y = x.double()[valid], y.double()[valid]
     own = [x.sum(0), y.sum(0), (x * y).sum()[None], valid.sum().double()[None]]
-    x_sum, y_sum, matches, number = ranks.total(torch.cat(own)).split([x.shape[1], y.shape[1], 1, 1])
+    x_sum, y_sum, matches, number = dist.all_reduce_sum(torch.cat(own)).split([x.shape[1], y.shape[1], 1, 1])
     count = int(number)
     return ((x_sum @ y_sum - matches) / max(count * (count - 1), 1)).item(), count
 
@@ -108,16 +108,16 @@ def _mean_over_rows(
     bias: Tensor,
     valid: Tensor | None,
     groups: Tensor | None,
-    ranks: Ranks,
+    dist: DistContext,
 ) -> Tensor:
     """Mean over the valid samples of what `rows` sums over its block of rows; this process's share of it."""
     assert x.shape == y.shape, f"a pair needs as many queries as targets, of one width; got {x.shape} and {y.shape}"
     dtype = torch.promote_types(x.dtype, torch.float32)
     own = torch.ones(len(x), dtype=torch.bool, device=x.device) if valid is None else valid
-    everyone = ranks.gather(own)
-    x, y = _kept(x.to(dtype), own), _kept(ranks.gather(y.to(dtype)), everyone)
-    groups = None if groups is None else _kept(ranks.gather(groups), everyone)
-    first = int(everyone[: ranks.part(len(everyone)).start].sum())
+    everyone = dist.all_gather(own)
+    x, y = _kept(x.to(dtype), own), _kept(dist.all_gather(y.to(dtype)), everyone)
+    groups = None if groups is None else _kept(dist.all_gather(groups), everyone)
+    first = int(everyone[: dist.local_rows(len(everyone)).start].sum())
     total = _SumOverRows.apply(rows, groups, first, x, y, scale.to(dtype), bias.to(dtype))
     return total / max(len(y), 1)
 

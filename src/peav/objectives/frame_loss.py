@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from peav.objectives.ranks import ALONE, Ranks
+from peav.distributed import ALONE, DistContext
 
 
 class FrameLoss(NamedTuple):
@@ -18,12 +18,12 @@ class FrameLoss(NamedTuple):
     right: Tensor
     labelled: Tensor
 
-    def mean(self, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
+    def mean(self, dist: DistContext = ALONE) -> tuple[Tensor, Tensor]:
         """This process's share of the mean loss and of the accuracy over all labelled frames of the global batch.
 
         The shares of all processes add up; alone they are the means. Both are 0 where nothing is labelled.
         """
-        count = ranks.total(self.labelled).clamp(min=1)
+        count = dist.all_reduce_sum(self.labelled).clamp(min=1)
         return self.total / count, self.right / count
 
 

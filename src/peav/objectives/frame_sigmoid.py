@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from peav.objectives.ranks import ALONE, Ranks
+from peav.distributed import ALONE, DistContext
 
 
-def frame_sigmoid_loss(logits: Tensor, targets: Tensor, known: Tensor, ranks: Ranks = ALONE) -> Tensor:
+def frame_sigmoid_loss(logits: Tensor, targets: Tensor, known: Tensor, dist: DistContext = ALONE) -> Tensor:
     """Binary cross-entropy of the known (frame, text) cells, in nats per cell in which a text is heard.
 
     Cells in which nothing is heard are many times more; over the positive ones the loss keeps one size whatever their
@@ -22,4 +22,4 @@ def frame_sigmoid_loss(logits: Tensor, targets: Tensor, known: Tensor, ranks: Ra
     wanted = logits[known].to(dtype)
     heard = targets[known]
     total = F.binary_cross_entropy_with_logits(wanted, heard.to(dtype), reduction="sum")
-    return total / ranks.total(heard.sum()).clamp(min=1)
+    return total / dist.all_reduce_sum(heard.sum()).clamp(min=1)

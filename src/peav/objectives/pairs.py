@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from peav.distributed import ALONE, DistContext
 from peav.objectives.contrastive import infonce_loss, sigmoid_loss
-from peav.objectives.ranks import ALONE, Ranks
 
 Medium = Literal["audio", "video", "audio_video"]
 
@@ -88,7 +88,7 @@ def pair_losses(
     biases: Mapping[str, Tensor] | nn.ParameterDict,
     loss: Literal["sigmoid", "infonce"] = "sigmoid",
     groups: Mapping[Embedding, Tensor] | None = None,
-    ranks: Ranks = ALONE,
+    dist: DistContext = ALONE,
 ) -> dict[str, Tensor]:
     """The loss of every pair, in fp32 whatever the autocast state.
 
@@ -102,7 +102,7 @@ def pair_losses(
         scales, biases: the scalar alpha and beta of each pair, by name. InfoNCE has no use for the bias.
         groups: (B,) ints for embeddings that have them: samples with the same input share a number. Those that share
             one on either side of a pair are not negatives of each other: what belongs to one belongs to the other.
-        ranks: the processes that share the batch; each gets its share of the losses, see `contrastive`.
+        dist: the processes that share the batch; each gets its share of the losses, see `contrastive`.
 
     Returns:
         A scalar for each pair, by name.
@@ -115,7 +115,7 @@ def pair_losses(
         group = torch.stack(known, dim=1) if known else None
         scale, bias = scales[pair.name], biases[pair.name]
         if loss == "sigmoid":
-            losses[pair.name] = sigmoid_loss(x, y, scale, bias, valid, group, ranks)
+            losses[pair.name] = sigmoid_loss(x, y, scale, bias, valid, group, dist)
         else:
-            losses[pair.name] = infonce_loss(x, y, scale, valid, group, ranks)
+            losses[pair.name] = infonce_loss(x, y, scale, valid, group, dist)
     return losses

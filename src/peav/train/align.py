@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from peav.data.collate import Batch, Collator
-from peav.data.features import ClipFeatures, FeatureCache
+from peav.data.frame_targets import FrameTargetMaker
 from peav.data.manifest import Row
-from peav.data.timed import FrameTargetMaker
+from peav.distributed import ALONE, DistContext
 from peav.eval.detection import auroc, macro
 from peav.eval.metrics import recall_at_k
+from peav.features.cache import ClipFeatures, FeatureCache
 from peav.labels import readable
 from peav.model import PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss
-from peav.objectives.ranks import ALONE, Ranks
 from peav.train.buckets import in_buckets
 from peav.train.feed import Feed
 from peav.train.recipe import Recipe
@@ -28,7 +28,7 @@ from peav.train.recipe import Recipe
 @dataclass(frozen=True)
 class TimedBatch:
     """B clips with N texts for all of them: `clips`, the texts' `ids` (N, L) and `mask` (N, L), and as in
-    `data.timed.FrameTargets` `heard` and `known` (B, N, T) bool and `offsets` (N,)."""
+    `data.frame_targets.FrameTargets` `heard` and `known` (B, N, T) bool and `offsets` (N,)."""
 
     clips: Batch
     ids: Tensor
@@ -66,9 +66,9 @@ class Aligned(nn.Module):
     `clip`: whole clips against their captions too, so that the model still retrieves.
     """
 
-    def __init__(self, model: PEAFrame, clip: bool, buckets: int = 1, ranks: Ranks = ALONE) -> None:
+    def __init__(self, model: PEAFrame, clip: bool, buckets: int = 1, dist: DistContext = ALONE) -> None:
         super().__init__()
-        self.model, self.buckets, self.ranks = model, buckets, ranks
+        self.model, self.buckets, self.dist = model, buckets, dist
         scale = model.logit_scale.detach().clone().squeeze(0)  # the clips'; frames get one of their own, see `start`
         self.logit_scale = nn.Parameter(scale) if clip else None
 
@@ -83,7 +83,7 @@ class Aligned(nn.Module):
         audio = self.model.audio_hidden(batch.clips.audio, batch.clips.audio_lengths)
         texts = self.model.text_embedding(batch.ids, batch.mask)
         raw = (texts @ self.model.heads["audio"](audio.sequence).transpose(1, 2))[known].double()
-        total = self.ranks.total
+        total = self.dist.all_reduce_sum
         count = total(known.sum()).clamp(min=2)
         mean = total(raw.sum()) / count
         deviation = (total((raw - mean).square().sum()) / count).sqrt().clamp(min=1e-6)
@@ -97,7 +97,7 @@ class Aligned(nn.Module):
         audio = in_buckets(model.audio_hidden, clips.audio, clips.audio_lengths, self.buckets)
         texts = model.text_embedding(batch.ids, batch.mask)
         logits = model.score(model.heads["audio"](audio.sequence), texts) + batch.offsets[None, :, None]
-        losses = {"frames": frame_sigmoid_loss(logits, batch.heard, batch.known, self.ranks)}
+        losses = {"frames": frame_sigmoid_loss(logits, batch.heard, batch.known, self.dist)}
         if self.logit_scale is not None:
             captions = clips.texts["audio"]
             losses["clip"] = infonce_loss(
@@ -106,7 +106,7 @@ class Aligned(nn.Module):
                 self.logit_scale,
                 captions.present & (clips.audio_lengths > 0),
                 torch.stack([captions.groups, clips.groups["audio"]], dim=1),
-                self.ranks,
+                self.dist,
             )
         return losses
 
@@ -121,13 +121,13 @@ class Alignment:
         feed: Feed,
         collator: Collator,
         targets: FrameTargetMaker,
-        ranks: Ranks = ALONE,
+        dist: DistContext = ALONE,
     ) -> None:
         assert recipe.align is not None
         self.feed, self.collator, self.targets = feed, collator, targets
         self.weights: Mapping[str, float] = {"frames": 1.0, "clip": recipe.align.clip_weight}
         device = next(model.parameters()).device
-        self.module = Aligned(model, recipe.align.clip_weight > 0, recipe.optim.buckets, ranks).to(device)
+        self.module = Aligned(model, recipe.align.clip_weight > 0, recipe.optim.buckets, dist).to(device)
         model.audio.codec.requires_grad_(False)
 
     def losses(self, wrapped: nn.Module, batch: TimedBatch, number: int) -> dict[str, Tensor]:

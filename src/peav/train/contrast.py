@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from peav.data.collate import Batch, Collator
 from peav.data.manifest import Row
+from peav.distributed import ALONE, DistContext
+from peav.lab.words import WordFrames
 from peav.model import PEAV
 from peav.objectives.best_rq import BestRQ
 from peav.objectives.pairs import Embedding
-from peav.objectives.ranks import ALONE, Ranks
-from peav.objectives.words import WordFrames
 from peav.train.evaluate import evaluate
 from peav.train.feed import Feed
 from peav.train.finetune import restrict
@@ -24,12 +24,12 @@ from peav.train.step import Forward, Masking, Trainable
 class Contrast:
     """Trains `model` in place; see `train.trainer.Task`."""
 
-    def __init__(self, recipe: Recipe, model: PEAV, feed: Feed, collator: Collator, ranks: Ranks = ALONE) -> None:
+    def __init__(self, recipe: Recipe, model: PEAV, feed: Feed, collator: Collator, dist: DistContext = ALONE) -> None:
         self.recipe, self.feed, self.collator = recipe, feed, collator
         self.weights: Mapping[str, float] = loss_weights(recipe.objective)
         device = next(model.parameters()).device
         own = (self._best_rq(model), self._words(model))
-        self.module = Trainable(model, recipe.objective, *own, ranks, recipe.optim.buckets).to(device)
+        self.module = Trainable(model, recipe.objective, *own, dist, recipe.optim.buckets).to(device)
         model.audio.codec.requires_grad_(recipe.codec.trainable)
         model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
         model.recompute_layers(recipe.optim.recompute)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from peav.data.collate import Batch, Collator
-from peav.data.features import FeatureCache, clip_key
 from peav.data.manifest import Row
 from peav.eval.metrics import chance_at_k, recall_at_k
+from peav.features.cache import FeatureCache, clip_key
 from peav.objectives.pairs import Embedding, media, text
 from peav.train.step import Forward
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from peav.data.features import ClipFeatures, FeatureCache
 from peav.data.manifest import Row
-from peav.data.mix import Remixer
 from peav.data.sampler import MixtureSampler
-from peav.data.splice import Splicer, bare
-from peav.objectives.ranks import ALONE, Ranks
+from peav.distributed import ALONE, DistContext
+from peav.features.cache import ClipFeatures, FeatureCache
+from peav.lab.splice import Splicer, bare
+from peav.synth.mix import Remixer
 from peav.train.errors import TrainingError
 
 
@@ -53,10 +53,10 @@ class Feed:
         collate: Collate,
         splicers: Mapping[int, tuple[Splicer, int]] = MappingProxyType({}),
         remixers: Mapping[int, Remixer] = MappingProxyType({}),
-        ranks: Ranks = ALONE,
+        dist: DistContext = ALONE,
     ) -> None:
         self.sources, self.seed, self.cache, self.collate = sources, seed, cache, collate
-        self.splicers, self.remixers, self.ranks = splicers, remixers, ranks
+        self.splicers, self.remixers, self.dist = splicers, remixers, dist
         self.sampler = MixtureSampler([len(rows) for rows in sources], weights, batch_size, seed)
         if 0 in self.sampler.counts:
             raise TrainingError(
@@ -64,16 +64,16 @@ class Feed:
                 "never be seen; raise optim.batch_size or its weight"
             )
         self.size = batch_size + sum(self.sampler.counts[source] * count for source, (_, count) in splicers.items())
-        if self.size % ranks.size:
+        if self.size % dist.world_size:
             raise TrainingError(
-                f"{self.size} clips a batch do not divide among {ranks.size} processes; change optim.batch_size"
+                f"{self.size} clips a batch do not divide among {dist.world_size} processes; change optim.batch_size"
                 f"{' (near misses come on top of it)' if splicers else ''}"
             )
 
     @property
     def places(self) -> range:
         """Which places of a batch are this process's."""
-        return range(self.size)[self.ranks.deal(self.size)]
+        return range(self.size)[self.dist.local_shard(self.size)]
 
     def batch(self, number: int) -> Any:
         """The collated batch of this number, counted from 0."""
@@ -93,7 +93,9 @@ class Feed:
                 clips.append(clip)
             else:
                 clips.append(next(whole) if remixer is None else remixer.make.of_sound(mixed[place]))
-        return self.collate(rows, clips, np.random.default_rng((self.seed, 1, number)), self.ranks.deal(self.size))
+        return self.collate(
+            rows, clips, np.random.default_rng((self.seed, 1, number)), self.dist.local_shard(self.size)
+        )
 
     def ids(self, number: int) -> list[str]:
         """The ids of the clips of a batch, in its order."""

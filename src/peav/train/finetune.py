@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from peav.data.features import FeatureCache
 from peav.data.manifest import Row
+from peav.features.cache import FeatureCache
 from peav.model import PEAV
 from peav.objectives.pairs import Pair, needed
 from peav.train.evaluate import has

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peav.train.parallel import full
+from peav.distributed import full
 from peav.train.recipe import Optim
 
 # A step at the rate r changes the weights of a tower of width D by about r sqrt(D) of themselves, and so logits of +-10

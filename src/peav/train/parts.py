@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from peav.checkpoint import load_model, load_text_encoder, load_tokenizer, resolve
-from peav.data.features import FeatureCache, add_weights, clip_key
 from peav.data.manifest import Row
+from peav.features.cache import FeatureCache, add_weights, clip_key
+from peav.lab.codec import TARGET, distil_codec, keep_hearing
+from peav.lab.frames import pretrain_frames
 from peav.model import PEAV
-from peav.train.codec import TARGET, distil_codec, keep_hearing
-from peav.train.frames import pretrain_frames
 from peav.train.reading import RecipeError
 from peav.train.recipe import Codec, Frames, Recipe, Source
 from peav.train.reporter import Reporter

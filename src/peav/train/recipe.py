@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from peav.data.mix import Mixing, Mixtures
 from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
+from peav.synth.mix import Mixing, Mixtures
 from peav.train.reading import RecipeError, read_dataclass
 
 PLACES = ("manifest", "recordings", "mixtures", "prepared", "webdataset")
@@ -22,7 +22,7 @@ class World:
     """So many clips of each split of the procedural world, made under `folder` where they are not there yet.
 
     `synthetic`: those to train on, in other sources of the folder too, have a captioning model's captions as well (see
-    `data.world.captioner`); `data.real_share` says how often a clip's own are read.
+    `synth.world.captioner`); `data.real_share` says how often a clip's own are read.
     """
 
     folder: str
@@ -36,18 +36,18 @@ class World:
 @dataclass(frozen=True)
 class Source:
     """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings, `mixtures`
-    soundscapes to be made (see `data.mix`), `prepared` what `peav prepare` made (a folder, or an address),
+    soundscapes to be made (see `synth.mix`), `prepared` what `peav prepare` made (a folder, or an address),
     `webdataset` tars (a path or an address with braces, `clips-{0000..0007}.tar`; see `data.webdataset`).
 
     With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
     is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
-    of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `data.splice`), or
+    of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `lab.splice`), or
     as many as `near_misses` says; with `splice_video` it has its pictures too, for clips that look alike.
-    With `lips` a frame encoder that is pretrained learns to read the lips of its speakers, see `train.lips`.
+    With `lips` a frame encoder that is pretrained learns to read the lips of its speakers, see `lab.lips`.
     `test_fold` holds out one `fold` of its rows as the test split, whatever split they have. `without` names a manifest
     of mixtures: the recordings that those were made of are left out. With `mix` its clips
     with a label, or with events that sound alone, train: such a sound is heard in a soundscape drawn anew every time,
-    with others of the source and one caption for all (see `data.mix`); `mixtures` spend the time for it once.
+    with others of the source and one caption for all (see `synth.mix`); `mixtures` spend the time for it once.
     """
 
     manifest: str | None = None
@@ -127,10 +127,10 @@ class Data:
 @dataclass(frozen=True)
 class Codec:
     """The codec: the model's own, or taken over from `checkpoint`; then distilled on for `distil_steps` (see
-    `train.codec`), from scratch where it has random weights.
+    `lab.codec`), from scratch where it has random weights.
 
     It is then frozen, as in the paper, unless it is `trainable`. Towers that were trained with another codec hear it as
-    they heard that one, as nearly as a linear map between their latents can tell (`train.codec.keep_hearing`; it needs
+    they heard that one, as nearly as a linear map between their latents can tell (`lab.codec.keep_hearing`; it needs
     sound, so not with `prepared` sources alone).
     """
 
@@ -144,7 +144,7 @@ class Codec:
 @dataclass(frozen=True)
 class Frames:
     """The frame encoder: taken over from `checkpoint`, or taught the words of visual captions for `pretrain_steps`
-    (see `train.frames`), or neither.
+    (see `lab.frames`), or neither.
 
     It then trains with the rest, or is `frozen` and its features are cached, which makes training much cheaper.
     `num_frames`: how many frames of a clip the model takes from then on, evenly (16 in the paper's `-16-frame` models);
@@ -175,7 +175,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Objective:
-    """Which pairs, which loss, how much BEST-RQ and how much of `objectives.words` on clips with timed words.
+    """Which pairs, which loss, how much BEST-RQ and how much of `lab.words` on clips with timed words.
 
     `best_rq_rows` is the share of clips whose spans are masked. `weights` lets pairs count for more or less than one.
     """
@@ -273,7 +273,7 @@ class Align:
     """Frame-level training on timed events (see `train.align`) in place of `objective`.
 
     `clip_weight` above 0: whole clips against their captions too, so that retrieval is kept. `prior`: how often a label
-    sounds is taken off what its frames teach (see `data.timed.label_log_odds`).
+    sounds is taken off what its frames teach (see `data.frame_targets.label_log_odds`).
     """
 
     clip_weight: float = 0.0

@@ -15,28 +15,27 @@ from tokenizers import Tokenizer
 
 from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.data.collate import Collator
-from peav.data.failures import TooManyFailures, write_failures
-from peav.data.features import FeatureCache, clip_key
+from peav.data.frame_targets import FrameTargetMaker
 from peav.data.manifest import Event, Row, by_fold, read_manifest
-from peav.data.mix import Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
-from peav.data.prepare import frozen_parts
-from peav.data.prepared import check_prepared, read_prepared
 from peav.data.recordings import read_recordings
-from peav.data.splice import Splicer, spliceable
-from peav.data.timed import FrameTargetMaker
-from peav.data.tokenizer import train_tokenizer
 from peav.data.webdataset import read_webdataset
-from peav.data.words import spoken_vocabulary
-from peav.data.world import generate
-from peav.data.world.captioner import with_synthetic_captions
+from peav.distributed import DistContext, local_device, process_group
+from peav.features.cache import FeatureCache, clip_key
+from peav.features.failures import TooManyFailures, write_failures
+from peav.features.prepare import frozen_parts
+from peav.features.prepared import check_prepared, read_prepared
+from peav.inference.tokenizer import train_tokenizer
+from peav.lab.splice import Splicer, spliceable
+from peav.lab.word_labels import spoken_vocabulary
 from peav.model import PEAV, PEAFrame, PEAVConfig, preset
-from peav.objectives.ranks import Ranks
+from peav.synth.mix import Remixer, make_mixer, make_mixtures, mixable, sounds_of, without_sources
+from peav.synth.world import generate
+from peav.synth.world.captioner import with_synthetic_captions
 from peav.train.align import Alignment, TimedCollator
 from peav.train.contrast import Contrast
 from peav.train.errors import TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import renew, served
-from peav.train.parallel import local_device, process_group
 from peav.train.parts import ready_codec, ready_frames, take_frames, take_text
 from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Recipe, Source, World
@@ -87,40 +86,42 @@ def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str,
     all processes share each batch.
     """
     device = local_device()
-    with process_group(device) as ranks:
-        return _train(recipe, reporter, resume, device, ranks)
+    with process_group(device) as dist:
+        return _train(recipe, reporter, resume, device, dist)
 
 
-def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.device, dist: DistContext) -> dict[str, Any]:
     torch.manual_seed(recipe.seed)
     output = Path(recipe.output)
     output.mkdir(parents=True, exist_ok=True)
     earlier_states(output, resume)  # before hours of preparation
     if recipe.optim.bf16 and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2"):
         warnings.warn("this processor is tens of times slower in bf16 than in fp32: set optim.bf16=false", stacklevel=2)
-    with ranks.one_by_one():
+    with dist.main_first():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
     if (tune := recipe.tune) is not None:
         recipe = served(recipe, [row for rows in clips.sources for row in rows], cache)
         renew(model, tune.fresh, recipe.objective.table())
-    task = _task(recipe, model.to(device), tokenizer, cache, clips, ranks)
-    trainer = Trainer(recipe, task, clips.validation, on_step=reporter.step, ranks=ranks)
+    task = _task(recipe, model.to(device), tokenizer, cache, clips, dist)
+    trainer = Trainer(recipe, task, clips.validation, on_step=reporter.step, dist=dist)
     reporter.stage("train", recipe.optim.steps)
     result: dict[str, Any] = {"validation": trainer.run(resume)}
     result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)
     whole = trainer.whole_model()
-    if ranks.first:
+    if dist.is_main:
         result["data_wait"] = data_wait(output)
         figures = {split: result[split] for split in ("validation", "test")}
         licenses = Counter(row.license or "unknown" for rows in clips.sources for row in rows)
         save_pretrained(whole, output / "model", tokenizer, name=recipe.name, figures=figures, licenses=licenses)
         with atomic_write(output / "result.json") as temporary:
             Path(temporary).write_text(json.dumps(result, indent=1), encoding="utf-8")
-    ranks.wait()
+    dist.barrier()
     return result
 
 
-def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache, clips: Clips, ranks: Ranks) -> Task:
+def _task(
+    recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache, clips: Clips, dist: DistContext
+) -> Task:
     """What the recipe trains: frames where it has `align`, else pairs."""
     optim, codec, length = recipe.optim, model.config.audio.codec, model.config.text.max_length
     rate = codec.sampling_rate / codec.hop_length
@@ -132,8 +133,8 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
         sources = [_labelled(rows) if source in remixers else rows for source, rows in enumerate(clips.sources)]
         targets = FrameTargetMaker(sources, rate)
         timed = TimedCollator(collator, targets, recipe.align.prior)
-        feed = Feed(*batches, timed, remixers=remixers, ranks=ranks)
-        return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, targets, ranks)
+        feed = Feed(*batches, timed, remixers=remixers, dist=dist)
+        return Alignment(recipe, PEAFrame.from_peav(model), feed, collator, targets, dist)
     splicers = {
         number: (
             Splicer(clips.sources[number], cache, source.splice, rate, codec.hop_length, source.splice_video),
@@ -142,7 +143,7 @@ def _task(recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache
         for number, source in clips.altered.items()
         if source.splice
     }
-    return Contrast(recipe, model, Feed(*batches, collator, splicers, remixers, ranks), collator, ranks)
+    return Contrast(recipe, model, Feed(*batches, collator, splicers, remixers, dist), collator, dist)
 
 
 def _remixed(recipe: Recipe, cache: FeatureCache, clips: Clips) -> tuple[Clips, dict[int, Remixer]]:

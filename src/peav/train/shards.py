@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
-from peav.objectives.ranks import Ranks
+from peav.distributed import DistContext
 from peav.train.errors import StateError
 from peav.utils.atomic import atomic_write, sync
 
@@ -32,36 +32,36 @@ SUMS = "sums-{}.json"
 METADATA = ".metadata"
 
 
-def save_shards(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks) -> None:
+def save_shards(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, dist: DistContext) -> None:
     """Write the folder `path`, which appears when it is whole; every process must call this.
 
     Raises:
         OSError: in every process, where one could not write.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    if ranks.first:
+    if dist.is_main:
         remove_unfinished(path.parent)
         temporary.mkdir(parents=True)
-    ranks.wait()
+    dist.barrier()
     weights, optimiser_state = get_state_dict(module, optimiser)
     state = {"version": VERSION, "step": step, "module": weights, "optimiser": optimiser_state}
     try:
-        dcp.save(state, storage_writer=FileSystemWriter(temporary), process_group=ranks.group)
+        dcp.save(state, storage_writer=FileSystemWriter(temporary), process_group=dist.group)
     except dcp.api.CheckpointException as error:  # not an Exception: it would pass by who handles those
-        if ranks.first:
+        if dist.is_main:
             shutil.rmtree(temporary, ignore_errors=True)
         reasons = ", ".join(f"process {rank}: {failure}" for rank, (failure, _) in error.failures.items())
         raise OSError(f"{path}: cannot be written; {reasons}") from error
     # What others wrote may not be in sight yet on a disk of the network.
-    own = [*temporary.glob(f"__{ranks.rank}_*.distcp"), *([temporary / METADATA] if ranks.first else [])]
-    with atomic_write(temporary / SUMS.format(ranks.rank)) as sums:
+    own = [*temporary.glob(f"__{dist.rank}_*.distcp"), *([temporary / METADATA] if dist.is_main else [])]
+    with atomic_write(temporary / SUMS.format(dist.rank)) as sums:
         sums.write_text(json.dumps({file.name: _digest(file) for file in own}))
-    ranks.wait()
-    if ranks.first:
+    dist.barrier()
+    if dist.is_main:
         remove_folder(path)  # of the same step, by a run that was since resumed before it
         temporary.replace(path)
         sync(path.parent)
-    ranks.wait()
+    dist.barrier()
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -79,13 +79,13 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(hidden)
 
 
-def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks) -> int:
+def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, dist: DistContext) -> int:
     """Restore what `save_shards` wrote, in place; returns the number of steps done. Every process must call this.
 
     Raises:
         StateError: in every process, where a file is missing or has changed, or the folder is of another model.
     """
-    if ranks.total(torch.tensor(float(not _whole(path, ranks)), device=next(module.parameters()).device)):
+    if dist.all_reduce_sum(torch.tensor(float(not _whole(path, dist)), device=next(module.parameters()).device)):
         raise StateError(f"{path}: torn or changed since it was written")
     reader = FileSystemReader(path)
     stored = reader.read_metadata().state_dict_metadata
@@ -99,7 +99,7 @@ def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer,
     state: dict[str, Any] = {"step": 0, "module": weights, "optimiser": optimiser_state}
     # Partial: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimiser state.
     planner = DefaultLoadPlanner(allow_partial_load=True)
-    dcp.load(state, storage_reader=reader, planner=planner, process_group=ranks.group, no_dist=ranks.size == 1)
+    dcp.load(state, storage_reader=reader, planner=planner, process_group=dist.group, no_dist=dist.world_size == 1)
     options = StateDictOptions(strict=False)
     set_state_dict(
         module, optimiser, model_state_dict=state["module"], optim_state_dict=state["optimiser"], options=options
@@ -111,7 +111,7 @@ def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer,
     return int(state["step"])
 
 
-def _whole(path: Path, ranks: Ranks) -> bool:
+def _whole(path: Path, dist: DistContext) -> bool:
     """Whether this process's share of the files is as it was written, and none is missing."""
     try:
         sums: dict[str, str] = {}
@@ -119,7 +119,7 @@ def _whole(path: Path, ranks: Ranks) -> bool:
             sums |= json.loads(file.read_text())
         written = _written(path)
         there = METADATA in sums and sums.keys() == {file.name for file in written}
-        return there and all(_digest(file) == sums[file.name] for file in written[ranks.rank :: ranks.size])
+        return there and all(_digest(file) == sums[file.name] for file in written[dist.rank :: dist.world_size])
     except (OSError, ValueError):
         return False
 

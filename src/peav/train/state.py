@@ -18,7 +18,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.fsdp import FSDPModule
 
-from peav.objectives.ranks import ALONE, Ranks
+from peav.distributed import ALONE, DistContext
 from peav.train.errors import StateError
 from peav.train.shards import OLDER, VERSION, load_shards, remove_folder, remove_unfinished, save_shards
 from peav.utils.atomic import atomic_write
@@ -32,7 +32,7 @@ def save_state(
     step: int,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
-    ranks: Ranks = ALONE,
+    dist: DistContext = ALONE,
     keep: int | None = KEEP,
 ) -> None:
     """Write `step-N.pt`: the state after N steps, headed by its SHA-256; the newest `keep` stay.
@@ -41,22 +41,22 @@ def save_state(
     """
     name = f"step-{step:07d}"
     if isinstance(module, FSDPModule):
-        save_shards(folder / f"{name}.shards", step, module, optimiser, ranks)
+        save_shards(folder / f"{name}.shards", step, module, optimiser, dist)
         other = folder / f"{name}.pt"
     else:
-        _save_whole(folder / f"{name}.pt", step, module, optimiser, ranks)
+        _save_whole(folder / f"{name}.pt", step, module, optimiser, dist)
         other = folder / f"{name}.shards"
-    if ranks.first:
+    if dist.is_main:
         for path in ([other] if other.exists() else []) + (states(folder)[:-keep] if keep else []):
             if path.exists():
                 remove_state(path)
-    ranks.wait()
+    dist.barrier()
 
 
-def _save_whole(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks) -> None:
+def _save_whole(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, dist: DistContext) -> None:
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights, optimiser_state = get_state_dict(module, optimiser, options=options)
-    if ranks.first:
+    if dist.is_main:
         remove_unfinished(path.parent)
         buffer = io.BytesIO()
         torch.save({"version": VERSION, "step": step, "module": weights, "optimiser": optimiser_state}, buffer)
@@ -66,14 +66,14 @@ def _save_whole(path: Path, step: int, module: nn.Module, optimiser: torch.optim
             out.write(content)
 
 
-def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, ranks: Ranks = ALONE) -> int:
+def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, dist: DistContext = ALONE) -> int:
     """Restore what `save_state` wrote, in place; returns the number of steps done. Every process must call this.
 
     Raises:
         StateError: the file is torn, or a bit of it has changed, or it is of another model.
     """
     if path.suffix == ".shards":
-        return load_shards(path, module, optimiser, ranks)
+        return load_shards(path, module, optimiser, dist)
     state = read_state(path)
     if "version" not in state:
         raise StateError(f"{path}: {OLDER}")

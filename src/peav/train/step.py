@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from peav.data.collate import Batch
+from peav.distributed import ALONE, DistContext, full
+from peav.lab.words import WordFrames
 from peav.model import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, TowerOutput
 from peav.model.frame_encoder import to_pixels
 from peav.objectives.best_rq import BestRQ
 from peav.objectives.contrastive import mean_of_negatives
 from peav.objectives.frame_loss import FrameLoss
 from peav.objectives.pairs import Embedding, Pair, needed, pair_losses
-from peav.objectives.ranks import ALONE, Ranks
-from peav.objectives.words import WordFrames
 from peav.train.buckets import in_buckets
-from peav.train.parallel import full
 from peav.train.recipe import Objective
 
 HASH_FACTOR = 0x2545F4914F6CDD1D  # odd and large: sums of two 64-bit hashes, the first times this, do not collide
@@ -194,12 +193,12 @@ class Trainable(nn.Module):
         objective: Objective,
         best_rq: BestRQ | None = None,
         words: WordFrames | None = None,
-        ranks: Ranks = ALONE,
+        dist: DistContext = ALONE,
         buckets: int = 1,
     ) -> None:
         super().__init__()
         self.model, self.best_rq, self.words, self.buckets = model, best_rq, words, buckets
-        self.pairs, self.loss, self.ranks = objective.table(), objective.loss, ranks
+        self.pairs, self.loss, self.dist = objective.table(), objective.loss, dist
 
     def forward(self, batch: Batch, masking: Masking | None = None) -> dict[str, Tensor]:
         """This process's share of every loss on its part of a batch, unweighted, by name: fp32 scalars."""
@@ -214,7 +213,7 @@ class Trainable(nn.Module):
             model.logit_bias,
             self.loss,
             groups,
-            self.ranks,
+            self.dist,
         )
         if self.best_rq is not None:
             losses["best_rq"] = self._mean(output.best_rq)
@@ -228,7 +227,7 @@ class Trainable(nn.Module):
 
     def _mean(self, loss: FrameLoss | None) -> Tensor:
         zero = torch.zeros((), device=next(self.model.parameters()).device)
-        return (loss or FrameLoss(zero, zero, zero.long())).mean(self.ranks)[0]
+        return (loss or FrameLoss(zero, zero, zero.long())).mean(self.dist)[0]
 
     @torch.no_grad()
     def start(self, batch: Batch) -> None:
@@ -257,7 +256,7 @@ class Trainable(nn.Module):
 
     def _start_scales(self, pairs: Sequence[Pair], output: Forward) -> None:
         norms = [(rows.double().norm(dim=-1) * output.present[name]).max() for name, rows in output.embeddings.items()]
-        longest = dict(zip(output.embeddings, self.ranks.largest(torch.stack(norms)).tolist(), strict=True))
+        longest = dict(zip(output.embeddings, self.dist.all_reduce_max(torch.stack(norms)).tolist(), strict=True))
         bounds = {pair.name: longest[pair.query] * longest[pair.target] for pair in pairs}
         largest = max(bounds.values(), default=0.0)
         for name, bound in bounds.items():
@@ -268,7 +267,7 @@ class Trainable(nn.Module):
         for pair in pairs:
             valid = output.present[pair.query] & output.present[pair.target]
             x, y = output.embeddings[pair.query], output.embeddings[pair.target]
-            mean, count = mean_of_negatives(x, y, valid, self.ranks)
+            mean, count = mean_of_negatives(x, y, valid, self.dist)
             if count > 1:
                 offset = full(self.model.logit_scale[pair.name]).item() * mean
                 self.model.logit_bias[pair.name].fill_(-math.log(count - 1) - offset)

@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from peav.data.manifest import Row
+from peav.distributed import ALONE, DistContext, full, wrap
 from peav.model import PEAV, PEAFrame
-from peav.objectives.ranks import ALONE, Ranks
 from peav.train.errors import StateError, TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank
 from peav.train.optimizer import make_optimizer, take_step
-from peav.train.parallel import full, wrap
 from peav.train.reading import from_mapping
 from peav.train.recipe import Recipe
 from peav.train.state import load_state, remove_state, save_state, states, step_of
@@ -58,7 +57,7 @@ class Trainer:
     """Carries a task out.
 
     Args:
-        ranks: the processes that share each batch.
+        dist: the processes that share each batch.
         held_out: rows for the periodic evaluation.
         on_step: called after each step with its log record.
     """
@@ -69,16 +68,16 @@ class Trainer:
         task: Task,
         held_out: Sequence[Row],
         on_step: Callable[[Mapping[str, Any]], None] = lambda record: None,
-        ranks: Ranks = ALONE,
+        dist: DistContext = ALONE,
     ) -> None:
-        self.recipe, self.task, self.held_out, self.on_step, self.ranks = recipe, task, held_out, on_step, ranks
+        self.recipe, self.task, self.held_out, self.on_step, self.dist = recipe, task, held_out, on_step, dist
         self.module = task.module
         self.device = next(self.module.parameters()).device
         self.average: Average | None = None
         if recipe.tune is not None and recipe.tune.ema:
             self.average = Average(self.module.model, recipe.tune.ema)
             self.module.add_module("average", self.average)
-        self.wrapped = wrap(self.module, recipe.parallel, ranks)
+        self.wrapped = wrap(self.module, self.module.model.towers(), recipe.parallel, dist)
         self.optimiser = make_optimizer(self.module, recipe.optim)
         self.output = Path(recipe.output)
         self.step = 0
@@ -107,7 +106,7 @@ class Trainer:
                     self._keep(record["eval"])
                 self._log(record)
                 if self.step % self.recipe.checkpoint_every == 0 or self.step == optim.steps:
-                    save_state(self.output / "checkpoints", self.step, self.module, self.optimiser, self.ranks)
+                    save_state(self.output / "checkpoints", self.step, self.module, self.optimiser, self.dist)
         finally:
             loader.shutdown(cancel_futures=True)
         self._take_best()
@@ -129,8 +128,8 @@ class Trainer:
         if name not in figures:
             raise TrainingError(f"evaluation.keep: {name!r} is not among the figures {', '.join(figures)}")
         if self._agreed(figures[name] > self._best()):
-            save_state(self.output / "best", self.step, self.module, self.optimiser, self.ranks, keep=None)
-            if self.ranks.first:
+            save_state(self.output / "best", self.step, self.module, self.optimiser, self.dist, keep=None)
+            if self.dist.is_main:
                 self._drop_older_best()
 
     def _drop_older_best(self) -> None:
@@ -152,14 +151,14 @@ class Trainer:
         if name is None or not kept:
             return
         if self._agreed(self.evaluate(self.recipe.evaluation.candidates)[name] <= self._best()):
-            load_state(kept[-1], self.module, self.optimiser, self.ranks)
-        if self.ranks.first:
+            load_state(kept[-1], self.module, self.optimiser, self.dist)
+        if self.dist.is_main:
             for path in kept[:-1]:
                 remove_state(path)
 
     def _agreed(self, mine: bool) -> bool:
         """What the first process says: it has the log."""
-        return bool(self.ranks.total(torch.tensor(float(mine and self.ranks.first), device=self.device)))
+        return bool(self.dist.all_reduce_sum(torch.tensor(float(mine and self.dist.is_main), device=self.device)))
 
     def whole_model(self) -> Model:
         """The model as one process would hold it, on the CPU, averaged and merged; every process must call this, once,
@@ -167,7 +166,7 @@ class Trainer:
         if self.average is not None:
             self.average.swap()
         merge_low_rank(self.module.model)
-        if self.ranks.size == 1 or self.recipe.parallel == "ddp":
+        if self.dist.world_size == 1 or self.recipe.parallel == "ddp":
             alone: Model = self.module.model.cpu()
             return alone
         state = {name: full(value).cpu() for name, value in self.module.model.state_dict().items()}
@@ -181,26 +180,26 @@ class Trainer:
         self._claim(bool(found))
         self.step = self._restore(found)
         steps = torch.tensor([self.step, -self.step], device=self.device)
-        if (self.ranks.largest(steps) != steps).any():
+        if (self.dist.all_reduce_max(steps) != steps).any():
             raise TrainingError(
                 f"processes found different checkpoints: {self.output} must be on a disk that all share"
             )
         log = self.output / "log.jsonl"
-        if self.ranks.first:
+        if self.dist.is_main:
             kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[: self.step] if log.exists() else []
             with atomic_write(log) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
             for path in states(self.output / "best"):
                 if step_of(path) > self.step:  # of another course, or this one's, which comes again
                     remove_state(path)
-        self.ranks.wait()
+        self.dist.barrier()
 
     def _restore(self, found: list[Path]) -> int:
         """Load the newest checkpoint that can be trusted and name those that cannot; the number of steps done."""
         reason = ""
         for path in reversed(found):
             try:
-                return load_state(path, self.module, self.optimiser, self.ranks)
+                return load_state(path, self.module, self.optimiser, self.dist)
             except StateError as error:
                 warnings.warn(f"{error}; going on from the one before it", stacklevel=2)
                 reason = str(error)
@@ -222,7 +221,7 @@ class Trainer:
                 raise TrainingError(
                     f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
                 )
-        if self.ranks.first:
+        if self.dist.is_main:
             with atomic_write(path) as temporary:
                 Path(temporary).write_text(json.dumps(recipe, indent=1), encoding="utf-8")
 
@@ -260,18 +259,18 @@ class Trainer:
             losses = self.task.losses(self.wrapped, batch, number)
         shares = torch.stack(list(losses.values()))
         weights = torch.tensor([self.task.weights[name] for name in losses], device=self.device)
-        values = self.ranks.total(shares)
+        values = self.dist.all_reduce_sum(shares)
         if not torch.isfinite(values).all():
             raise TrainingError(
                 f"the loss of step {self.step} is not finite; its clips are {', '.join(self.task.feed.ids(number))}; "
                 "lower optim.lr or look at these clips"
             )
         # Processes average their gradients, while the shares of a loss add up.
-        ((shares * weights).sum() * self.ranks.size / optim.accumulate).backward()
+        ((shares * weights).sum() * self.dist.world_size / optim.accumulate).backward()
         return dict(zip(losses, values.tolist(), strict=True))
 
     def _log(self, record: dict[str, Any]) -> None:
-        if self.ranks.first:
+        if self.dist.is_main:
             with open(self.output / "log.jsonl", "a", encoding="utf-8") as log:
                 log.write(json.dumps(record) + "\n")
         self.on_step(record)

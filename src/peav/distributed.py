@@ -1,0 +1,165 @@
+"""What the processes of one training run share: a global batch, gradients, and the model whole (DDP) or in shards
+(FSDP2); on processors (gloo) or GPUs (nccl), started by torchrun."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+Parallel = Literal["ddp", "fsdp"]
+
+
+@dataclass(frozen=True)
+class DistContext:
+    """This process, number `rank` of `world_size`, and how it talks to the others; alone (the default) it does not.
+
+    `group` is a process group apart from the one that averages gradients: the order of its messages must not depend on
+    when gradients are averaged.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    group: torch_dist.ProcessGroup | None = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and reports."""
+        return self.rank == 0
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """(B, ...) of every process to (world_size * B, ...) in rank order; gradients return to their owner, summed."""
+        if self.world_size == 1:
+            return x
+        if x.dtype == torch.bool:
+            return self.all_gather(x.to(torch.uint8)).bool()
+        return _AllGather.apply(x.contiguous(), self)
+
+    def all_reduce_sum(self, x: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, without gradient."""
+        return self._all_reduce(x, torch_dist.ReduceOp.SUM)
+
+    def all_reduce_max(self, x: Tensor) -> Tensor:
+        """The largest of each element over all processes, without gradient."""
+        return self._all_reduce(x, torch_dist.ReduceOp.MAX)
+
+    def barrier(self) -> None:
+        """Return when every process has come here."""
+        if self.world_size > 1:
+            torch_dist.barrier(group=self.group)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process goes through the block alone, then the others: they find what it has made."""
+        if not self.is_main:
+            self.barrier()
+        yield
+        if self.is_main:
+            self.barrier()
+
+    def local_shard(self, count: int) -> slice:
+        """Which of `count` clips of the global batch this process loads: one in every `world_size`, so that each has
+        its share of every source."""
+        assert count % self.world_size == 0, f"{count} clips do not divide among {self.world_size} processes"
+        return slice(self.rank, None, self.world_size)
+
+    def local_rows(self, count: int) -> slice:
+        """Where this process's samples stand among `count` gathered ones."""
+        assert count % self.world_size == 0, f"{count} samples do not divide among {self.world_size} processes"
+        own = count // self.world_size
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+    def _all_reduce(self, x: Tensor, operation: Any) -> Tensor:
+        x = x.detach().clone()
+        if self.world_size > 1:
+            torch_dist.all_reduce(x, operation, group=self.group)
+        return x
+
+
+ALONE = DistContext()
+
+
+class _AllGather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dist: DistContext) -> Tensor:
+        ctx.dist = dist
+        gathered = x.new_empty(dist.world_size * len(x), *x.shape[1:])
+        torch_dist.all_gather_single(gathered, x, group=dist.group)
+        return gathered
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        # Every process computes its own rows of logits, so each holds a part of every sample's gradient.
+        upstream = ctx.dist.all_reduce_sum(upstream)
+        return upstream[ctx.dist.local_rows(len(upstream))], None
+
+
+def is_alone() -> bool:
+    """Whether this process trains by itself, not as one of several that torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[DistContext]:
+    """Join the processes that torchrun started, and leave them at the end; alone where it started none."""
+    if is_alone():
+        yield ALONE
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # Long: the main process may make a world and its features while the others wait.
+    torch_dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
+    try:
+        yield DistContext(torch_dist.get_rank(), torch_dist.get_world_size(), torch_dist.new_group())
+    finally:
+        torch_dist.destroy_process_group()
+        # A handled error may have left cycles that hold a group, whose threads must end before the interpreter does.
+        gc.collect()
+
+
+def local_device(name: str | None = None) -> torch.device:
+    """`name`, or this process's GPU where there is one, else the processor."""
+    if name is not None:
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def wrap(module: Any, units: Iterable[nn.Module], parallel: Parallel, dist: DistContext) -> nn.Module:
+    """The module whose gradients are averaged over all processes; alone, the module itself.
+
+    Args:
+        units: the parts of it that FSDP gathers and frees one after the other.
+    """
+    if dist.world_size == 1:
+        alone: nn.Module = module
+        return alone
+    if parallel == "ddp":
+        # Which streams a process's part of a batch has, and so which towers run, differs from step to step.
+        return DistributedDataParallel(module, find_unused_parameters=True)
+    for unit in units:
+        fully_shard(unit)
+    fully_shard(module)
+    if hasattr(module, "embed"):
+        register_fsdp_forward_method(module, "embed")
+    sharded: nn.Module = module
+    return sharded
+
+
+def full(value: Tensor) -> Tensor:
+    """A tensor that processes may hold in shards, whole."""
+    return value.full_tensor() if isinstance(value, DTensor) else value

@@ -1,0 +1,1 @@
+"""Detections as pictures and pages."""

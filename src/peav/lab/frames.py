@@ -1,0 +1,115 @@
+"""A frame encoder from scratch: single frames learn to tell which words the captions of their clip use.
+
+The official models start from PE-Core, which saw billions of captioned pictures. With thousands, a categorical loss on
+the words of a caption learns what is in a picture long before a contrastive one does (CatLIP, arXiv 2404.15653; Joulin
+et al., arXiv 1511.02251): a contrastive loss is content with whatever tells clips apart, colour and backdrop for
+instance. The head is thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from peav.data.manifest import Row
+from peav.features.cache import FeatureCache
+from peav.lab.lips import Lips
+from peav.model import PEAV
+from peav.model.frame_encoder import to_pixels
+from peav.train.reading import RecipeError
+from peav.train.recipe import Frames
+
+RAREST, COMMONEST = 0.002, 0.3  # share of clips whose captions use a word
+LIPS_WEIGHT = 5.0  # a frame has some twenty nats of captions and two of lips
+
+
+def pretrain_frames(
+    model: PEAV,
+    rows: Sequence[Row],
+    cache: FeatureCache,
+    config: Frames,
+    seed: int,
+    *,
+    speakers: Sequence[Row] = (),
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> float:
+    """Train `model.video.frame_encoder` in place on one random frame a clip.
+
+    Args:
+        rows: clips whose frames are in `cache`; those without a visual caption are left out.
+        speakers: clips whose lips are to be read as well; see `lab.lips`.
+
+    Returns:
+        The mean loss of the last tenth of the steps: nats a frame, summed over the words.
+
+    Raises:
+        RecipeError: no clip has frames and visual captions with words of middling frequency.
+    """
+    rows = [row for row in rows if row.captions.get("video") and cache.load(row).frames is not None]
+    words = caption_words(rows)
+    if not words:
+        raise RecipeError("frames.pretrain_steps: no visual captions to learn from; set it to 0")
+    targets = torch.stack([_target(row, words) for row in rows])
+    encoder = model.video.frame_encoder
+    head = nn.Linear(model.config.video.frame_encoder.output_dim, len(words))
+    with torch.no_grad():
+        head.bias.copy_(torch.logit(targets.mean(0)))  # the priors need not be learnt
+    shape = model.config.video.frame_encoder
+    lips = Lips(speakers, shape.image_size, shape.output_dim) if speakers else None
+    parameters = [*encoder.parameters(), *head.parameters(), *(lips.parameters() if lips else ())]
+    optimiser = torch.optim.AdamW(parameters, lr=config.pretrain_lr, betas=(0.9, 0.98), weight_decay=0.05)
+    losses = []
+    for step in range(config.pretrain_steps):
+        rate = min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / config.pretrain_steps)) + 0.01
+        for group in optimiser.param_groups:
+            group["lr"] = config.pretrain_lr * rate
+        rng = np.random.default_rng((seed, 2, step))
+        chosen = rng.integers(len(rows), size=config.pretrain_batch)
+        logits = head(_features(encoder, torch.stack([_frame(cache, rows[index], rng) for index in chosen])))
+        loss = F.binary_cross_entropy_with_logits(logits, targets[chosen], reduction="sum") / len(chosen)
+        if lips is not None:
+            mouths, said = lips.draw(rng)
+            loss = loss + LIPS_WEIGHT * lips(_features(encoder, mouths.flatten(0, 1)).unflatten(0, said.shape), said)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        losses.append(loss.item())
+        progress(step + 1, losses[-1])
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+
+
+def _features(encoder: nn.Module, frames: Tensor) -> Tensor:
+    """(N, D) fp32 of (N, size, size, 3) uint8."""
+    with torch.autocast("cpu", torch.bfloat16):
+        features: Tensor = encoder(to_pixels(frames))
+    return features.float()
+
+
+def caption_words(rows: Sequence[Row]) -> list[str]:
+    """The words that say something: neither in nearly every clip's visual captions nor in hardly any's."""
+    counts = Counter(word for row in rows for word in _words(row))
+    return sorted(word for word, count in counts.items() if RAREST <= count / len(rows) <= COMMONEST)
+
+
+def _words(row: Row) -> set[str]:
+    return {word for caption in row.captions.get("video", ()) for word in re.findall(r"\w+", caption.lower())}
+
+
+def _target(row: Row, words: Sequence[str]) -> Tensor:
+    used = _words(row)
+    return torch.tensor([float(word in used) for word in words])
+
+
+def _frame(cache: FeatureCache, row: Row, rng: np.random.Generator) -> Tensor:
+    """One random frame (size, size, 3) uint8."""
+    frames = cache.load(row).frames
+    assert frames is not None, f"{row.id} has no frames"
+    return torch.from_numpy(frames[rng.integers(len(frames))])

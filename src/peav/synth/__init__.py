@@ -1,0 +1,1 @@
+"""Generators of clips and soundscapes whose truth is known."""

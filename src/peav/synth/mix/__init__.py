@@ -1,0 +1,23 @@
+"""Soundscapes: labelled sounds placed on backgrounds, with the times at which each is heard."""
+
+from peav.lab.remix import Remixer, mixable
+from peav.synth.mix.mixer import Mixer, Mixing, MixingError, Sound, Soundscape, sounds_of
+from peav.synth.mix.mixtures import Mixtures, make_mixer, make_mixtures, read_rows
+from peav.synth.mix.write import without_sources, write_mixes
+
+__all__ = [
+    "Mixer",
+    "Mixing",
+    "MixingError",
+    "Mixtures",
+    "Remixer",
+    "Sound",
+    "Soundscape",
+    "make_mixer",
+    "make_mixtures",
+    "mixable",
+    "read_rows",
+    "sounds_of",
+    "without_sources",
+    "write_mixes",
+]

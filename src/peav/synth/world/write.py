@@ -1,0 +1,210 @@
+"""Writes clips as mp4 and wav with their manifest."""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from peav.synth.world.captions import captions
+from peav.synth.world.errors import WorldError
+from peav.synth.world.render import FRAME_SIZE, frames, waveform
+from peav.synth.world.scene import Mix, Scene, compose
+from peav.synth.world.sounds import RATE, Signal
+from peav.synth.world.splits import SPLITS
+from peav.utils.atomic import atomic_write
+
+LICENSE = "CC0-1.0"
+_FRAME_RATE = Fraction(25, 2)
+_BATCH = 8
+_WORTH_A_PROCESS = 64  # clips: starting a process costs as much as making so many
+_VERSION = 4  # raised when the same seed no longer makes the same clips
+Row = dict[str, Any]
+Batch = list[tuple[str, int]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """A clip in memory: float32 (S,) at 48 kHz, uint8 (N, 160, 160, 3) at 12.5 a second, and its manifest row."""
+
+    waveform: Signal | None
+    frames: NDArray[np.uint8] | None
+    row: Row
+
+
+def render(scene: Scene, seed: int) -> RenderedClip:
+    """Sound, picture and row of a scene; a missing stream is None."""
+    sound = waveform(scene) if scene.has_audio else None
+    return RenderedClip(sound, frames(scene) if scene.has_video else None, manifest_row(scene, seed))
+
+
+def manifest_row(scene: Scene, seed: int) -> Row:
+    """The clip's manifest row, with the extra columns kinds, voice, words and duration."""
+    speaker = scene.speaker if scene.has_audio else None
+    words = [asdict(word) for word in speaker.utterance.words] if speaker else []
+    for word in words:
+        for edge in ("start", "end"):
+            word[edge] = round(word[edge] + speaker.start, 3) if speaker else word[edge]
+    return {
+        "id": scene.id,
+        "path": media_path(scene),
+        "captions": captions(scene),
+        "transcript": speaker.transcript if speaker else None,
+        "events": events(scene),
+        "split": scene.split,
+        "source": f"peav world seed {seed}",
+        "license": LICENSE,
+        "kinds": [thing.kind.name for thing in scene.things],
+        "voice": scene.speaker.voice.name if scene.speaker else None,
+        "words": words,
+        "duration": scene.duration,
+    }
+
+
+def media_path(scene: Scene) -> str:
+    """Where the clip lies, relative to its manifest."""
+    return f"media/{scene.id}.{'mp4' if scene.has_video else 'wav'}"
+
+
+def events(scene: Scene) -> list[Row]:
+    """What is heard when, in order: {onset, offset, label, visible}; none in a clip without sound."""
+    if not scene.has_audio:
+        return []
+    found = [(*span, thing.kind.label, thing.visible) for thing in scene.things for span in thing.events]
+    if scene.speaker is not None:
+        speaker = scene.speaker
+        found.append((speaker.start, round(speaker.end, 3), f"{speaker.figure.who} speaking", scene.has_video))
+    keys = ("onset", "offset", "label", "visible")
+    return [dict(zip(keys, event, strict=True)) for event in sorted(found)]
+
+
+def generate(
+    out: Path,
+    clips: int,
+    seed: int,
+    *,
+    splits: Sequence[str] = SPLITS,
+    mix: Mix | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Path:
+    """Make `clips` clips under `out` and return the manifest's path.
+
+    One split gets them all; all three share them 80 : 10 : 10. Clips that are there already are kept, rows of other
+    clips of the same world too. The same (seed, mix) gives the same rows whatever the number of `jobs`.
+    Raises WorldError where `out` holds another world, MissingSpeechError without the `world` extra.
+    """
+    mix = mix or Mix()
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(out, seed, mix)
+    todo = [(split, index) for split, count in _shares(clips, splits).items() for index in range(count)]
+    made: dict[str, Row] = _rows(out / "manifest.jsonl")
+    batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
+    make = partial(_make_batch, out, seed, mix)
+    for rows in _mapped(make, batches, min(jobs, 1 + len(todo) // _WORTH_A_PROCESS)):
+        made.update((row["id"], row) for row in rows)
+        if progress is not None:
+            progress(len(rows), len(todo))
+    order = sorted(made.values(), key=lambda row: (SPLITS.index(row["split"]), row["id"]))
+    with atomic_write(out / "manifest.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in order))
+    return out / "manifest.jsonl"
+
+
+def _mapped(make: Callable[[Batch], list[Row]], batches: list[Batch], jobs: int) -> Iterator[list[Row]]:
+    if jobs <= 1:
+        yield from map(make, batches)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(make, batches)
+
+
+def _make_batch(out: Path, seed: int, mix: Mix, batch: Batch) -> list[Row]:
+    return [_make(out, seed, mix, split, index) for split, index in batch]
+
+
+def _make(out: Path, seed: int, mix: Mix, split: str, index: int) -> Row:
+    scene = compose(seed, split, index, mix)
+    target = out / media_path(scene)
+    if target.exists():
+        return manifest_row(scene, seed)
+    clip = render(scene, seed)
+    with atomic_write(target) as temporary:
+        if clip.frames is None:
+            assert clip.waveform is not None
+            write_wav(temporary, clip.waveform)
+        else:
+            write_mp4(temporary, clip.frames, clip.waveform)
+    return clip.row
+
+
+def write_wav(path: Path, sound: Signal) -> None:
+    """16-bit mono at 48 kHz."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((sound * 32767).astype("<i2").tobytes())
+
+
+def write_mp4(path: Path, pictures: NDArray[np.uint8], sound: Signal | None) -> None:
+    """H.264 at 12.5 frames a second and, where there is sound, AAC mono at 48 kHz."""
+    options = {"preset": "ultrafast", "crf": "26"}
+    with av.open(str(path), "w", format="mp4") as file:
+        video = file.add_stream("libx264", rate=_FRAME_RATE, options=options)
+        video.width = video.height = FRAME_SIZE
+        video.pix_fmt = "yuv420p"
+        video.codec_context.thread_count = 1
+        audio = None
+        if sound is not None:
+            audio = file.add_stream("aac", rate=RATE, layout="mono", options={"aac_coder": "fast"})
+            audio.bit_rate = 96_000
+        for picture in pictures:
+            file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(video.encode(None))
+        if audio is not None and sound is not None:
+            samples = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+            samples.sample_rate, samples.pts = RATE, 0
+            file.mux(audio.encode(samples))
+            file.mux(audio.encode(None))
+
+
+def _shares(clips: int, splits: Sequence[str]) -> dict[str, int]:
+    unknown = [split for split in splits if split not in SPLITS]
+    if unknown or not splits:
+        raise WorldError(f"unknown split {', '.join(unknown) or '(none)'}; choose from {', '.join(SPLITS)} or all")
+    if clips < 1:
+        raise WorldError(f"{clips} clips cannot be made; ask for at least 1")
+    weights = {split: 8 if split == "train" else 1 for split in splits}
+    counts = {split: clips * weight // sum(weights.values()) for split, weight in weights.items()}
+    counts[splits[0]] += clips - sum(counts.values())
+    return counts
+
+
+def _claim(out: Path, seed: int, mix: Mix) -> None:
+    """Note in `out` which world it holds, so that a resumed run cannot mix two."""
+    note, wanted = out / "world.json", {"version": _VERSION, "seed": seed, "mix": asdict(mix)}
+    if note.exists():
+        if (held := json.loads(note.read_text())) != wanted:
+            raise WorldError(f"{out} holds the world {held}, not {wanted}; choose an empty folder or the same settings")
+        return
+    with atomic_write(note) as temporary:
+        temporary.write_text(json.dumps(wanted) + "\n")
+
+
+def _rows(manifest: Path) -> dict[str, Row]:
+    if not manifest.exists():
+        return {}
+    return {row["id"]: row for row in map(json.loads, manifest.read_text().splitlines())}

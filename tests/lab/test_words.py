@@ -1,0 +1,35 @@
+"""The loss on words is the mean over labelled frames, whatever stands in the others."""
+
+from __future__ import annotations
+
+import torch
+
+from peav.lab.words import WordFrames
+
+
+def test_the_loss_is_the_mean_negative_log_likelihood_of_labelled_frames() -> None:
+    torch.manual_seed(0)
+    words, states = WordFrames(8, 5), torch.randn(2, 4, 8)
+    labels = torch.tensor([[0, 3, -1, 5], [-1, -1, 1, 1]])
+    loss, accuracy = words.loss(states, labels).mean()
+    naive, right = [], []
+    for b in range(2):
+        for t in range(4):
+            if labels[b, t] >= 0:
+                scores = words.head(states[b, t])
+                naive.append(scores.exp().sum().log() - scores[labels[b, t]])
+                right.append(float(scores.argmax() == labels[b, t]))
+    torch.testing.assert_close(loss, torch.stack(naive).mean())
+    assert accuracy.item() == sum(right) / len(right)
+
+
+def test_unlabelled_frames_do_not_matter_and_a_batch_without_labels_costs_nothing() -> None:
+    words, states = WordFrames(8, 5), torch.randn(1, 3, 8)
+    labels = torch.tensor([[2, -1, 0]])
+    changed = states.clone()
+    changed[0, 1] = 1e6
+    assert torch.equal(words.loss(states, labels).total, words.loss(changed, labels).total)
+    loss, accuracy = words.loss(states, torch.full((1, 3), -1)).mean()
+    loss.backward()
+    assert (loss.item(), accuracy.item()) == (0.0, 0.0)
+    assert not words.head.weight.grad.any()
