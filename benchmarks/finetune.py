@@ -2,7 +2,7 @@
 
     python benchmarks/finetune.py            (about three minutes on one processor core)
 
-The ten sounds of ESC-10 get names that mean nothing, so that all a model knows of the names it has learnt here. It
+The ten sounds of ESC-10 get names that mean nothing, so that all a model knows of the names it has learned here. It
 trains on a plain manifest of sounds and names (two folds); the clips of the third are classified by the names, by the
 sounds' own names, to see what was forgotten, and by logistic regression on the embeddings of the two folds.
 """

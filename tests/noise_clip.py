@@ -12,7 +12,7 @@ RATE, FPS = 48000, 10
 
 
 def write_clip(path: Path, seconds: float, seed: int, *, sound: bool = True, pictures: bool = True) -> Path:
-    """A file of noise of its own colour and of moving squares."""
+    """A file of noise of its own color and of moving squares."""
     rng = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
         if pictures:

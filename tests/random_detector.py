@@ -1,4 +1,4 @@
-"""A random small PE-A-Frame model with the shipped tokenizer: real towers, nothing learnt."""
+"""A random small PE-A-Frame model with the shipped tokenizer: real towers, nothing learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A random small model for tests that need real files and real towers, but nothing that was learnt."""
+"""A random small model for tests that need real files and real towers, but nothing that was learned."""
 
 from __future__ import annotations
 

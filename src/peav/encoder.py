@@ -74,7 +74,7 @@ class WindowEmbedding:
 class Encoder(Pretrained[PEAV]):
     """Embeds audio, video and text into one space; made by `peav.load`.
 
-    Embeddings are not normalised unless `normalize=True`: the models are trained on plain dot products, each pair of
+    Embeddings are not normalized unless `normalize=True`: the models are trained on plain dot products, each pair of
     spaces with its own scale and bias (`logits`). The same input and weights give bit-equal embeddings twice, and an
     input's embedding does not depend on what it is encoded beside (<= 1e-5 relative).
 

@@ -155,7 +155,7 @@ def test_json_is_json_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def on_a_terminal(*arguments: object) -> bytes:
-    """What a verb sends to a terminal, with colours and a progress bar."""
+    """What a verb sends to a terminal, with colors and a progress bar."""
     here, there = pty.openpty()
     command = [sys.executable, "-m", "peav", *map(os.fsencode, map(str, arguments))]
     with subprocess.Popen(command, stdin=there, stdout=there, stderr=there) as process:
@@ -180,6 +180,6 @@ def _chunks(terminal: int) -> Iterator[bytes]:
 @pytest.mark.slow
 def test_a_real_terminal_gets_none_of_it(evil: Path, model: str, tmp_path: Path) -> None:
     sent = on_a_terminal("embed", evil, "-o", tmp_path / "lib.parquet", "--model", model)
-    assert b"\x1b[" in sent  # Rich's own colours
+    assert b"\x1b[" in sent  # Rich's own colors
     for evil_bytes in (b"\x1b]0;owned", b"\x07", "\x9b".encode(), "\u202e".encode(), b"\xff"):
         assert evil_bytes not in sent

@@ -38,7 +38,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve labelled sounds of three classes in two folds, in the layout of a folder of recordings."""
+    """Twelve labeled sounds of three classes in two folds, in the layout of a folder of recordings."""
     folder = tmp_path_factory.mktemp("sounds")
     records = []
     for i in range(12):

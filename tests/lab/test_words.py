@@ -1,4 +1,4 @@
-"""The loss on words is the mean over labelled frames, whatever stands in the others."""
+"""The loss on words is the mean over labeled frames, whatever stands in the others."""
 
 from __future__ import annotations
 

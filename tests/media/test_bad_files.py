@@ -167,7 +167,7 @@ def test_tags_need_not_be_utf8(tmp_path: Path) -> None:
 
 
 def test_every_format_that_is_opened_is_one_of_ffmpegs() -> None:
-    # The newest are not in every FFmpeg; one that is misspelt would be in none.
+    # The newest are not in every FFmpeg; one that is misspelled would be in none.
     known = {part for name in av.formats_available for part in name.split(",")}
     assert set(WHITELIST.split(",")) - known <= {"webp_anim"}
 

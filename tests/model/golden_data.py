@@ -57,7 +57,7 @@ def run_peav(model: PEAV, clip: Clip) -> dict[str, Tensor]:
     return {head: model.project(state, head) for head, state in pooled.items()} | {
         "codec_latents": latents,
         "audio_frames": audio.sequence,
-        "frame_features": torch.nn.functional.normalize(features, dim=-1),  # the original keeps them normalised
+        "frame_features": torch.nn.functional.normalize(features, dim=-1),  # the original keeps them normalized
         "video_hidden": video.sequence,
         "fusion_hidden": fused.sequence,
         "text_hidden": hidden,

@@ -1,4 +1,4 @@
-"""The temporal tower's pieces against their naive formulas, and its behaviour at the edges."""
+"""The temporal tower's pieces against their naive formulas, and its behavior at the edges."""
 
 from __future__ import annotations
 

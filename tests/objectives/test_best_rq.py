@@ -21,7 +21,7 @@ def latents_of(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def naive_labels(objective: BestRQ, clip: torch.Tensor) -> torch.Tensor:
-    """Frame by frame: normalise the clip, project, take the code with the largest cosine."""
+    """Frame by frame: normalize the clip, project, take the code with the largest cosine."""
     clip = (clip - clip.mean(0)) / (clip.var(0, unbiased=False) + 1e-5).sqrt()
     return torch.stack(
         [F.cosine_similarity(frame @ objective.projection, objective.codebook).argmax() for frame in clip]

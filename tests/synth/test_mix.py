@@ -221,7 +221,7 @@ def test_soundscapes_are_not_written_over_others(rows: list[Row], tmp_path: Path
 
 
 def test_nothing_to_mix_is_said(tmp_path: Path) -> None:
-    with pytest.raises(MixingError, match="no labelled sound stands alone"):
+    with pytest.raises(MixingError, match="no labeled sound stands alone"):
         Mixer([])
     with pytest.raises(MixingError, match="lowest and the highest"):
         Mixing(snr=(10.0, 0.0))

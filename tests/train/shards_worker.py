@@ -1,7 +1,7 @@
 """A toy model in shards, trained and saved under torchrun.
 
 torchrun shards_worker.py FOLDER STEPS OUT [full]: go on from the newest checkpoint in FOLDER to STEPS steps, save each;
-the first process writes all weights and optimiser states to OUT. With `full` the last process's disk is full from the
+the first process writes all weights and optimizer states to OUT. With `full` the last process's disk is full from the
 second save on; what it raised is then in OUT.<rank>.
 """
 

@@ -85,7 +85,7 @@ def test_a_run_shared_by_two_processes_goes_on_alone_with_the_same_losses(
 def test_a_run_in_shards_resumes_from_the_checkpoint_before_a_damaged_one_with_the_same_losses(
     damage: str, world: Path, tmp_path: Path
 ) -> None:
-    """InfoNCE leaves the pairs' biases without a gradient, and so without a state of the optimiser."""
+    """InfoNCE leaves the pairs' biases without a gradient, and so without a state of the optimizer."""
     objective = {"objective": {"pairs": ["a_ac", "a_v"], "loss": "infonce"}}
     recipe = recipe_file(tmp_path, world, "run", **objective)
     recipe.write_text(recipe.read_text() + "parallel: fsdp\n")

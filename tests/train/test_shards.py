@@ -43,7 +43,7 @@ def test_another_number_of_processes_goes_on_to_the_same_bits(
     run(after, tmp_path / "c", 6, tmp_path / "out.pt")
     found = torch.load(tmp_path / "out.pt")
     assert found.keys() == whole.keys()
-    assert not any(name.startswith("never") and name.count(".") > 1 for name in found)  # no state of the optimiser
+    assert not any(name.startswith("never") and name.count(".") > 1 for name in found)  # no state of the optimizer
     for name, value in whole.items():
         assert torch.equal(found[name], value), name
 

@@ -1,4 +1,4 @@
-"""A checkpoint restores weights and optimiser to the bit, whatever has not trained yet."""
+"""A checkpoint restores weights and optimizer to the bit, whatever has not trained yet."""
 
 from __future__ import annotations
 

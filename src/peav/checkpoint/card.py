@@ -26,7 +26,7 @@ A {kind} model ({parameters:.1f} M parameters), saved by [peav](https://arxiv.or
 {usage}
 ```
 
-Audio: 48 kHz mono. {frames}Embeddings have {width} channels and are not normalised; similarity is the dot product.
+Audio: 48 kHz mono. {frames}Embeddings have {width} channels and are not normalized; similarity is the dot product.
 """
 _USAGE = {
     "PE-AV": 'import peav\n\nmodel = peav.load("{path}")\nclips = model.encode_audio_video(["clip.mp4"])\n'

@@ -96,7 +96,7 @@ def is_filler(name: str, tensor: Tensor, dtype: torch.dtype) -> bool:
 
 
 class _SkipInit(TorchFunctionMode):
-    """Leaves out the initialisation of layers: random numbers on the meta device would import all of torch's compiler,
+    """Leaves out the initialization of layers: random numbers on the meta device would import all of torch's compiler,
     seconds of it."""
 
     def __torch_function__(

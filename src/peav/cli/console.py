@@ -69,12 +69,12 @@ def escape(text: str) -> str:
 
 
 def echo(text: str, *, newline: bool = True) -> None:
-    """Lines of text on stdout for other programs, untouched by colours and line widths."""
+    """Lines of text on stdout for other programs, untouched by colors and line widths."""
     typer.echo(visible(text, keep="\n\t"), nl=newline)
 
 
 def print_json(result: Any) -> None:
-    """JSON on stdout, untouched by colours and line widths. What is not finite is null: JSON has no word for it."""
+    """JSON on stdout, untouched by colors and line widths. What is not finite is null: JSON has no word for it."""
     text = json.dumps(_finite(result), indent=2, ensure_ascii=False, allow_nan=False)
     typer.echo("".join(f"\\u{ord(c):04x}" if is_control(c) and c != "\n" else c for c in text))
 

@@ -172,7 +172,7 @@ def _maps(searches: Sequence[Search]) -> str:
 
 
 def heat_map(scores: np.ndarray, right: np.ndarray) -> str:
-    """(queries, targets) scores as SVG; each row is scaled to its own range, runs of one colour are one shape."""
+    """(queries, targets) scores as SVG; each row is scaled to its own range, runs of one color are one shape."""
     low, high = scores.min(1, keepdims=True), scores.max(1, keepdims=True)
     share = (scores - low) / np.maximum(high - low, 1e-12)
     # Squared, so that only what stands out is strong.

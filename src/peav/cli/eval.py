@@ -34,7 +34,7 @@ def eval(
     world: Annotated[Path | None, typer.Option(help="A manifest with captions, e.g. of `peav world`.")] = None,
     split: Annotated[str, typer.Option(help="The split of the manifest and of GRID.")] = "test",
     esc10: Annotated[
-        list[Path] | None, typer.Option(help="A folder of labelled sounds; of several, each and all together.")
+        list[Path] | None, typer.Option(help="A folder of labeled sounds; of several, each and all together.")
     ] = None,
     fold: Annotated[
         int | None, typer.Option(help="Its fold to test on; by default the one training leaves out.")

@@ -28,7 +28,7 @@ VERBS = {
     "ablate": "Train variants of a recipe and compare them.",
     "eval": "Measure a model: retrieval and classification.",
     "world": "Write clips of the procedural audio-video world.",
-    "mix": "Mix labelled sounds into soundscapes with timed events.",
+    "mix": "Mix labeled sounds into soundscapes with timed events.",
     "average": "Average the weights of several checkpoints.",
     "convert": "Convert a checkpoint between the three layouts.",
     "doctor": "Check that everything works on this machine.",

@@ -1,4 +1,4 @@
-"""`peav mix`: soundscapes with timed events out of labelled sounds."""
+"""`peav mix`: soundscapes with timed events out of labeled sounds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mix(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     as_json: Json = False,
 ) -> None:
-    """Mix labelled sounds into soundscapes; the manifest has the times at which each is heard."""
+    """Mix labeled sounds into soundscapes; the manifest has the times at which each is heard."""
     from peav.synth.mix import Mixing, make_mixer, read_rows, without_sources, write_mixes
 
     rows = [row for path in sounds for row in read_rows(path) if split is None or row.split == split]

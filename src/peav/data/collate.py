@@ -1,4 +1,4 @@
-"""From clips to one padded batch: captions are drawn and tokenised, streams that are missing are marked."""
+"""From clips to one padded batch: captions are drawn and tokenized, streams that are missing are marked."""
 
 from __future__ import annotations
 

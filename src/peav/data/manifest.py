@@ -23,7 +23,7 @@ CAPTION_KINDS = ("audio", "video", "audio_video")
 
 @dataclass(frozen=True)
 class Event:
-    """A labelled sound between two times, in seconds from the clip's start; `texts` are other words for it."""
+    """A labeled sound between two times, in seconds from the clip's start; `texts` are other words for it."""
 
     onset: float
     offset: float

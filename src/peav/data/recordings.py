@@ -1,4 +1,4 @@
-"""Folders of labelled recordings (`manifest.jsonl` with path, caption, label or transcript) as manifest rows.
+"""Folders of labeled recordings (`manifest.jsonl` with path, caption, label or transcript) as manifest rows.
 
 Their manifests have neither ids nor caption kinds; this gives them both. What is held out is said by the data, so that
 a model trained from such a folder can be tested on the same folder. The first of these that there is decides:

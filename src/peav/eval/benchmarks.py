@@ -105,7 +105,7 @@ def _readable(embedder: Embedder, rows: Sequence[Row]) -> list[Row]:
 
 
 def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
-    """The labelled clips to learn from and those to test on.
+    """The labeled clips to learn from and those to test on.
 
     Raises:
         ProtocolError: one of the two is empty.

@@ -168,7 +168,7 @@ def linear_probe(
 def probe(
     method: str, x: np.ndarray, labels: Sequence[str], x_test: np.ndarray, test_labels: Sequence[str]
 ) -> Classification:
-    """Logistic regression on x (N, D), each dimension standardised, measured on x_test (M, D).
+    """Logistic regression on x (N, D), each dimension standardized, measured on x_test (M, D).
 
     Raises:
         ProtocolError: an empty side, or a test label that no row of x has.
@@ -190,7 +190,7 @@ def _vectors(embedder: Embedder, rows: Sequence[Row], medium: Medium) -> np.ndar
 
 
 def logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise summed cross-entropy + penalty / 2 * |weight|^2 by L-BFGS from zero, which has one solution.
+    """Minimize summed cross-entropy + penalty / 2 * |weight|^2 by L-BFGS from zero, which has one solution.
 
     Args:
         x: (N, D) float64. y: (N,) int classes 0 to C - 1.

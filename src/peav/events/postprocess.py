@@ -104,7 +104,7 @@ def median_frames(seconds: float, frame: float) -> int:
 
 def hysteresis(values: np.ndarray, high: float, low: float) -> np.ndarray:
     """(T,) bool: runs of frames above `low` that somewhere exceed `high`; with `low >= high`: frames above `high`."""
-    # As float64: a threshold between two neighbouring float32 probabilities must not be rounded onto one of them.
+    # As float64: a threshold between two neighboring float32 probabilities must not be rounded onto one of them.
     values = values.astype(np.float64)
     if low >= high:
         return values > high

@@ -29,7 +29,7 @@ from peav.train.recipe import Codec
 READOUT_CROPS = 128
 COMPONENTS = 64
 FLATTENING = 0.75  # a component of variance v is predicted as one of v^(1 - this): 0 is log-mel itself, 1 whitened
-TARGET = (READOUT_CROPS, COMPONENTS, FLATTENING)  # codecs that learnt towards another one are not read back
+TARGET = (READOUT_CROPS, COMPONENTS, FLATTENING)  # codecs that learned towards another one are not read back
 TRIES = 100
 
 
@@ -145,7 +145,7 @@ def _fitted(latents: Tensor, target: Tensor) -> nn.Linear:
 def scale_convolutions(model: PEAV, waveform: Tensor) -> None:
     """Give every convolution of the codec orthogonal rows and unit-variance output on `waveform` (B, S).
 
-    Snake does its work where its input is of order one; a plain initialisation leaves audio a hundred times smaller
+    Snake does its work where its input is of order one; a plain initialization leaves audio a hundred times smaller
     and learns nothing for hundreds of steps. Residual branches get a third (layer-sequential unit variance,
     arXiv 1511.06422).
     """

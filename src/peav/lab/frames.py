@@ -2,7 +2,7 @@
 
 The official models start from PE-Core, which saw billions of captioned pictures. With thousands, a categorical loss on
 the words of a caption learns what is in a picture long before a contrastive one does (CatLIP, arXiv 2404.15653; Joulin
-et al., arXiv 1511.02251): a contrastive loss is content with whatever tells clips apart, colour and backdrop for
+et al., arXiv 1511.02251): a contrastive loss is content with whatever tells clips apart, color and backdrop for
 instance. The head is thrown away.
 """
 
@@ -60,7 +60,7 @@ def pretrain_frames(
     encoder = model.video.frame_encoder
     head = nn.Linear(model.config.video.frame_encoder.output_dim, len(words))
     with torch.no_grad():
-        head.bias.copy_(torch.logit(targets.mean(0)))  # the priors need not be learnt
+        head.bias.copy_(torch.logit(targets.mean(0)))  # the priors need not be learned
     shape = model.config.video.frame_encoder
     lips = Lips(speakers, shape.image_size, shape.output_dim) if speakers else None
     parameters = [*encoder.parameters(), *head.parameters(), *(lips.parameters() if lips else ())]

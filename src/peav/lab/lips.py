@@ -1,4 +1,4 @@
-"""Lips: the frames of a talking face learn which word is being said, from themselves and their neighbours.
+"""Lips: the frames of a talking face learn which word is being said, from themselves and their neighbors.
 
 A mouth is a few pixels of a small picture, and neither captions nor a contrastive loss on a few hundred clips ask for
 them. Where a manifest knows the times of the words, a cross-entropy on every frame does, as `lab.words` does for

@@ -41,7 +41,7 @@ class Remixer:
 
 
 def mixable(rows: Sequence[Row]) -> list[Row]:
-    """The rows with labelled sounds, told by these alone: what is seen or said in a clip is not so in a soundscape."""
+    """The rows with labeled sounds, told by these alone: what is seen or said in a clip is not so in a soundscape."""
     told = []
     for row in rows:
         if words := list(dict.fromkeys(said(sound) for sound in sounds_of([row]))):

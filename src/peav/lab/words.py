@@ -1,4 +1,4 @@
-"""Spoken words, frame by frame: what is said when, learnt from the middle of the audio tower.
+"""Spoken words, frame by frame: what is said when, learned from the middle of the audio tower.
 
 Contrastive learning on transcripts picks up one word slot at a time; where a manifest knows the times of the words
 (forced alignment, synthesis), a cross-entropy on every frame teaches them all at once, and the upper half of the tower
@@ -20,7 +20,7 @@ class WordFrames(nn.Module):
         self.head = nn.Linear(width, words + 1)
 
     def loss(self, states: Tensor, labels: Tensor) -> FrameLoss:
-        """Learn the words of labelled frames.
+        """Learn the words of labeled frames.
 
         Args:
             states: (B, T, width). labels: (B, T) int64, 0 for silence, below 0 where nothing is known.

@@ -2,7 +2,7 @@
 
 A broadcast that was joined from two may go on under new identifiers, and a live recording may get its pictures late:
 FFmpeg finds such streams while it reads. Only formats whose timestamps may jump do this. They are read once, packets
-alone, to learn what they hold; what was learnt of a path is remembered.
+alone, to learn what they hold; what was learned of a path is remembered.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ _FIELDS = ConfigDict(extra="forbid")
 
 
 class _Config:
-    """Nested plain-dict serialisation shared by every config."""
+    """Nested plain-dict serialization shared by every config."""
 
     def to_dict(self) -> dict[str, Any]:
         """The config as nested plain dicts, ready for JSON."""

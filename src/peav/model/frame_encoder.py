@@ -58,7 +58,7 @@ class Block(Recomputed):
 
 
 class AttentionPool(Attention):
-    """One learnt query attends to every token, then a residual MLP."""
+    """One learned query attends to every token, then a residual MLP."""
 
     def __init__(self, config: FrameEncoderConfig) -> None:
         super().__init__(config.pool_heads)
@@ -94,7 +94,7 @@ class FrameEncoder(nn.Module):
         self.proj = nn.Linear(width, config.output_dim)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels (M, 3, H, W), H and W multiples of the patch size; returns (M, output_dim), not normalised."""
+        """pixels (M, 3, H, W), H and W multiples of the patch size; returns (M, output_dim), not normalized."""
         x = self.patch_embed(pixels)
         rows, columns = x.shape[-2:]
         x = x.flatten(2).transpose(1, 2)

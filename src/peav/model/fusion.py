@@ -10,7 +10,7 @@ from .transformer import TemporalTower, TowerOutput
 
 
 def nearest_indices(source: Tensor, target: Tensor, size: int) -> Tensor:
-    """Per row, the source position that nearest-neighbour resampling from `source` to `target` positions reads.
+    """Per row, the source position that nearest-neighbor resampling from `source` to `target` positions reads.
 
     source, target: (B,) lengths; size: positions to give. Returns (B, size) int64, arithmetic in fp32 as
     `F.interpolate(mode="nearest")` does it, so that rows match the original one at a time.

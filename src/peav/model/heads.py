@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class ProjectionHead(nn.Module):
-    """LayerNorm(eps 1e-6), then a Linear without bias. Outputs are not normalised, as in the official models."""
+    """LayerNorm(eps 1e-6), then a Linear without bias. Outputs are not normalized, as in the official models."""
 
     def __init__(self, input_dim: int, output_dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pieces that several towers share: rotary positions, masks, initialisation."""
+"""Pieces that several towers share: rotary positions, masks, initialization."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rotations(positions: Tensor, dim: int, theta: float) -> Tensor:
 
 
 def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate neighbouring channel pairs of x (..., L, d) by `rotation` (L, d / 2): interleaved RoPE, in fp32."""
+    """Rotate neighboring channel pairs of x (..., L, d) by `rotation` (L, d / 2): interleaved RoPE, in fp32."""
     pairs = torch.view_as_complex(at_least_fp32(x).contiguous().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
 
@@ -86,7 +86,7 @@ class Attention(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """From-scratch initialisation: matrices and convolutions keep the variance of their input, biases are zero.
+    """From-scratch initialization: matrices and convolutions keep the variance of their input, biases are zero.
 
     The customary 0.02 does so at widths near 2500 only; at the width of `tiny` every layer would shrink its signal
     several times over, and the towers learn nothing for hundreds of steps.

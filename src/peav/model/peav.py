@@ -29,7 +29,7 @@ class AudioTower(nn.Module):
 
 
 class VideoTower(nn.Module):
-    """Frame encoder, projection of its normalised features, temporal tower."""
+    """Frame encoder, projection of its normalized features, temporal tower."""
 
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class VideoTower(nn.Module):
 
 
 def initialise(model: nn.Module) -> None:
-    """From-scratch initialisation: `init_weights`, 0.02 for learnt tokens, ones for norms and Snake."""
+    """From-scratch initialization: `init_weights`, 0.02 for learned tokens, ones for norms and Snake."""
     if next(model.parameters()).is_meta:
         return  # a skeleton to load weights into
     model.apply(init_weights)
@@ -104,7 +104,7 @@ class PEAV(nn.Module):
         return self.audio.tower(latents, lengths)
 
     def frame_features(self, pixels: Tensor) -> Tensor:
-        """pixels (M, 3, H, W) in [-1, 1] -> PE-Core features (M, F), not normalised."""
+        """pixels (M, 3, H, W) in [-1, 1] -> PE-Core features (M, F), not normalized."""
         return self.video.frame_encoder(pixels)
 
     def video_hidden(self, features: Tensor, lengths: Tensor | None = None) -> TowerOutput:
@@ -134,7 +134,7 @@ class PEAV(nn.Module):
         return self.text(ids, mask, cls_only=True)[:, 0]
 
     def project(self, pooled: Tensor, head: str) -> Tensor:
-        """pooled (..., width of the head) -> embedding (..., output_dim), not normalised.
+        """pooled (..., width of the head) -> embedding (..., output_dim), not normalized.
 
         head: audio, video, audio_video, text_audio, text_video, text_audio_video, audio_plus_text, video_plus_text;
         the last two take `cat([media, text], -1)`. Raises KeyError for any other name.

@@ -18,7 +18,7 @@ from peav.objectives.frame_loss import FrameLoss, frame_loss
 class BestRQ(nn.Module):
     """Labels, masks and loss of masked prediction on one tower.
 
-    Differences from the paper: a codec latent covers 40 ms, so frames are not stacked; masked latents become a learnt
+    Differences from the paper: a codec latent covers 40 ms, so frames are not stacked; masked latents become a learned
     vector, not noise, since the scale of the latents depends on the codec.
 
     Args:
@@ -57,8 +57,8 @@ class BestRQ(nn.Module):
     def labels(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The nearest code (cosine) of each frame.
 
-        Latents are first normalised to zero mean and unit variance per clip and channel over the valid frames: a
-        label depends neither on the rest of the batch nor on padding, and steady colouration (room, voice, level) is
+        Latents are first normalized to zero mean and unit variance per clip and channel over the valid frames: a
+        label depends neither on the rest of the batch nor on padding, and steady coloration (room, voice, level) is
         not what tells labels apart.
 
         Args:
@@ -89,7 +89,7 @@ class BestRQ(nn.Module):
                 its padding, so that a resumed run, or another number of processes, draws the same ones.
 
         Returns:
-            The latents with the learnt vector in place of hidden frames, and the (B, T) bool mask of these.
+            The latents with the learned vector in place of hidden frames, and the (B, T) bool mask of these.
         """
         draws = torch.ones(latents.shape[:2])
         valid = _valid(latents, lengths)

@@ -1,7 +1,7 @@
 """Pairwise contrastive losses over a batch, in fp32 and with memory for a few rows of logits at a time.
 
 The losses take the embeddings as they come: whoever wants cosine similarities (training from scratch is far stabler
-with them) normalises before the call. `scale` is alpha itself, not its logarithm.
+with them) normalizes before the call. `scale` is alpha itself, not its logarithm.
 
 Where several processes share a batch (`dist`), each computes the rows of its own samples against the columns of all:
 what it returns is its share of the loss, and the shares of all processes, and their gradients, add up to those of one

@@ -19,9 +19,9 @@ class FrameLoss(NamedTuple):
     labelled: Tensor
 
     def mean(self, dist: DistContext = ALONE) -> tuple[Tensor, Tensor]:
-        """This process's share of the mean loss and of the accuracy over all labelled frames of the global batch.
+        """This process's share of the mean loss and of the accuracy over all labeled frames of the global batch.
 
-        The shares of all processes add up; alone they are the means. Both are 0 where nothing is labelled.
+        The shares of all processes add up; alone they are the means. Both are 0 where nothing is labeled.
         """
         count = dist.all_reduce_sum(self.labelled).clamp(min=1)
         return self.total / count, self.right / count

@@ -1,4 +1,4 @@
-"""Frame-level training: which frames of a clip a text describes (PE-A-Frame), learnt from timed events."""
+"""Frame-level training: which frames of a clip a text describes (PE-A-Frame), learned from timed events."""
 
 from __future__ import annotations
 

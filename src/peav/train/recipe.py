@@ -35,7 +35,7 @@ class World:
 
 @dataclass(frozen=True)
 class Source:
-    """A manifest and its share of every batch; `recordings` instead names a folder of labelled recordings, `mixtures`
+    """A manifest and its share of every batch; `recordings` instead names a folder of labeled recordings, `mixtures`
     soundscapes to be made (see `synth.mix`), `prepared` what `peav prepare` made (a folder, or an address),
     `webdataset` tars (a path or an address with braces, `clips-{0000..0007}.tar`; see `data.webdataset`).
 
@@ -92,7 +92,7 @@ class Data:
     """Where clips come from. The world, when there is one, is a source of weight `world_weight`.
 
     With a `temperature` T a source's share of every batch is its weight times n^(1/T), n being its number of clips: 1
-    draws every clip equally often, higher ones favour small sources, and without one its size does not count.
+    draws every clip equally often, higher ones favor small sources, and without one its size does not count.
     `transcript_share` and `real_share` are as in `data.collate.Collator`.
     """
 

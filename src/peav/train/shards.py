@@ -97,7 +97,7 @@ def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer,
         name = differing[0].removeprefix("module.")
         raise StateError(f"{path}: of another model, which differs in {name} and {len(differing) - 1} more")
     state: dict[str, Any] = {"step": 0, "module": weights, "optimiser": optimiser_state}
-    # Partial: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimiser state.
+    # Partial: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimizer state.
     planner = DefaultLoadPlanner(allow_partial_load=True)
     dcp.load(state, storage_reader=reader, planner=planner, process_group=dist.group, no_dist=dist.world_size == 1)
     options = StateDictOptions(strict=False)

@@ -1,7 +1,7 @@
 """Training checkpoints: written whole or not at all, checked before they are trusted, the newest two kept.
 
 Nothing random is stored: which clips, captions and masks a step draws is a function of (seed, step), so the weights,
-the optimiser and the step are all that a run is. A checkpoint is one file, or a folder where processes hold the model
+the optimizer and the step are all that a run is. A checkpoint is one file, or a folder where processes hold the model
 in shards (`train.shards`); either way a run may go on with another number of processes.
 """
 
@@ -80,7 +80,7 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, 
     differing = sorted(state["module"].keys() ^ module.state_dict().keys())
     if differing:
         raise StateError(f"{path}: of another model, which differs in {differing[0]} and {len(differing) - 1} more")
-    # Not strict: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimiser state.
+    # Not strict: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimizer state.
     options = StateDictOptions(full_state_dict=True, strict=False)
     set_state_dict(
         module, optimiser, model_state_dict=state["module"], optim_state_dict=state["optimiser"], options=options

@@ -167,6 +167,6 @@ class _Sheet:
 
 
 def tint(colour: str, share: float) -> str:
-    """A colour mixed with `share` of white."""
+    """A color mixed with `share` of white."""
     parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)

@@ -1,4 +1,4 @@
-"""Soundscapes: labelled sounds placed on backgrounds, with the times at which each is heard."""
+"""Soundscapes: labeled sounds placed on backgrounds, with the times at which each is heard."""
 
 from peav.lab.remix import Remixer, mixable
 from peav.synth.mix.mixer import Mixer, Mixing, MixingError, Sound, Soundscape, sounds_of

@@ -120,7 +120,7 @@ class Mixer:
     def __init__(self, sounds: Sequence[Sound], backgrounds: Sequence[Sound] = (), how: Mixing | None = None) -> None:
         if not sounds:
             raise MixingError(
-                "no labelled sound stands alone; give a manifest whose rows have a label, or events that do not overlap"
+                "no labeled sound stands alone; give a manifest whose rows have a label, or events that do not overlap"
             )
         self.how = how or Mixing()
         self._sounds: dict[str, list[Sound]] = defaultdict(list)
@@ -225,7 +225,7 @@ class Mixer:
 
 
 def sounds_of(rows: Sequence[Row]) -> list[Sound]:
-    """The labelled sounds of manifest rows: timed events during which no other label sounds, or the whole of a row with
+    """The labeled sounds of manifest rows: timed events during which no other label sounds, or the whole of a row with
     a `label` column, whose audio captions are other words for it."""
     found = []
     for row in rows:

@@ -18,7 +18,7 @@ from peav.utils.atomic import atomic_write
 
 @dataclass(frozen=True)
 class Mixtures:
-    """So many soundscapes of labelled sounds under `folder`, made where they are not there yet.
+    """So many soundscapes of labeled sounds under `folder`, made where they are not there yet.
 
     Attributes:
         sounds: manifests, or folders of recordings. Rows of split `train`, and those without a split, make the training
@@ -79,7 +79,7 @@ def _trains(row: Row) -> bool:
 
 
 def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], failures: Path, how: Mixing | None = None) -> Mixer:
-    """A mixer of the labelled sounds of rows, those of the labels in `backgrounds` as backgrounds.
+    """A mixer of the labeled sounds of rows, those of the labels in `backgrounds` as backgrounds.
 
     Sounds that cannot be read, or in which nothing is heard, are left out and named in the file `failures`.
 

@@ -36,7 +36,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def mix(one: Colour, other: Colour, share: float) -> Colour:
-    """`share` of the other colour in the one."""
+    """`share` of the other color in the one."""
     red, green, blue = (int(a + (b - a) * min(share, 1.0)) for a, b in zip(one, other, strict=True))
     return (red, green, blue)
 
@@ -50,7 +50,7 @@ def turned(points: Sequence[Point], degrees: float, pivot: Point = (0.0, 0.0)) -
 
 @dataclass(frozen=True)
 class Canvas:
-    """A window on the frame: centre and half size in pixels."""
+    """A window on the frame: center and half size in pixels."""
 
     draw: ImageDraw.ImageDraw
     x: float

@@ -122,7 +122,7 @@ class Narrator:
         return caption + "".join(f"{joint}{self._heard(thing)} {self._one(OFF_SCREEN)}" for thing in hidden)
 
     def brief(self, kind: str) -> str:
-        """What a search box would be given: the things alone, without colour, side, backdrop or camera."""
+        """What a search box would be given: the things alone, without color, side, backdrop or camera."""
         things, speaker = self._scene.things, self._scene.speaker
         parts = [self._brief(thing, heard=kind == "audio_video") for thing in things if thing.visible]
         if speaker is not None:
@@ -195,7 +195,7 @@ def captions(scene: Scene) -> dict[str, list[str]]:
     """Three paraphrases of each kind {audio, video, audio_video}; a kind whose stream is missing has none.
 
     The first paraphrase of a test clip uses frames that training never does. In training, what is seen has a fourth
-    caption that only names the things: long ones tell clips apart by colour and backdrop, and a model that learns
+    caption that only names the things: long ones tell clips apart by color and backdrop, and a model that learns
     from them alone need not know what it sees.
     """
     kinds = {

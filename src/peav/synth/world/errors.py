@@ -8,7 +8,7 @@ class WorldError(ValueError):
 
 
 class MissingSpeechError(WorldError):
-    """The speech synthesiser is not installed."""
+    """The speech synthesizer is not installed."""
 
     def __init__(self) -> None:
         super().__init__("the world's speakers need espeak-ng: pip install 'peav[world]'")

@@ -18,7 +18,7 @@ BALD_OR_GREY = ("old man", "old woman")
 
 @dataclass(frozen=True)
 class Figure:
-    """Who is seen talking: the kind of person, hair and clothes by colour name, skin by number."""
+    """Who is seen talking: the kind of person, hair and clothes by color name, skin by number."""
 
     who: str
     hair: str

@@ -27,7 +27,7 @@ class Tune:
 
 @dataclass(frozen=True)
 class Pose:
-    """What a look function sees: the moment, the object's pulses (its sounding spans) and its colour."""
+    """What a look function sees: the moment, the object's pulses (its sounding spans) and its color."""
 
     time: float
     pulses: tuple[Span, ...]

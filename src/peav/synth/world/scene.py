@@ -34,7 +34,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is drawn: its side in words, centre and half size in pixels of the 160 x 160 frame."""
+    """Where something is drawn: its side in words, center and half size in pixels of the 160 x 160 frame."""
 
     side: str
     x: float
@@ -172,7 +172,7 @@ def _count(rng: np.random.Generator, speaking: bool, mix: Mix) -> int:
 
 
 def _places(rng: np.random.Generator, count: int) -> list[Place]:
-    """Where the visible objects go: the fewer there are, the larger; neighbours are staggered to stay in sight."""
+    """Where the visible objects go: the fewer there are, the larger; neighbors are staggered to stay in sight."""
     smallest, largest = {1: (42, 50), 2: (34, 41), 3: (28, 33)}[max(count, 1)]
     places = []
     for side in rng.permutation(3)[:count]:

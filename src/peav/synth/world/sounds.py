@@ -1,4 +1,4 @@
-"""Sound synthesis primitives: every function returns float32 samples (S,) at 48 kHz, vectorised."""
+"""Sound synthesis primitives: every function returns float32 samples (S,) at 48 kHz, vectorized."""
 
 from __future__ import annotations
 
