@@ -28,7 +28,7 @@ class Windowing:
     one window. Every place follows from the recording alone.
 
     The tower attends to all of its window, so that a score depends on what else the window holds, and other windows
-    give other scores; docs/detection.md says how far. A longer `ahead` fades over more, which costs time and evens
+    give other scores; docs/results.md says how far. A longer `ahead` fades over more, which costs time and evens
     that out.
 
     Raises:
