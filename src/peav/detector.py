@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from peav.errors import LabelError, MediaError, UnsupportedInputError
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
 from peav.events.types import FRAME, Event, FrameScores
 from peav.inference.batching import place
@@ -19,15 +20,11 @@ from peav.inference.pretrained import Pretrained
 from peav.inference.sources import is_single, name_of, read_ahead, unwrap
 from peav.inference.streaming import LIVE, RECORDED, LatentBlocks, Stitcher, Windowing
 from peav.labels import readable
-from peav.media import MediaError, Resampler, UnsupportedInputError, as_waveform, iter_audio
+from peav.media import Resampler, as_waveform, iter_audio
 from peav.model import PEAFrame
 from peav.model.codec import reach
 
 SECONDS_AT_ONCE = 10
-
-
-class LabelError(ValueError):
-    """Labels that cannot be looked for: none, an empty one, one twice, or something that is no string."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 
 from peav.detector import Detector
 from peav.encoder import SPACES, Encoder
+from peav.errors import CheckpointError
 from peav.utils.atomic import atomic_write
 
 GOLDEN = "golden.json"
@@ -53,14 +54,17 @@ def golden_error(model: Encoder | Detector, directory: Path) -> float:
     """The largest relative error against `golden.json` over all outputs; NaN where one is.
 
     Raises:
-        ValueError: the file belongs to other weights, or to a model with a tokenizer. FileNotFoundError: there is none.
+        CheckpointError: the file belongs to other weights, or to a model with a tokenizer.
+        FileNotFoundError: there is none.
     """
     record = json.loads((directory / GOLDEN).read_text(encoding="utf-8"))
     if record["model_id"] != model.model_id:
-        raise ValueError(f"{directory / GOLDEN} belongs to other weights: {record['model_id']}, not {model.model_id}")
+        raise CheckpointError(
+            f"{directory / GOLDEN} belongs to other weights: {record['model_id']}, not {model.model_id}"
+        )
     found = outputs(model)
     expected = {name: np.array(values) for name, values in record["outputs"].items()}
     if found.keys() != expected.keys():
         names = ", ".join(sorted(found.keys() ^ expected.keys()))
-        raise ValueError(f"{directory}: {names} on one side alone; is its tokenizer.json missing?")
+        raise CheckpointError(f"{directory}: {names} on one side alone; is its tokenizer.json missing?")
     return float(np.max([np.abs(found[name] - row).max() / np.abs(row).max() for name, row in expected.items()]))

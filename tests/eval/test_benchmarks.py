@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from peav.cli.main import app
 from peav.encoder import Encoder
+from peav.errors import EvaluationError
 from peav.eval import benchmarks
 from peav.eval.embedder import FileEmbedder
-from peav.eval.protocols import WORLD_DIRECTIONS, ProtocolError
+from peav.eval.protocols import WORLD_DIRECTIONS
 
 
 def test_world_measures_every_direction_on_the_split(encoder: Encoder, manifest: Path) -> None:
@@ -48,7 +49,7 @@ def test_figures_are_the_same_twice(encoder: Encoder, manifest: Path) -> None:
 
 
 def test_an_empty_split_is_an_error(encoder: Encoder, manifest: Path) -> None:
-    with pytest.raises(ProtocolError, match=r"no direction has two rows in the split 'dev' \(0 rows\)"):
+    with pytest.raises(EvaluationError, match=r"no direction has two rows in the split 'dev' \(0 rows\)"):
         benchmarks.world(FileEmbedder(encoder), manifest, "dev")
 
 
@@ -92,7 +93,7 @@ def test_classes_of_several_folders_are_told_apart_together(encoder: Encoder, re
 
 
 def test_a_fold_that_does_not_exist_names_those_that_do(recordings: Path) -> None:
-    with pytest.raises(ProtocolError, match=r"fold 9 leaves no clips .* folds \[1, 2\]"):
+    with pytest.raises(EvaluationError, match=r"fold 9 leaves no clips .* folds \[1, 2\]"):
         benchmarks.divide(recordings, 9)
 
 

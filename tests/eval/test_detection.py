@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peav.errors import EvaluationError
 from peav.eval.detection import (
     Counts,
     auroc,
@@ -22,7 +23,6 @@ from peav.eval.detection import (
     micro,
     segment_counts,
 )
-from peav.eval.metrics import MetricError
 from peav.eval.psds import SCENARIOS, merged, psds
 from peav.events import Event, FrameScores, frame_targets
 
@@ -90,13 +90,13 @@ def test_frame_auroc_pools_recordings_and_has_no_value_for_labels_that_never_sou
 
 def test_scores_that_cannot_be_judged_are_an_error() -> None:
     scores, truth = recordings(0)
-    with pytest.raises(MetricError, match="no scores"):
+    with pytest.raises(EvaluationError, match="no scores"):
         frame_auroc({}, truth)
-    with pytest.raises(MetricError, match="f3"):
+    with pytest.raises(EvaluationError, match="f3"):
         frame_auroc({n: s for n, s in scores.items() if n != "f3"}, truth)
-    with pytest.raises(MetricError, match="other labels"):
+    with pytest.raises(EvaluationError, match="other labels"):
         frame_auroc({**scores, "x": FrameScores(("owl",), np.zeros((1, 1), np.float32), 0.04)}, truth)
-    with pytest.raises(MetricError, match="NaN"):
+    with pytest.raises(EvaluationError, match="NaN"):
         auroc(np.array([np.nan, 1.0]), np.array([True, False]))
 
 
@@ -212,7 +212,7 @@ def test_psds_of_perfect_and_of_useless_scores() -> None:
     silent = {name: FrameScores(LABELS, np.zeros_like(rows, np.float32), 4.0) for name, rows in targets.items()}
     assert psds(silent, truth)["psds1"] == 0.0
     silent["a"].probabilities[0, 3] = np.nan
-    with pytest.raises(MetricError, match="a, cat: 1 frame scores are NaN"):
+    with pytest.raises(EvaluationError, match="a, cat: 1 frame scores are NaN"):
         psds(silent, truth)
 
 

@@ -17,9 +17,9 @@ from peav.cli.main import app
 from peav.data.manifest import Row, Word
 from peav.data.recordings import read_recordings
 from peav.encoder import Encoder
+from peav.errors import EvaluationError
 from peav.eval import grid
 from peav.eval.embedder import spaces_of
-from peav.eval.protocols import ProtocolError
 
 SAID = (
     "bin blue at f five again",
@@ -88,7 +88,7 @@ def test_what_scores_every_sentence_alike_is_never_right(tmp_path: Path) -> None
 
 
 def test_a_transcript_outside_the_grammar_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ProtocolError, match=r"'bin black at f five again' is not a sentence of GRID's grammar"):
+    with pytest.raises(EvaluationError, match=r"'bin black at f five again' is not a sentence of GRID's grammar"):
         grid.sentence_table(Listener({}), recordings(tmp_path, [SAID[0], "bin black at f five again"]), None)
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, label_ranking_average_precision_score, top_k_accuracy_score
 
-from peav.eval.metrics import MetricError, accuracy, chance_at_k, mean_rank, median_rank, mrr, ranks, recall_at_k
+from peav.errors import EvaluationError
+from peav.eval.metrics import accuracy, chance_at_k, mean_rank, median_rank, mrr, ranks, recall_at_k
 
 # Few distinct values, so that ties are common.
 SCORES = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 7)), elements=st.integers(-2, 2).map(float))
@@ -66,7 +67,7 @@ def test_without_relevance_a_query_belongs_to_the_target_of_its_own_place() -> N
     scores = np.random.default_rng(0).normal(size=(9, 9))
     assert ranks(scores).tolist() == ranks(scores, np.eye(9, dtype=bool)).tolist()
     assert recall_at_k(scores, 3) == recall_at_k(scores, 3, np.eye(9, dtype=bool))
-    with pytest.raises(MetricError, match="one shape"):
+    with pytest.raises(EvaluationError, match="one shape"):
         ranks(scores[:, :8])
 
 
@@ -89,20 +90,20 @@ def test_chance_is_the_recall_of_random_orders() -> None:
 def test_scores_that_are_not_finite_are_an_error_that_says_where(bad: float) -> None:
     scores = np.eye(3)
     scores[1, 2] = bad
-    with pytest.raises(MetricError, match="not finite, the first of query 1 and target 2"):
+    with pytest.raises(EvaluationError, match="not finite, the first of query 1 and target 2"):
         ranks(scores, np.eye(3, dtype=bool))
-    with pytest.raises(MetricError, match="not finite"):
+    with pytest.raises(EvaluationError, match="not finite"):
         accuracy(scores, [0, 1, 2])
 
 
 def test_a_query_without_a_right_target_is_an_error() -> None:
-    with pytest.raises(MetricError, match="first is query 1"):
+    with pytest.raises(EvaluationError, match="first is query 1"):
         ranks(np.eye(2), np.array([[True, False], [False, False]]))
-    with pytest.raises(MetricError, match="no relevant target"):
+    with pytest.raises(EvaluationError, match="no relevant target"):
         accuracy(np.eye(2), [0, 5])
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,)])
 def test_empty_or_flat_scores_are_an_error(shape: tuple[int, ...]) -> None:
-    with pytest.raises(MetricError, match="one shape"):
+    with pytest.raises(EvaluationError, match="one shape"):
         ranks(np.zeros(shape), np.zeros(shape, dtype=bool))

@@ -8,16 +8,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from peav.data.manifest import Row
+from peav.errors import EvaluationError
 from peav.eval.embedder import spaces_of
-from peav.eval.metrics import MetricError
-from peav.eval.protocols import (
-    DIRECTIONS,
-    ProtocolError,
-    linear_probe,
-    logistic_regression,
-    retrieval,
-    zero_shot,
-)
+from peav.eval.protocols import DIRECTIONS, linear_probe, logistic_regression, retrieval, zero_shot
 
 D = 24
 
@@ -160,7 +153,7 @@ def test_the_seed_alone_decides_the_candidates() -> None:
 
 
 def test_an_unknown_direction_names_the_known_ones() -> None:
-    with pytest.raises(ProtocolError, match="no direction 'a2b'; the directions are t2av"):
+    with pytest.raises(EvaluationError, match="no direction 'a2b'; the directions are t2av"):
         retrieval(Oracle({}), [], ["a2b"])
 
 
@@ -168,7 +161,7 @@ def test_nan_embeddings_are_an_error() -> None:
     rows = [row(i) for i in range(3)]
     oracle = oracle_for(rows)
     oracle._vector = lambda key: np.full(D, np.nan)
-    with pytest.raises(MetricError, match="not finite"):
+    with pytest.raises(EvaluationError, match="not finite"):
         retrieval(oracle, rows, ["a2v"])
 
 
@@ -177,9 +170,9 @@ def test_zero_shot_takes_the_class_with_the_nearest_prompts() -> None:
     oracle = Oracle({"clip0": 0, "clip1": 0, "clip2": 1, "clip3": 1, "a dog": 0, "barking": 0, "rain": 1})
     result = zero_shot(oracle, rows, ["dog", "dog", "rain", "dog"], {"dog": ["a dog", "barking"], "rain": ["rain"]})
     assert (result.accuracy, result.chance, result.clips, result.classes) == (0.75, 0.75, 4, 2)
-    with pytest.raises(ProtocolError, match="no prompts for cat"):
+    with pytest.raises(EvaluationError, match="no prompts for cat"):
         zero_shot(oracle, rows[:1], ["cat"], {"dog": ["a dog"]})
-    with pytest.raises(ProtocolError, match="at least one row"):
+    with pytest.raises(EvaluationError, match="at least one row"):
         zero_shot(oracle, [], [], {"dog": ["a dog"]})
 
 
@@ -205,7 +198,7 @@ def test_a_linear_probe_learns_from_train_and_is_measured_on_test() -> None:
     assert (result.accuracy, result.clips, result.classes) == (1, 4, 2)
     swapped = linear_probe(oracle, train, labels * 4, test, labels[::-1] * 2)
     assert swapped.accuracy == 0
-    with pytest.raises(ProtocolError, match="no training rows for cat"):
+    with pytest.raises(EvaluationError, match="no training rows for cat"):
         linear_probe(oracle, train, labels * 4, test[:1], ["cat"])
-    with pytest.raises(ProtocolError, match="rows to train on"):
+    with pytest.raises(EvaluationError, match="rows to train on"):
         linear_probe(oracle, [], [], test, labels * 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peav.events.formats import EventsError
+from peav.errors import EventsError
 from peav.events.names import aligned, recording_name, short_names
 
 

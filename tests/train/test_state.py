@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from peav.train.errors import StateError
+from peav.errors import StateError
 from peav.train.state import load_state, save_state
 
 

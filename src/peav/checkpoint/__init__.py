@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from peav.errors import CheckpointError
+
 from .average import average
 from .convert import LAYOUTS, convert
-from .errors import CheckpointError
 from .files import load_tokenizer
 from .hub import resolve
 from .load import load_config, load_model, save_pretrained

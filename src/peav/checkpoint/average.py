@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
+from peav.errors import CheckpointError
+
 from . import files, hub
-from .errors import CheckpointError
 from .load import load_model, save_pretrained
 from .source import as_dtype
 

@@ -8,9 +8,10 @@ from typing import Literal, get_args
 
 import torch
 
+from peav.errors import CheckpointError
+
 from . import files, hub, native, perception_models, transformers
-from .entries import Tensors, check_names, read_entries, write_entries
-from .errors import CheckpointError, shorten
+from .entries import Tensors, check_names, read_entries, shorten, write_entries
 from .identity import model_id, weights_sha256
 from .processors import read_processors, write_processors
 from .source import Checkpoint, Json, ModelConfig, as_dtype, is_filler, parameter_shapes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError, shorten
+from peav.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
 
@@ -108,3 +108,10 @@ def check_names(expected: set[str], found: set[str], source: str) -> None:
         problems.append(f"holds unknown {shorten(unknown)}")
     if problems:
         raise CheckpointError(f"{source} {'; it '.join(problems)}: its config.json does not describe these tensors")
+
+
+def shorten(names: list[str] | set[str], limit: int = 8) -> str:
+    """A readable list of names: the first few, then how many more."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    return ", ".join(ordered[:limit]) + more

@@ -1,14 +1,5 @@
-"""What can go wrong with a checkpoint."""
+"""Kept for one release: these errors stand in `peav.errors`."""
 
-from __future__ import annotations
+from peav.errors import CheckpointError
 
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing, unreachable, incomplete or of an unknown layout; the message says what to do."""
-
-
-def shorten(names: list[str] | set[str], limit: int = 8) -> str:
-    """A readable list of names: the first few, then how many more."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
-    return ", ".join(ordered[:limit]) + more
+__all__ = ["CheckpointError"]

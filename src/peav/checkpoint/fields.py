@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import CheckpointError
+from peav.errors import CheckpointError
 
 T = TypeVar("T")
 _adapter = cache(TypeAdapter)  # building one takes a millisecond

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from peav.errors import CheckpointError
 from peav.utils.atomic import atomic_write
 
 from .entries import Tensors, check_names
-from .errors import CheckpointError
 from .fields import Section
 from .source import Json
 

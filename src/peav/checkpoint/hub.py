@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from .errors import CheckpointError
+from peav.errors import CheckpointError
 
 SHIPPED = ("tiny", "frame-tiny")
 PACKAGE_WEIGHTS = Path(__file__).parents[1] / "weights"

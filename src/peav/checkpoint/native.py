@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from peav.errors import CheckpointError
 from peav.model import PEAFrameConfig, PEAVConfig
 
-from .errors import CheckpointError
 from .fields import Section
 from .source import Json, ModelConfig
 

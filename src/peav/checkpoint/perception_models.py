@@ -8,6 +8,7 @@ empty counts as not given. The codec's and the text's are DacConfig's and Modern
 
 from __future__ import annotations
 
+from peav.errors import CheckpointError
 from peav.model import (
     AudioConfig,
     FrameEncoderConfig,
@@ -20,7 +21,6 @@ from peav.model import (
 from peav.model.config import Flag, Heads, Layers, Positions, Width
 
 from .entries import POINTWISE, TOKEN, TRANSPOSED, Entry, module, one
-from .errors import CheckpointError
 from .fields import Field, Section
 from .frame_encoders import PE_CORE, find_name
 from .source import Checkpoint, Json, ModelConfig

@@ -8,13 +8,13 @@ from dataclasses import asdict
 
 import torch
 
+from peav.errors import CheckpointError
 from peav.model import TextConfig
 from peav.model.text import TextEncoder
 
 from . import files, hub, towers
 from .convert import read_checkpoint
 from .entries import Tensors, read_entries
-from .errors import CheckpointError
 from .fields import Section
 from .transformers_configs import MODERNBERT, read_modernbert
 

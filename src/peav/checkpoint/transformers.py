@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peav.errors import CheckpointError
 from peav.model import (
     AudioConfig,
     FrameEncoderConfig,
@@ -13,7 +14,6 @@ from peav.model import (
 )
 
 from .entries import BATCHED, POINTWISE, TOKEN, Entry, Tensors, module, one
-from .errors import CheckpointError
 from .fields import Field, Section
 from .frame_encoders import TIMM, find_name, timm_name
 from .processors import Processors

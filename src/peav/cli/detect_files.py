@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from peav.detector import SECONDS_AT_ONCE, Detector, FrameStream, Labels
+from peav.errors import EventsError, MediaError, UnsupportedInputError
 from peav.events import Event, FrameScores, Postprocessing, find_events
 from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_scores
 from peav.events.names import unique_names
 from peav.inference.isolation import as_media, audio_task, limits_for
 from peav.inference.streaming import RECORDED
 from peav.jobs import Ledger, Pace, Version, plan, stoppable
-from peav.media import MediaError, UnsupportedInputError
 from peav.utils.atomic import atomic_write
 from peav.utils.lock import FolderLock
 from peav.utils.progress import bar
@@ -124,7 +124,7 @@ def detect_files(
     """Listen to the files that are not done yet, and write what is found; sound is decoded in worker processes.
 
     Raises:
-        DetectError: another process writes to the folder. Stopped: Ctrl-C or SIGTERM.
+        EventsError: another process writes to the folder. Stopped: Ctrl-C or SIGTERM.
     """
     labels = detector.encode_labels(texts)
     if outputs.folder is None:
@@ -162,16 +162,12 @@ def detect_files(
     return Run(outcomes, work.skipped, work.failed_before)
 
 
-class DetectError(ValueError):
-    """Results cannot be written; the message says what to do."""
-
-
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     try:
         lock = FolderLock(folder)
     except BlockingIOError as error:
-        raise DetectError(
+        raise EventsError(
             f"{folder}: another `peav detect` is writing to it; wait for its end, or give another folder to -o"
         ) from error
     try:

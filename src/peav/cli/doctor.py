@@ -22,13 +22,14 @@ from rich.table import Table
 
 import peav
 from peav.cli.console import CacheDir, Device, Dtype, Json, Model, Revision, escape, out, print_json
+from peav.errors import PeavError
 
 IMPORTED = {"pillow": "PIL", "pyyaml": "yaml"}  # where a package goes by another name than its module
 SPACE = 2**30  # bytes that must be free: for a temporary file, and for what is downloaded
 MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "failed": "[bold red]failed[/]"}
 
 
-class CheckError(ValueError):
+class CheckError(PeavError):
     """A check that did not pass; the message says what to do."""
 
 

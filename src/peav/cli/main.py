@@ -56,7 +56,7 @@ class Verbs(TyperGroup):
         try:
             with one_line_warnings():
                 return super().invoke(ctx)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError) as error:  # a `PeavError`, an option that the library refuses, a full disk
             if isinstance(error, BrokenPipeError):
                 raise
             fail(error)

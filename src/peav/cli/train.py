@@ -60,7 +60,7 @@ def train(
     Several processes share each batch under torchrun: `torchrun --nproc-per-node 8 -m peav train mine.yaml`.
     """
     from peav.checkpoint.hub import full_name
-    from peav.train import TrainingError, plan, read_recipe
+    from peav.train import plan, read_recipe
     from peav.train import train as run
 
     # JSON is YAML, whatever a path contains.
@@ -82,10 +82,7 @@ def train(
             out.print(cost_table(cost))
         return
     with training_bar(leads) as progress:
-        try:
-            result = run(read_recipe(recipe, pairs), ProgressReporter(progress), resume)
-        except TrainingError as error:
-            fail(error)
+        result = run(read_recipe(recipe, pairs), ProgressReporter(progress), resume)
     if not leads:
         return
     if as_json:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peav.data.records import ManifestError as ManifestError
 from peav.data.records import read_records
+from peav.errors import ManifestError
 from peav.utils.atomic import atomic_write
 from peav.utils.checks import nested, seconds, shown, span, string
 from peav.utils.storage import FilePart

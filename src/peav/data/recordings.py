@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from peav.data.manifest import ManifestError, Row, by_fold, parse_row, unique
+from peav.data.manifest import Row, by_fold, parse_row, unique
 from peav.data.records import SUFFIXES, read_records
+from peav.errors import ManifestError
 from peav.utils.checks import string
 
 TEST_FOLDS = {"karolpiczak/ESC-10": 3}

@@ -9,16 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from peav.errors import ManifestError
 from peav.utils.checks import shown
 from peav.utils.text import lines, parse_json, read_text, table
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 NUMBERS = ("start", "end", "duration")
 NESTED = ("captions", "synthetic", "events", "words")
-
-
-class ManifestError(ValueError):
-    """A manifest cannot be read; the message names the file, the line and what to change."""
 
 
 def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

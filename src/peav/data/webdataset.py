@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from peav.data.manifest import ManifestError, Row, parse_row, unique
+from peav.data.manifest import Row, parse_row, unique
+from peav.errors import ManifestError
 from peav.utils.storage import FilePart, is_remote, join, open_binary, read_all, size_and_time, write_all
 from peav.utils.text import decode, parse_json
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
+from peav.errors import EvaluationError, MediaError
 from peav.eval.embedder import RATE, Embedder
 from peav.eval.grid import CANDIDATES, retrievals
 from peav.eval.protocols import (
     KS,
     WORLD_DIRECTIONS,
     Classification,
-    ProtocolError,
     Retrieval,
     linear_probe,
     probe,
@@ -28,7 +28,6 @@ from peav.eval.tables import Column, Table
 from peav.features.cache import clip_key
 from peav.features.decode import Cut, decode_each, decode_task
 from peav.features.logmel import log_mel_statistics
-from peav.media import MediaError
 
 LOG_MEL = "log-mel statistics, linear probe"
 SOUND = Cut(None, 1, None)  # all of it
@@ -40,12 +39,12 @@ def world(embedder: Embedder, manifest: str | Path, split: str = "test", candida
     """Retrieval in seven directions among one split of any manifest.
 
     Raises:
-        ProtocolError: the split has fewer than two rows that any direction can use. ManifestError.
+        EvaluationError: the split has fewer than two rows that any direction can use. ManifestError.
     """
     rows = read_manifest(manifest, split)
     results = retrieval(embedder, rows, WORLD_DIRECTIONS, candidates, seed)
     if not results:
-        raise ProtocolError(f"{manifest}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
+        raise EvaluationError(f"{manifest}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
     return retrieval_table(f"{Path(manifest).parent.name}: retrieval (%), split {split}", results)
 
 
@@ -62,7 +61,7 @@ def sounds(embedder: Embedder, folders: Sequence[str | Path], fold: int | None =
             data say, not the folder's name.
 
     Raises:
-        ProtocolError: no clip to test on, or none left to learn from. ManifestError.
+        EvaluationError: no clip to test on, or none left to learn from. ManifestError.
     """
     parts = [divide(folder, fold) for folder in folders]
     train, test = ([row for part in side for row in part] for side in zip(*parts, strict=True))
@@ -108,7 +107,7 @@ def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
     """The labeled clips to learn from and those to test on.
 
     Raises:
-        ProtocolError: one of the two is empty.
+        EvaluationError: one of the two is empty.
     """
     rows = [row for row in read_recordings(folder) if row.extra.get("label") and row.captions.get("audio")]
     held_out = [row.split == "test" if fold is None else row.extra.get("fold") == fold for row in rows]
@@ -117,7 +116,7 @@ def divide(folder: str | Path, fold: int | None) -> tuple[list[Row], list[Row]]:
     if not train or not test:
         folds = sorted({row.extra["fold"] for row in rows if row.extra.get("fold") is not None})
         side = "the split test" if fold is None else f"fold {fold}"
-        raise ProtocolError(f"{folder}: {side} leaves no clips to test on or to learn from; it has folds {folds}")
+        raise EvaluationError(f"{folder}: {side} leaves no clips to test on or to learn from; it has folds {folds}")
     return train, test
 
 
@@ -134,12 +133,12 @@ def grid(
         split: `test` or `train` of `read_recordings`; None: all clips, for a model that was trained on none.
 
     Raises:
-        ProtocolError: fewer than two clips. ManifestError.
+        EvaluationError: fewer than two clips. ManifestError.
     """
     rows = read_recordings(folder, split)
     results = retrievals(embedder, rows, candidates, seed)
     if not results:
-        raise ProtocolError(f"{folder}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
+        raise EvaluationError(f"{folder}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
     return retrieval_table(f"{Path(folder).name}: sentences (%), split {split or 'all'}", results)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peav.eval.metrics import MetricError
+from peav.errors import EvaluationError
 from peav.events import Event, FrameScores, frame_targets
 
 Events = Mapping[str, Sequence[Event]]
@@ -68,10 +68,10 @@ def auroc(scores: np.ndarray, targets: np.ndarray) -> float:
         NaN where all targets are alike.
 
     Raises:
-        MetricError: scores that are NaN.
+        EvaluationError: scores that are NaN.
     """
     if np.isnan(scores).any():
-        raise MetricError(f"{int(np.isnan(scores).sum())} frame scores are NaN")
+        raise EvaluationError(f"{int(np.isnan(scores).sum())} frame scores are NaN")
     positive = int(targets.sum())
     negative = len(targets) - positive
     if not positive or not negative:
@@ -85,7 +85,7 @@ def frame_auroc(scores: Scores, truth: Events) -> dict[str, float]:
     """AUROC of each scored label over the frames of all recordings; NaN for labels that sound always or never.
 
     Raises:
-        MetricError: no scores, scores for different labels, a recording with events but without scores.
+        EvaluationError: no scores, scores for different labels, a recording with events but without scores.
     """
     labels = scored_labels(scores, truth)
     values, targets = [], []
@@ -174,14 +174,14 @@ def _counted(
 def scored_labels(scores: Scores, truth: Events) -> tuple[str, ...]:
     """The labels that all recordings are scored for."""
     if not scores:
-        raise MetricError("no scores to judge")
+        raise EvaluationError("no scores to judge")
     unscored = [name for name, events in truth.items() if events and name not in scores]
     if unscored:
-        raise MetricError(f"{len(unscored)} recordings have events but no scores, such as {unscored[0]}")
+        raise EvaluationError(f"{len(unscored)} recordings have events but no scores, such as {unscored[0]}")
     labels = next(iter(scores.values())).labels
     for name, one in scores.items():
         if one.labels != labels:
-            raise MetricError(
+            raise EvaluationError(
                 f"{name} is scored for other labels than the recordings before it; score all for the same"
             )
     return labels

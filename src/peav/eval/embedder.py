@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from peav.data.manifest import Row
+from peav.errors import MediaError
 from peav.features.cache import clip_key
 from peav.features.decode import Cut, Decoded, decode_each, decode_task, probe_each
 from peav.inference.sources import Unreadable
-from peav.media import MediaError
 from peav.objectives.pairs import Medium
 
 RATE = 48000  # of what `decode_task` decodes

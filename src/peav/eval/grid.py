@@ -18,9 +18,10 @@ import numpy as np
 
 from peav.data.manifest import Row
 from peav.data.recordings import read_recordings
+from peav.errors import EvaluationError
 from peav.eval.embedder import Embedder
 from peav.eval.metrics import ranks
-from peav.eval.protocols import KS, ProtocolError, Retrieval, ranked, retrieval
+from peav.eval.protocols import KS, Retrieval, ranked, retrieval
 from peav.eval.tables import Column, Table
 from peav.objectives.pairs import Medium
 
@@ -93,7 +94,7 @@ def sentence_table(embedder: Embedder, folder: str | Path, split: str | None = "
     is. Chance is a random sentence, for a word the commonest one of the clips.
 
     Raises:
-        ProtocolError: no clip with sound and pictures, or a transcript that is not of the grammar. ManifestError.
+        EvaluationError: no clip with sound and pictures, or a transcript that is not of the grammar. ManifestError.
     """
     media_spaces = tuple(SENTENCE_DIRECTIONS.values())
     rows = _with_both(embedder, read_recordings(folder, split))
@@ -101,11 +102,11 @@ def sentence_table(embedder: Embedder, folder: str | Path, split: str | None = "
     number = {sentence: i for i, sentence in enumerate(everything)}
     strange = next((row for row in rows if row.transcript not in number), None)
     if strange is not None:
-        raise ProtocolError(f"{strange.id}: {strange.transcript!r} is not a sentence of GRID's grammar")
+        raise EvaluationError(f"{strange.id}: {strange.transcript!r} is not a sentence of GRID's grammar")
     embedder.media(rows, media_spaces)
     rows = _with_both(embedder, rows)  # some may prove unreadable only when they are decoded
     if not rows:
-        raise ProtocolError(f"{folder}: no clip with sound and pictures in the split {split!r}")
+        raise EvaluationError(f"{folder}: no clip with sound and pictures in the split {split!r}")
     own = np.array([number[row.transcript or ""] for row in rows])
     media = embedder.media(rows, media_spaces)
     table = [

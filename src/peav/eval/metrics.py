@@ -7,13 +7,12 @@ which scores everything alike, is last and not first. Scores that are not finite
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-
-class MetricError(ValueError):
-    """Scores that have no ranking, or queries without a right answer; the message says which."""
+from peav.errors import EvaluationError
+from peav.utils.renamed import renamed
 
 
 def ranks(scores: Any, relevant: Any = None) -> np.ndarray:
@@ -28,7 +27,7 @@ def ranks(scores: Any, relevant: Any = None) -> np.ndarray:
         (Q,) int64: one more than the number of wrong targets that score at least as high as the best right one.
 
     Raises:
-        MetricError: scores that are NaN or infinite, shapes that differ, or a query without a relevant target.
+        EvaluationError: scores that are NaN or infinite, shapes that differ, or a query without a relevant target.
     """
     scores, relevant = _checked(scores, relevant)
     best = np.where(relevant, scores, -np.inf).max(1, keepdims=True)
@@ -76,7 +75,7 @@ def accuracy(scores: Any, labels: Any) -> float:
         labels: (N,) int class indices.
 
     Raises:
-        MetricError: scores that are NaN or infinite, or a label outside [0, C).
+        EvaluationError: scores that are NaN or infinite, or a label outside [0, C).
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     classes = np.arange(scores.shape[1])
@@ -87,12 +86,16 @@ def _checked(scores: Any, relevant: Any) -> tuple[np.ndarray, np.ndarray]:
     scores = np.asarray(scores, dtype=np.float64)
     relevant = np.eye(len(scores), dtype=bool) if relevant is None else np.asarray(relevant, dtype=bool)
     if scores.shape != relevant.shape or scores.ndim != 2 or not scores.size:
-        raise MetricError(f"need scores and relevance of one shape (Q, T), got {scores.shape} and {relevant.shape}")
+        raise EvaluationError(f"need scores and relevance of one shape (Q, T), got {scores.shape} and {relevant.shape}")
     bad = np.argwhere(~np.isfinite(scores))
     if len(bad):
         query, target = bad[0]
-        raise MetricError(f"{len(bad)} scores are not finite, the first of query {query} and target {target}")
+        raise EvaluationError(f"{len(bad)} scores are not finite, the first of query {query} and target {target}")
     lost = np.flatnonzero(~relevant.any(1))
     if len(lost):
-        raise MetricError(f"{len(lost)} queries have no relevant target, the first is query {lost[0]}")
+        raise EvaluationError(f"{len(lost)} queries have no relevant target, the first is query {lost[0]}")
     return scores, relevant
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"EvaluationError": "peav.errors:EvaluationError"})

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from peav.data.manifest import Row
+from peav.errors import EvaluationError
 from peav.eval.embedder import Embedder, unit
 from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at_k
 from peav.features.cache import clip_key
 from peav.objectives.pairs import Medium
+from peav.utils.renamed import renamed
 
 KS = (1, 5, 10)
 LOOKED_AT_ONCE = 256  # rows whose files are probed together
-
-
-class ProtocolError(ValueError):
-    """Rows that a protocol cannot be run on; the message says what they lack."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +97,12 @@ def retrieval(
         Rows that cannot be read make way for the next ones.
 
     Raises:
-        ProtocolError: an unknown direction.
+        EvaluationError: an unknown direction.
     """
     directions = tuple(directions)
     unknown = [direction for direction in directions if direction not in DIRECTIONS]
     if unknown:
-        raise ProtocolError(f"no direction {unknown[0]!r}; the directions are {', '.join(DIRECTIONS)}")
+        raise EvaluationError(f"no direction {unknown[0]!r}; the directions are {', '.join(DIRECTIONS)}")
     order = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     pools, before = _pools(embedder, order, directions, candidates), None
     while pools != before:  # some may prove unreadable only when they are decoded
@@ -139,13 +137,13 @@ def zero_shot(
         medium: the space that clips and prompts are compared in.
 
     Raises:
-        ProtocolError: no rows, or a label without prompts.
+        EvaluationError: no rows, or a label without prompts.
     """
     if not rows:
-        raise ProtocolError("zero-shot classification needs at least one row")
+        raise EvaluationError("zero-shot classification needs at least one row")
     lacking = sorted(set(labels) - set(prompts))
     if lacking:
-        raise ProtocolError(f"no prompts for {', '.join(lacking)}")
+        raise EvaluationError(f"no prompts for {', '.join(lacking)}")
     classes = list(prompts)
     vectors = np.stack([unit(embedder.texts(list(prompts[name]), medium)).mean(0) for name in classes])
     scores = embedder.media(rows, [medium])[medium] @ vectors.T
@@ -171,14 +169,14 @@ def probe(
     """Logistic regression on x (N, D), each dimension standardized, measured on x_test (M, D).
 
     Raises:
-        ProtocolError: an empty side, or a test label that no row of x has.
+        EvaluationError: an empty side, or a test label that no row of x has.
     """
     if not labels or not test_labels:
-        raise ProtocolError("a linear probe needs rows to train on and rows to test on")
+        raise EvaluationError("a linear probe needs rows to train on and rows to test on")
     classes = sorted(set(labels))
     lacking = sorted(set(test_labels) - set(classes))
     if lacking:
-        raise ProtocolError(f"no training rows for {', '.join(lacking)}")
+        raise EvaluationError(f"no training rows for {', '.join(lacking)}")
     mean, deviation = x.mean(0), x.std(0) + 1e-8
     weight, bias = logistic_regression((x - mean) / deviation, np.array([classes.index(label) for label in labels]))
     return _classified(method, (x_test - mean) / deviation @ weight + bias, test_labels, classes)
@@ -271,3 +269,7 @@ def _classified(method: str, scores: np.ndarray, labels: Sequence[str], classes:
     index = np.array([classes.index(label) for label in labels])
     commonest = np.bincount(index).max() / len(index)
     return Classification(method, len(labels), len(classes), accuracy(scores, index), float(commonest))
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"EvaluationError": "peav.errors:EvaluationError"})

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from peav.errors import EvaluationError
 from peav.eval.detection import Events, Scores, scored_labels
-from peav.eval.metrics import MetricError
 from peav.events import Event
 
 MAX_RATE = 100.0  # false alarms an hour up to which the curve counts
@@ -47,7 +47,7 @@ def psds(scores: Scores, truth: Events) -> dict[str, float]:
     NaN where no label has any. Overlapping or touching events of one label count as one, as the score demands.
 
     Raises:
-        MetricError: scores that are NaN; scores as for `peav.eval.detection.frame_auroc`.
+        EvaluationError: scores that are NaN; scores as for `peav.eval.detection.frame_auroc`.
     """
     true = {name: merged(truth.get(name, ())) for name in scores}
     labels = [
@@ -115,7 +115,7 @@ class _Detections:
 def _detections(row: np.ndarray, edges: np.ndarray, where: str) -> _Detections:
     """The runs of frames of a row of scores (T,) with edges (T + 1,) in seconds."""
     if np.isnan(row).any():
-        raise MetricError(f"{where}: {int(np.isnan(row).sum())} frame scores are NaN")
+        raise EvaluationError(f"{where}: {int(np.isnan(row).sum())} frame scores are NaN")
     scores, level_of = np.unique(row.astype(np.float64), return_inverse=True)
     level_of = len(scores) - 1 - level_of  # 0 is the highest
     frames = np.split(np.argsort(level_of, kind="stable"), np.cumsum(np.bincount(level_of))[:-1])

@@ -1,5 +1,5 @@
-"""What goes wrong with files of events."""
+"""Kept for one release: these errors stand in `peav.errors`."""
 
+from peav.errors import EventsError
 
-class EventsError(ValueError):
-    """A file of events or scores cannot be read; the message names the file, the line and what to change."""
+__all__ = ["EventsError"]

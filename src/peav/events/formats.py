@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from peav.data.records import read_records
-from peav.events.errors import EventsError as EventsError
+from peav.errors import EventsError
 from peav.events.names import recording_name
 from peav.events.types import Event, FrameScores
 from peav.utils.atomic import atomic_write

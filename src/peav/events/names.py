@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
-from peav.events.errors import EventsError
+from peav.errors import EventsError
 from peav.media.find import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from peav.events.errors import EventsError
+from peav.errors import EventsError
 from peav.events.types import Event, FrameScores, frame_targets
 from peav.utils.atomic import atomic_write
 from peav.utils.checks import number
@@ -28,7 +28,7 @@ def fit_thresholds(scores: Iterable[FrameScores], events: Iterable[Sequence[Even
         marked frame has a probability above 0. Labels that are marked nowhere cannot be fitted and are missing.
 
     Raises:
-        ValueError: recordings that differ in their labels or in number.
+        EventsError: recordings that differ in their labels or in number.
     """
     names: tuple[str, ...] | None = None
     values: list[np.ndarray] = []
@@ -36,7 +36,7 @@ def fit_thresholds(scores: Iterable[FrameScores], events: Iterable[Sequence[Even
     for one, marked in zip(scores, events, strict=True):
         names = names or one.labels
         if one.labels != names:
-            raise ValueError(f"recordings scored for {', '.join(names)} and for {', '.join(one.labels)}; use one list")
+            raise EventsError(f"recordings scored for {', '.join(names)} and for {', '.join(one.labels)}; use one list")
         values.append(one.probabilities)
         targets.append(frame_targets(marked, names, one.edges))
     if names is None:

@@ -23,10 +23,11 @@ import torch
 from torch import nn
 
 from peav.data.manifest import Row
+from peav.errors import MediaError
 from peav.features.decode import Cut, Decoded, decode, decode_each, decode_task
 from peav.features.failures import Failures
 from peav.features.prepared import PreparedClip
-from peav.media import MediaError, pad_to_hop
+from peav.media import pad_to_hop
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
 from peav.utils.atomic import atomic_write

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from peav.errors import MediaError
 from peav.inference.isolation import as_media, can_cross, limits_for
 from peav.inference.sources import sparing
-from peav.media import MediaError, MediaInfo, load_audio, load_frames, probe
+from peav.media import MediaInfo, load_audio, load_frames, probe
 from peav.utils.storage import FilePart
 from peav.utils.workers import End, Task, Workers
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 
 from peav.data.manifest import Row
+from peav.errors import PeavError
 from peav.utils.storage import remove, write_all
 
 IN_A_ROW = 100
@@ -16,7 +17,7 @@ SHARE = 0.05
 FEW = 20  # so many may fail of however few: a folder of ten recordings with a bad one is no reason to stop
 
 
-class TooManyFailures(ValueError):
+class TooManyFailures(PeavError):
     """More clips fail than can be chance. `failed`: those so far, with their reasons."""
 
     def __init__(self, message: str, failed: list[tuple[Row, str]]) -> None:

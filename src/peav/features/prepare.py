@@ -16,11 +16,11 @@ from typing import Any
 from safetensors.numpy import load, save
 
 from peav.data.manifest import Row
+from peav.errors import MediaError, PreparedError
 from peav.features.cache import ClipFeatures, FeatureMaker, add_weights, clip_key, media_version
 from peav.features.failures import Failures, write_failures
-from peav.features.prepared import ABOUT, CLIPS, FAILURES, FORMAT, Frozen, PreparedError, frozen_of, place_of, to_line
+from peav.features.prepared import ABOUT, CLIPS, FAILURES, FORMAT, Frozen, frozen_of, place_of, to_line
 from peav.jobs import Pace, stoppable
-from peav.media import MediaError
 from peav.model import PEAV
 from peav.utils.lock import FolderLock
 from peav.utils.storage import FilePart, is_remote, join, names_in, read_all, remove, write_all

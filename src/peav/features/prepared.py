@@ -21,14 +21,11 @@ import numpy as np
 from safetensors.numpy import load
 
 from peav.data.manifest import Event, Row, Word
+from peav.errors import PreparedError
 from peav.utils.storage import FilePart, join, read_all
 
 ABOUT, CLIPS, FAILURES = "prepared.json", "clips.jsonl", "failures.jsonl"
 FORMAT = 1
-
-
-class PreparedError(ValueError):
-    """A prepared folder is missing, unfinished or made by something else; the message says what to do."""
 
 
 @dataclass(frozen=True)

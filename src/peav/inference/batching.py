@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from peav.errors import NonFiniteError
 from peav.inference.sources import Clip, Finished, Unreadable, read_ahead
-from peav.media import NonFiniteError
 from peav.model import PEAV
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}

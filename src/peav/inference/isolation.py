@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from peav.errors import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError
 from peav.inference.sources import Clip, Finished, Reader, Unreadable, name_of
-from peav.media import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError, iter_audio
+from peav.media import iter_audio
 from peav.utils.storage import FilePart
 from peav.utils.workers import End, Task, TaskLimits, WorkerFailure, Workers
 

@@ -12,11 +12,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from peav.checkpoint import CheckpointError, load_model, load_tokenizer, resolve, save_pretrained
+from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.checkpoint.card import read_card, renamed
 from peav.checkpoint.convert import read_model_id
 from peav.checkpoint.hub import full_name
 from peav.checkpoint.identity import model_id, weights_sha256
+from peav.errors import CheckpointError
 from peav.inference.text import text_states
 from peav.model import PEAV, PEAFrame
 
@@ -111,7 +112,9 @@ class Pretrained(Generic[M]):
         save_pretrained(self.model, folder, self.tokenizer, name=title, path=path, card=written)
 
     def _text_states(self, texts: Sequence[str], batch_size: int, show_progress: bool = False) -> Tensor:
-        """The text tower's states (n, D). Raises ValueError without a tokenizer."""
+        """The text tower's states (n, D). Raises CheckpointError without a tokenizer."""
         if self.tokenizer is None:
-            raise ValueError(f"{self.name} has no tokenizer.json, so it takes no text; add the one it was trained with")
+            raise CheckpointError(
+                f"{self.name} has no tokenizer.json, so it takes no text; add the one it was trained with"
+            )
         return text_states(self.model, self.tokenizer, texts, batch_size, show_progress)

@@ -13,15 +13,17 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from peav.media import (
-    Frames,
+from peav.errors import (
     MediaError,
     NoAudioStreamError,
     NoVideoStreamError,
     StreamWarning,
     UnsupportedInputError,
-    Window,
     ZeroLengthError,
+)
+from peav.media import (
+    Frames,
+    Window,
     as_waveform,
     iter_audio,
     iter_frames,

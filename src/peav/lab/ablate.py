@@ -12,8 +12,8 @@ from statistics import mean
 from typing import Any
 
 from peav.distributed import is_alone
-from peav.train.errors import TrainingError
-from peav.train.reading import RecipeError, read_dataclass
+from peav.errors import RecipeError, TrainingError
+from peav.train.reading import read_dataclass
 from peav.train.recipe import FIGURES, Recipe, read_recipe
 from peav.utils.lock import FolderLock
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from peav.data.manifest import Row
+from peav.errors import MediaError, RecipeError
 from peav.features.logmel import LogMel
-from peav.media import MediaError, load_audio
+from peav.media import load_audio
 from peav.model import PEAV
-from peav.train.reading import RecipeError
 from peav.train.recipe import Codec
 
 READOUT_CROPS = 128

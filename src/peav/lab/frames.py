@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peav.data.manifest import Row
+from peav.errors import RecipeError
 from peav.features.cache import FeatureCache
 from peav.lab.lips import Lips
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
-from peav.train.reading import RecipeError
 from peav.train.recipe import Frames
 
 RAREST, COMMONEST = 0.002, 0.3  # share of clips whose captions use a word

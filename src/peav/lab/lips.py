@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peav.data.manifest import Row
+from peav.errors import RecipeError
 from peav.lab.word_labels import UNLABELLED, spoken_vocabulary, words_at
 from peav.media import Frames, load_frames
-from peav.train.reading import RecipeError
 
 CLIPS, STRETCH = 6, 20  # clips of each step, frames of each
 SLOWEST = 3  # every third frame at most is looked at, or every second, or every one: frame rates differ

@@ -1,7 +1,6 @@
 """Probe and decode audio and video files: exact windows, exact frames, bounded memory, typed errors."""
 
-from peav.media.audio import iter_audio, load_audio, pad_to_hop
-from peav.media.errors import (
+from peav.errors import (
     DamagedMediaWarning,
     DecoderCrashError,
     DecodingMemoryError,
@@ -23,6 +22,7 @@ from peav.media.errors import (
     WindowError,
     ZeroLengthError,
 )
+from peav.media.audio import iter_audio, load_audio, pad_to_hop
 from peav.media.find import find_media
 from peav.media.limits import Limits
 from peav.media.probe import MediaInfo, probe

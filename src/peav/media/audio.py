@@ -18,8 +18,8 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from peav.errors import NoAudioStreamError, WindowError
 from peav.media.clock import Clock, must_be_read, seconds_of
-from peav.media.errors import NoAudioStreamError, WindowError
 from peav.media.joined import sections
 from peav.media.limits import check_duration, check_rate
 from peav.media.resample import Mixer, Waveform, check_finite, rescale

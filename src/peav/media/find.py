@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from peav.media.errors import MediaWarning, MissingFileError
+from peav.errors import MediaWarning, MissingFileError
 
 AUDIO_EXTENSIONS = frozenset(
     f".{name}"

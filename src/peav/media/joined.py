@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from peav.media.errors import LimitError, MediaError
+from peav.errors import LimitError, MediaError
 from peav.media.source import Section, Source, name_of, open_media, raw_part, size_of
 from peav.utils.storage import FilePart
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
-from peav.media.errors import LimitError
+from peav.errors import LimitError
 
 ALWAYS = 3600.0  # seconds that any file may last, however little it holds
 

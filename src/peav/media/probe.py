@@ -7,7 +7,7 @@ from typing import Any
 
 from av.container import InputContainer
 
-from peav.media.errors import MediaError, NotMediaError
+from peav.errors import MediaError, NotMediaError
 from peav.media.joined import sections
 from peav.media.limits import check_duration
 from peav.media.source import Source, name_of, size_of

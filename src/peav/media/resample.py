@@ -10,13 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from peav.media.errors import (
-    NonFiniteError,
-    SampleRangeWarning,
-    UndecodableError,
-    UnsupportedInputError,
-    ZeroLengthError,
-)
+from peav.errors import NonFiniteError, SampleRangeWarning, UndecodableError, UnsupportedInputError, ZeroLengthError
 
 Waveform = NDArray[np.float32]
 

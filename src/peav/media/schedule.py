@@ -15,8 +15,8 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from peav.errors import NoVideoStreamError
 from peav.media.clock import Clock, must_be_read
-from peav.media.errors import NoVideoStreamError
 from peav.media.joined import sections
 from peav.media.limits import check_duration
 from peav.media.source import Source, name_of

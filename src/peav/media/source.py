@@ -15,13 +15,7 @@ from typing import Any, BinaryIO
 import av
 from av.container import InputContainer
 
-from peav.media.errors import (
-    MissingFileError,
-    NotMediaError,
-    UnreadableFileError,
-    UnsupportedInputError,
-    ZeroLengthError,
-)
+from peav.errors import MissingFileError, NotMediaError, UnreadableFileError, UnsupportedInputError, ZeroLengthError
 from peav.media.formats import WHITELIST, kind_of
 from peav.media.limits import Limits
 from peav.utils.storage import FilePart

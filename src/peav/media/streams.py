@@ -10,7 +10,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
-from peav.media.errors import (
+from peav.errors import (
     DamagedMediaWarning,
     MediaError,
     NoAudioStreamError,

@@ -10,8 +10,8 @@ from typing import Any
 import av
 from av.container import InputContainer
 
+from peav.errors import TruncatedMediaWarning
 from peav.media.clock import TS_DISCONT, may_jump, start_of
-from peav.media.errors import TruncatedMediaWarning
 from peav.media.source import Source, name_of, raw_part
 from peav.media.streams import BARE
 from peav.media.tracks import REST, scan

@@ -18,7 +18,7 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from numpy.typing import NDArray
 
-from peav.media.errors import UndecodableError, UnsupportedInputError, WindowError
+from peav.errors import UndecodableError, UnsupportedInputError, WindowError
 from peav.media.resize import resize_frames
 from peav.media.schedule import JoinedSchedule, MissingFrameError, Schedule, decode, schedule
 from peav.media.source import Source, name_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from peav.media.errors import WindowError
+from peav.errors import WindowError
 
 SHORTEST_TAIL = 1.0
 """Seconds: a shorter rest joins the window before it, since an embedding of a few milliseconds says nothing."""

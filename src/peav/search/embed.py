@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peav.errors import MediaError, UnsupportedInputError
 from peav.inference.batching import Embedded, embed_stream, spaces_of
 from peav.inference.isolation import IsolatedReader
 from peav.inference.sources import Finished, Unreadable
 from peav.jobs import Ledger, Plan, Version, plan, present_and_absent, stoppable
-from peav.media import MediaError, UnsupportedInputError, find_media
+from peav.media import find_media
 from peav.search.library import LibraryWriter, Row
 from peav.utils.progress import by_index
 

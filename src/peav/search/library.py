@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peav.checkpoint.identity import FORMER_DIGITS, same_model
+from peav.errors import LibraryError
 from peav.jobs import Pace, Version
 from peav.utils.atomic import atomic_write
 from peav.utils.lock import FolderLock
@@ -28,10 +29,6 @@ ROWS_PER_PART = 256
 VERSION = ("path", "size", "mtime")
 WINDOW = (*VERSION, "start")
 UNFINISHED = b"peav.unfinished"
-
-
-class LibraryError(ValueError):
-    """A library that is missing, is no library, was made in another way, or is being written by another process."""
 
 
 @dataclass(frozen=True, eq=False)

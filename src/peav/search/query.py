@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from peav.encoder import SPACES, Encoder, Space
-from peav.search.library import LibraryError, open_library
+from peav.errors import LibraryError
+from peav.search.library import open_library
 
 BATCH_ROWS = 8192
 TEXT_PAIR = {"audio": "a_avc", "video": "v_avc", "audio_video": "av_avc"}

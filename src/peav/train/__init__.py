@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from peav.train.errors import TrainingError
+from peav.errors import RecipeError, TrainingError
 from peav.train.plan import Plan, plan
-from peav.train.reading import RecipeError
 from peav.train.recipe import Recipe, read_recipe
 from peav.train.run import train
 from peav.train.trainer import Trainer

@@ -1,11 +1,5 @@
-"""What stops a run."""
+"""Kept for one release: these errors stand in `peav.errors`."""
 
-from __future__ import annotations
+from peav.errors import StateError, TrainingError
 
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says what happened and what to change."""
-
-
-class StateError(ValueError):
-    """A checkpoint that cannot be trusted; the message says which and why."""
+__all__ = ["StateError", "TrainingError"]

@@ -11,10 +11,10 @@ import numpy as np
 from peav.data.manifest import Row
 from peav.data.sampler import MixtureSampler
 from peav.distributed import ALONE, DistContext
+from peav.errors import TrainingError
 from peav.features.cache import ClipFeatures, FeatureCache
 from peav.lab.splice import Splicer, bare
 from peav.synth.mix import Remixer
-from peav.train.errors import TrainingError
 
 
 class Collate(Protocol):

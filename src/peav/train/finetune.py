@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from peav.data.manifest import Row
+from peav.errors import RecipeError
 from peav.features.cache import FeatureCache
 from peav.model import PEAV
 from peav.objectives.pairs import Pair, needed
 from peav.train.evaluate import has
 from peav.train.lora import add_low_rank
-from peav.train.reading import RecipeError
 from peav.train.recipe import Recipe, Tune
 
 

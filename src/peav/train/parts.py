@@ -16,11 +16,11 @@ from tokenizers import Tokenizer
 
 from peav.checkpoint import load_model, load_text_encoder, load_tokenizer, resolve
 from peav.data.manifest import Row
+from peav.errors import RecipeError
 from peav.features.cache import FeatureCache, add_weights, clip_key
 from peav.lab.codec import TARGET, distil_codec, keep_hearing
 from peav.lab.frames import pretrain_frames
 from peav.model import PEAV
-from peav.train.reading import RecipeError
 from peav.train.recipe import Codec, Frames, Recipe, Source
 from peav.train.reporter import Reporter
 from peav.utils.atomic import atomic_write

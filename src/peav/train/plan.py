@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from peav.checkpoint import CheckpointError, load_config
+from peav.checkpoint import load_config
+from peav.errors import CheckpointError, RecipeError
 from peav.model import PEAV, PEAVConfig, preset
 from peav.train.finetune import restrict
-from peav.train.reading import RecipeError
 from peav.train.recipe import Recipe
 
 TOKENS = 64  # a caption

@@ -12,14 +12,11 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from peav.errors import RecipeError
 from peav.recipes import find_recipe, shipped_recipes
 from peav.utils.text import read_text
 
 T = TypeVar("T")
-
-
-class RecipeError(ValueError):
-    """A recipe asks for something that does not exist; the message names the key and what it may be."""
 
 
 def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = None) -> T:

@@ -20,6 +20,7 @@ from peav.data.manifest import Event, Row, by_fold, read_manifest
 from peav.data.recordings import read_recordings
 from peav.data.webdataset import read_webdataset
 from peav.distributed import DistContext, local_device, process_group
+from peav.errors import RecipeError, TrainingError
 from peav.features.cache import FeatureCache, clip_key
 from peav.features.failures import TooManyFailures, write_failures
 from peav.features.prepare import frozen_parts
@@ -33,11 +34,9 @@ from peav.synth.world import generate
 from peav.synth.world.captioner import with_synthetic_captions
 from peav.train.align import Alignment, TimedCollator
 from peav.train.contrast import Contrast
-from peav.train.errors import TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import renew, served
 from peav.train.parts import ready_codec, ready_frames, take_frames, take_text
-from peav.train.reading import RecipeError
 from peav.train.recipe import Data, Recipe, Source, World
 from peav.train.reporter import Reporter
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states

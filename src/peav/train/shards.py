@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from peav.distributed import DistContext
-from peav.train.errors import StateError
+from peav.errors import StateError
 from peav.utils.atomic import atomic_write, sync
 
 VERSION = 2  # of training checkpoints; the first version, without a number, had logit scales among all other vectors

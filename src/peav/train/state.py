@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.fsdp import FSDPModule
 
 from peav.distributed import ALONE, DistContext
-from peav.train.errors import StateError
+from peav.errors import StateError
 from peav.train.shards import OLDER, VERSION, load_shards, remove_folder, remove_unfinished, save_shards
 from peav.utils.atomic import atomic_write
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.distributed import ALONE, DistContext, full, wrap
+from peav.errors import StateError, TrainingError
 from peav.model import PEAV, PEAFrame
-from peav.train.errors import StateError, TrainingError
 from peav.train.feed import Feed
 from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank

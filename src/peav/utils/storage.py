@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from peav.errors import StorageError
 from peav.utils.atomic import atomic_write
-
-
-class StorageError(ValueError):
-    """An address cannot be used; the message says what to install or to change."""
 
 
 @dataclass(frozen=True)

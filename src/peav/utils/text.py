@@ -10,16 +10,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from peav.errors import PeavError, TextError
 from peav.utils.checks import shown
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-class TextError(ValueError):
-    """A file is not text in UTF-8; the message names the file, the line and what to do."""
-
-
-def read_text(path: str | Path, error: type[ValueError] = TextError) -> str:
+def read_text(path: str | Path, error: type[PeavError] = TextError) -> str:
     """A text file, see `decode`. Raises `error` where it is absent, or not UTF-8."""
     try:
         return decode(Path(path).read_bytes(), str(path), error)
@@ -29,7 +26,7 @@ def read_text(path: str | Path, error: type[ValueError] = TextError) -> str:
         raise error(f"{path}: a folder; give a file") from folder
 
 
-def decode(data: bytes, where: str, error: type[ValueError] = TextError) -> str:
+def decode(data: bytes, where: str, error: type[PeavError] = TextError) -> str:
     """UTF-8 without its byte order mark; lines end as they did. Raises `error`, which begins with `where`."""
     zeros = [byte == 0 for byte in data[:4]]
     if data.startswith(_UTF16) or zeros in ([True, False] * 2, [False, True] * 2):
@@ -55,7 +52,7 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def parse_json(text: str, where: str, error: type[ValueError] = TextError) -> Any:
+def parse_json(text: str, where: str, error: type[PeavError] = TextError) -> Any:
     """JSON, however it is broken. Raises `error`, which begins with `where`."""
     try:
         return json.loads(text)
@@ -67,7 +64,7 @@ def parse_json(text: str, where: str, error: type[ValueError] = TextError) -> An
 
 
 def table(
-    text: str, delimiter: str, where: str, error: type[ValueError], needs: Collection[str] = ()
+    text: str, delimiter: str, where: str, error: type[PeavError], needs: Collection[str] = ()
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Each row of a text table by the names in its first line, with its place; cells may be quoted, as in CSV.
 

@@ -1,7 +1,8 @@
 """Soundscapes: labeled sounds placed on backgrounds, with the times at which each is heard."""
 
+from peav.errors import MixingError
 from peav.lab.remix import Remixer, mixable
-from peav.synth.mix.mixer import Mixer, Mixing, MixingError, Sound, Soundscape, sounds_of
+from peav.synth.mix.mixer import Mixer, Mixing, Sound, Soundscape, sounds_of
 from peav.synth.mix.mixtures import Mixtures, make_mixer, make_mixtures, read_rows
 from peav.synth.mix.write import without_sources, write_mixes
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from peav.data.manifest import Event, Row
+from peav.errors import MediaError, MixingError
 from peav.labels import readable
-from peav.media import MediaError, load_audio
+from peav.media import load_audio
 from peav.synth.mix.loudness import PAUSE, SHORTEST, SILENCE, Waveform, heard, level
 from peav.synth.mix.recent import Recent
 from peav.utils.storage import FilePart
@@ -23,10 +24,6 @@ PEAK = 0.98
 TRIES = 20
 LOWEST = 50.0  # hertz: below this a tilted spectrum goes on level
 OCTAVE = 20 * np.log10(2)  # decibels by which an amplitude that grows with frequency grows in an octave
-
-
-class MixingError(ValueError):
-    """Soundscapes cannot be made of this; the message says what to change."""
 
 
 @dataclass(frozen=True)

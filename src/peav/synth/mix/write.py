@@ -15,11 +15,12 @@ from typing import Any
 import av
 import numpy as np
 
-from peav.data.manifest import ManifestError, Row, write_manifest
+from peav.data.manifest import Row, write_manifest
 from peav.data.recordings import origin
 from peav.data.records import read_records
+from peav.errors import ManifestError, MixingError
 from peav.synth.mix.loudness import Waveform
-from peav.synth.mix.mixer import RATE, Mixer, MixingError, Sound, Soundscape
+from peav.synth.mix.mixer import RATE, Mixer, Sound, Soundscape
 from peav.utils.atomic import atomic_write
 
 _BATCH = 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peav.synth.world.errors import MissingSpeechError, WorldError
+from peav.errors import MissingSpeechError, WorldError
 from peav.synth.world.scene import Mix, Scene, compose
 from peav.synth.world.speech import can_speak
 from peav.synth.world.write import RenderedClip, generate, render

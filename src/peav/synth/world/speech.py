@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from peav.synth.world.errors import MissingSpeechError, WorldError
+from peav.errors import MissingSpeechError, WorldError
 from peav.synth.world.sounds import RATE, Signal, resample
 from peav.synth.world.voices import Voice
 

@@ -17,8 +17,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from peav.errors import WorldError
 from peav.synth.world.captions import captions
-from peav.synth.world.errors import WorldError
 from peav.synth.world.render import FRAME_SIZE, frames, waveform
 from peav.synth.world.scene import Mix, Scene, compose
 from peav.synth.world.sounds import RATE, Signal

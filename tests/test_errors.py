@@ -1,0 +1,83 @@
+"""All errors are children of one; a file that is not there is also Python's own error of that name."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pickle
+from pathlib import Path
+
+import pytest
+
+import peav
+import peav.errors
+from peav.errors import MediaError, MissingFileError, TrainingError
+from peav.media import load_audio
+
+# What never leaves the function or the module that raises it.
+INTERNAL = {"MissingFrameError", "WorkerFailure", "_Closed"}
+
+
+def test_every_error_class_of_the_package_is_a_peav_error():
+    bases: dict[str, list[str]] = {}
+    for path in Path(peav.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] = [ast.unparse(base) for base in node.bases]
+
+    def ancestors(name: str) -> set[str]:
+        return {name}.union(*(ancestors(base) for base in bases.get(name, ())))
+
+    raised = {name for name in bases if any(a.endswith(("Error", "Exception")) for a in ancestors(name))}
+    assert {name for name in raised if "PeavError" not in ancestors(name)} == INTERNAL
+
+
+def test_a_missing_file_can_be_caught_as_python_has_it_and_says_what_is_missing():
+    for kind in (FileNotFoundError, MediaError, ValueError):
+        with pytest.raises(kind, match=r"^nowhere\.wav: no such file"):
+            load_audio("nowhere.wav")
+    with pytest.raises(MissingFileError) as caught:
+        load_audio("nowhere.wav")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (MissingFileError, str(caught.value))
+
+
+def test_a_training_error_is_still_a_runtime_error():
+    assert issubclass(TrainingError, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("peav.eval.metrics", "MetricError", "EvaluationError"),
+        ("peav.eval.protocols", "ProtocolError", "EvaluationError"),
+    ],
+)
+def test_a_name_of_the_last_release_warns_and_works(module: str, old: str, new: str):
+    with pytest.warns(DeprecationWarning, match=new):
+        assert getattr(importlib.import_module(module), old) is getattr(peav.errors, new)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("media.errors", "MediaError"),
+        ("media", "StreamWarning"),
+        ("checkpoint.errors", "CheckpointError"),
+        ("checkpoint", "CheckpointError"),
+        ("train.errors", "TrainingError"),
+        ("train.reading", "RecipeError"),
+        ("events.errors", "EventsError"),
+        ("detector", "LabelError"),
+        ("search.library", "LibraryError"),
+        ("data.manifest", "ManifestError"),
+        ("data.records", "ManifestError"),
+        ("features.prepared", "PreparedError"),
+        ("synth.world.errors", "WorldError"),
+        ("synth.mix.mixer", "MixingError"),
+        ("utils.storage", "StorageError"),
+        ("utils.text", "TextError"),
+    ],
+)
+def test_an_error_can_be_imported_from_where_it_was(module: str, name: str):
+    assert getattr(importlib.import_module(f"peav.{module}"), name) is getattr(peav.errors, name)
