@@ -21,8 +21,8 @@ from random_model import random_encoder
 
 import peav
 from peav.checkpoint import CheckpointError
-from peav.encoder import SPACES, Encoder
-from peav.inference.sources import Unreadable
+from peav.encoder import Encoder
+from peav.inference.sources import DecodeFailure
 from peav.media import (
     MediaError,
     NoAudioStreamError,
@@ -37,6 +37,7 @@ from peav.media import (
     pad_to_hop,
 )
 from peav.search.embed import embed_files
+from peav.types import MODALITIES
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +159,7 @@ def test_embeddings_equal_the_towers_run_by_hand(encoder: Encoder, files: dict[s
             "audio_video": model.project(fused.pooled, "audio_video"),
             "audio_plus_text": model.project(torch.cat([audio.pooled, text], -1), "audio_plus_text"),
             "video_plus_text": model.project(torch.cat([video.pooled, text], -1), "video_plus_text"),
-        } | {f"text_{space}": model.project(text, f"text_{space}") for space in SPACES}
+        } | {f"text_{space}": model.project(text, f"text_{space}") for space in MODALITIES}
     path = files["both"]
     found = {
         "audio": encoder.encode_audio(path),
@@ -166,7 +167,7 @@ def test_embeddings_equal_the_towers_run_by_hand(encoder: Encoder, files: dict[s
         "audio_video": encoder.encode_audio_video(path),
         "audio_plus_text": encoder.encode_audio(path, "a dog"),
         "video_plus_text": encoder.encode_video(path, "a dog"),
-    } | {f"text_{space}": encoder.encode_text("a dog", space) for space in SPACES}
+    } | {f"text_{space}": encoder.encode_text("a dog", space) for space in MODALITIES}
     for name, row in found.items():
         assert close(row, wanted[name][0].numpy()), name
 
@@ -189,7 +190,7 @@ def test_texts_embed_the_same_beside_longer_ones(encoder: Encoder) -> None:
 
 def test_windows_of_a_long_file_have_its_times(encoder: Encoder, tmp_path: Path) -> None:
     path = write_video(tmp_path / "long.mp4", pictures(130), sound=tone(5.2))
-    windows = encoder.encode_windows([path], SPACES, window=2.0)
+    windows = encoder.encode_windows([path], MODALITIES, window=2.0)
     assert [(w.start, w.end) for w in windows[:-1]] == [(0.0, 2.0), (2.0, 4.0)]
     assert windows[-1].start == 4.0
     assert windows[-1].end == pytest.approx(5.2, abs=0.05)
@@ -222,9 +223,9 @@ def test_more_than_a_tower_takes_is_an_error_that_names_the_fix(encoder: Encoder
 
 def test_a_stream_that_ends_early_leaves_the_other_alone(encoder: Encoder, tmp_path: Path) -> None:
     path = write_video(tmp_path / "short_sound.mp4", pictures(100), sound=tone(1.0))
-    windows = encoder.encode_windows([path], SPACES, window=2.0)
+    windows = encoder.encode_windows([path], MODALITIES, window=2.0)
     assert [w.modality for w in windows] == ["audio_video", "video"]
-    assert [sorted(w.embeddings) for w in windows] == [sorted(SPACES), ["video"]]
+    assert [sorted(w.embeddings) for w in windows] == [sorted(MODALITIES), ["video"]]
     assert close(encoder.encode_audio_video(path, window=2.0), windows[0].embeddings["audio_video"])
     # Not a mean of two spaces:
     assert np.array_equal(encoder.encode(path, window=2.0), encoder.encode_audio_video(path, window=2.0))
@@ -248,7 +249,7 @@ def test_every_bad_file_gives_its_error_and_the_others_go_on(encoder: Encoder, t
     for index, path in enumerate(inputs):
         result = results[index]
         if path in errors:
-            assert isinstance(result, Unreadable), path
+            assert isinstance(result, DecodeFailure), path
             assert type(result.error) is errors[path], path
             assert path.name in str(result.error)
             with pytest.raises(errors[path]):
@@ -269,8 +270,8 @@ def test_an_embedding_that_is_not_finite_is_an_error_that_names_its_input(
     for options in ({}, {"isolate": True}, {"batch_size": 1}):
         results = list(broken.stream(inputs, ["audio", "video"], window=1.0, **options))
         kinds = {i: [type(r) for r in results if r.index == i] for i in range(3)}
-        assert kinds[0] == kinds[1] == [Unreadable]
-        assert Unreadable not in kinds[2]
+        assert kinds[0] == kinds[1] == [DecodeFailure]
+        assert DecodeFailure not in kinds[2]
         assert len(kinds[2]) == 1
         error = next(r.error for r in results if r.index == 1)
         assert isinstance(error, NonFiniteError)

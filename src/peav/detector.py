@@ -14,7 +14,7 @@ from torch import Tensor
 
 from peav.errors import LabelError, MediaError, UnsupportedInputError
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
-from peav.events.types import FRAME, Event, FrameScores
+from peav.events.types import FRAME, FrameScores
 from peav.inference.batching import place
 from peav.inference.pretrained import Pretrained
 from peav.inference.sources import is_single, name_of, read_ahead, unwrap
@@ -23,6 +23,7 @@ from peav.labels import readable
 from peav.media import Resampler, as_waveform, iter_audio
 from peav.model import PEAFrame
 from peav.model.codec import reach
+from peav.types import Event
 
 SECONDS_AT_ONCE = 10
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -15,12 +14,13 @@ from peav.inference.batching import Embedded, embed_stream
 from peav.inference.isolation import IsolatedReader
 from peav.inference.pooling import Part, mean_of_windows
 from peav.inference.pretrained import Pretrained
-from peav.inference.sources import Clip, Finished, Reader, Space, Streams, Unreadable, as_list, is_single
+from peav.inference.sources import DecodeFailure, Finished, MediaWindow, Reader, Streams, as_list, is_single
 from peav.inference.text import check_texts
 from peav.model import PEAV
+from peav.types import MODALITIES, Modality, WindowEmbedding
 from peav.utils.progress import by_index
+from peav.utils.renamed import renamed
 
-SPACES: tuple[Space, ...] = ("audio", "video", "audio_video")
 Array = np.ndarray | Tensor
 Texts = str | Iterable[str]
 
@@ -40,35 +40,6 @@ class Options(TypedDict, total=False):
     normalize: bool
     show_progress: bool
     convert_to_numpy: bool
-
-
-@dataclass(frozen=True, eq=False)
-class WindowEmbedding:
-    """One window of one input, embedded.
-
-    Attributes:
-        index: place of the input in the list that was given.
-        source: its path, or its kind and place for anything that has none.
-        start, end: of the window, in seconds from the start of the input.
-        duration: of the whole input, in seconds.
-        modality: the streams that the window holds: `audio`, `video` or `audio_video`.
-        embeddings: space -> (D,) float32.
-    """
-
-    index: int
-    source: str
-    start: float
-    end: float
-    duration: float
-    modality: Space
-    embeddings: dict[str, np.ndarray]
-
-    @property
-    def embedding(self) -> np.ndarray:
-        """(D,) float32 in the space of the window's own modality, or in the only one that was asked for."""
-        if self.modality in self.embeddings or len(self.embeddings) != 1:
-            return self.embeddings[self.modality]
-        return next(iter(self.embeddings.values()))
 
 
 class Encoder(Pretrained[PEAV]):
@@ -146,7 +117,7 @@ class Encoder(Pretrained[PEAV]):
     def encode_text(
         self,
         texts: Texts,
-        space: Space = "audio_video",
+        space: Modality = "audio_video",
         *,
         batch_size: int = 32,
         normalize: bool = False,
@@ -178,7 +149,7 @@ class Encoder(Pretrained[PEAV]):
     def encode_windows(
         self,
         inputs: Any,
-        spaces: Space | Iterable[Space] | None = None,
+        spaces: Modality | Iterable[Modality] | None = None,
         *,
         sampling_rate: int | None = None,
         batch_size: int = 8,
@@ -199,7 +170,7 @@ class Encoder(Pretrained[PEAV]):
             window=window,
             show_progress=show_progress,
         ):
-            if isinstance(result, Unreadable):
+            if isinstance(result, DecodeFailure):
                 raise result.error
             found.append(result)
         return found
@@ -207,38 +178,38 @@ class Encoder(Pretrained[PEAV]):
     def stream(
         self,
         inputs: Any,
-        spaces: Space | Iterable[Space] | None = None,
+        spaces: Modality | Iterable[Modality] | None = None,
         *,
         sampling_rate: int | None = None,
         batch_size: int = 8,
         window: float | None = 30.0,
         show_progress: bool = False,
         isolate: bool = False,
-    ) -> Iterator[WindowEmbedding | Unreadable]:
+    ) -> Iterator[WindowEmbedding | DecodeFailure]:
         """Embed any number of inputs in bounded memory: one result per window, as it is ready, in the order of inputs.
 
-        An input that cannot be read gives one `Unreadable` and the others go on; one that breaks half-way gives its
-        windows up to there, then the `Unreadable`. One whose embedding is not finite does so, too.
+        An input that cannot be read gives one `DecodeFailure` and the others go on; one that breaks half-way gives its
+        windows up to there, then the `DecodeFailure`. One whose embedding is not finite does so, too.
 
         Args:
             inputs: one input or many, see the class; they are asked for one by one, as they are needed.
             spaces: the one or more to embed into, as far as a window has the streams; None: that of its own modality.
             isolate: decode paths and bytes in worker processes, so that an input that crashes its decoder, hangs or
-                eats memory is an `Unreadable` too, and any exception of a decoder as well.
+                eats memory is an `DecodeFailure` too, and any exception of a decoder as well.
 
         Raises:
             ValueError: an unknown space, a batch size or window that is not above 0.
         """
         chosen = None if spaces is None else _check_spaces(spaces)
 
-        def wanted(clip: Clip) -> tuple[str, ...]:
-            has = SPACES if clip.modality == "audio_video" else (clip.modality,)
+        def wanted(clip: MediaWindow) -> tuple[str, ...]:
+            has = MODALITIES if clip.modality == "audio_video" else (clip.modality,)
             return (clip.modality,) if chosen is None else tuple(space for space in has if space in chosen)
 
         items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
         results = self._run(self.reader("any", window), items, sampling_rate, wanted, None, batch_size, isolate)
         shown = by_index(results, len(items) if isinstance(items, Sized) else None, show_progress)
-        return (result if isinstance(result, Unreadable) else _window(result) for result in shown)
+        return (result if isinstance(result, DecodeFailure) else _window(result) for result in shown)
 
     def similarity(self, a: Any, b: Any) -> Array:
         """Dot products of embeddings, see `peav.similarity`."""
@@ -275,13 +246,13 @@ class Encoder(Pretrained[PEAV]):
         items, single = as_list(inputs)
         states = None if text is None else self._joint_states(text, len(items), batch_size)
 
-        def wanted(clip: Clip) -> tuple[str, ...]:
+        def wanted(clip: MediaWindow) -> tuple[str, ...]:
             return (clip.modality if streams == "any" else streams if text is None else f"{streams}_plus_text",)
 
         found: list[list[Part]] = [[] for _ in items]
         results = self._run(self.reader(streams, window), items, sampling_rate, wanted, states, batch_size)
         for result in by_index(results, len(items), options.get("show_progress", False)):
-            if isinstance(result, Unreadable):
+            if isinstance(result, DecodeFailure):
                 raise result.error
             ((space, embedding),) = result.embeddings.items()
             found[result.index].append((space, result.clip.end - result.clip.start, embedding))
@@ -294,11 +265,11 @@ class Encoder(Pretrained[PEAV]):
         reader: Reader,
         inputs: Iterable[Any],
         sampling_rate: int | None,
-        wanted: Callable[[Clip], tuple[str, ...]],
+        wanted: Callable[[MediaWindow], tuple[str, ...]],
         states: Tensor | None,
         batch_size: int,
         isolate: bool = False,
-    ) -> Iterator[Embedded | Unreadable]:
+    ) -> Iterator[Embedded | DecodeFailure]:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, not {batch_size}")
         items = IsolatedReader(reader, inputs, sampling_rate) if isolate else reader.read(inputs, sampling_rate)
@@ -347,14 +318,16 @@ def similarity(a: Any, b: Any) -> Array:
     return product
 
 
-def _check_spaces(spaces: Space | Iterable[Space]) -> tuple[Space, ...]:
+def _check_spaces(spaces: Modality | Iterable[Modality]) -> tuple[Modality, ...]:
     """One space or more. Raises ValueError for none and for unknown ones."""
-    chosen: tuple[Space, ...] = (spaces,) if isinstance(spaces, str) else tuple(spaces)
+    chosen: tuple[Modality, ...] = (spaces,) if isinstance(spaces, str) else tuple(spaces)
     for space in chosen:
-        if space not in SPACES:
-            raise ValueError(f"space {space!r} is not one of {', '.join(SPACES)}")
+        if space not in MODALITIES:
+            raise ValueError(f"space {space!r} is not one of {', '.join(MODALITIES)}")
     if not chosen:
-        raise ValueError(f"no spaces: give one or more of {', '.join(SPACES)}, or None for that of each window's own")
+        raise ValueError(
+            f"no spaces: give one or more of {', '.join(MODALITIES)}, or None for that of each window's own"
+        )
     return chosen
 
 
@@ -368,3 +341,7 @@ def _finish(rows: Tensor, single: bool, normalize: bool, convert_to_numpy: bool)
     rows = functional.normalize(rows, dim=-1) if normalize else rows
     rows = rows[0] if single else rows
     return rows.cpu().numpy() if convert_to_numpy else rows.clone()
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"SPACES": "peav.types:MODALITIES", "Space": "peav.types:Modality"})

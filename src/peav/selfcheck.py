@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from peav.detector import Detector
-from peav.encoder import SPACES, Encoder
+from peav.encoder import Encoder
 from peav.errors import CheckpointError
+from peav.types import MODALITIES
 from peav.utils.atomic import atomic_write
 
 GOLDEN = "golden.json"
@@ -37,8 +38,8 @@ def outputs(model: Encoder | Detector) -> dict[str, np.ndarray]:
     """
     if isinstance(model, Detector):
         return {"scores": model.scores(sample()["audio"], [CAPTION], sampling_rate=48000).probabilities[0]}
-    (window,) = model.encode_windows([sample()], SPACES, sampling_rate=48000)
-    texts = {f"text_{space}": model.encode_text(CAPTION, space) for space in SPACES} if model.tokenizer else {}
+    (window,) = model.encode_windows([sample()], MODALITIES, sampling_rate=48000)
+    texts = {f"text_{space}": model.encode_text(CAPTION, space) for space in MODALITIES} if model.tokenizer else {}
     return {**window.embeddings, **{name: np.asarray(values) for name, values in texts.items()}}
 
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peav.data.frame_targets import FrameTargetMaker, label_log_odds
-from peav.data.manifest import Event, Row
+from peav.data.manifest import Row
+from peav.types import Event
 
 RATE = 25.0
 
@@ -22,10 +23,10 @@ def row(name: str, *events: Event, background: str | None = None) -> Row:
     return Row(name, audio_path=Path("a"), events=events, extra={"background": background} if background else {})
 
 
-BARK = row("bark", Event(0.1, 0.3, "dog barking"), Event(0.6, 0.7, "dog barking"))
-BELL = row("bell", Event(0.0, 1.0, "bell"))
-DOG = row("dog", Event(0.2, 0.4, "dog", ("a dog barks",)), background="rain")
-MIXES = [DOG, row("rain", Event(0.0, 0.1, "rain")), row("nothing")]
+BARK = row("bark", Event("dog barking", 0.1, 0.3), Event("dog barking", 0.6, 0.7))
+BELL = row("bell", Event("bell", 0.0, 1.0))
+DOG = row("dog", Event("dog", 0.2, 0.4, texts=("a dog barks",)), background="rain")
+MIXES = [DOG, row("rain", Event("rain", 0.0, 0.1)), row("nothing")]
 MAKE = FrameTargetMaker([[BARK, BELL], MIXES], RATE)
 ALL = slice(None)
 
@@ -36,7 +37,7 @@ def targets(rows: list[Row], lengths: list[int], part: slice = ALL, seed: int = 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), max_size=4), st.integers(1, 50))
 def test_a_frame_is_heard_where_its_middle_lies_in_an_event(times: list[tuple[float, float]], length: int) -> None:
-    clip = row("x", *(Event(min(pair), max(pair), "bell") for pair in times))
+    clip = row("x", *(Event("bell", min(pair), max(pair)) for pair in times))
     found = targets([clip, BELL], [length, length])
     for frame in range(length):
         middle = (frame + 0.5) / RATE
@@ -62,7 +63,7 @@ def test_a_label_of_another_source_that_shares_a_word_is_not_known_either_way() 
 
 
 def test_labels_of_the_own_source_are_known_even_where_they_share_a_word() -> None:
-    man, old = row("m", Event(0, 1, "man speaking")), row("o", Event(0, 1, "old man speaking"))
+    man, old = row("m", Event("man speaking", 0, 1)), row("o", Event("old man speaking", 0, 1))
     found = FrameTargetMaker([[man, old]], RATE)([man, old], ALL, [5, 5], np.random.default_rng(0))
     assert found.known.all()
     assert found.heard.any(-1).tolist() == [[True, False], [False, True]]
@@ -99,28 +100,28 @@ def test_of_a_batch_without_events_nothing_is_known() -> None:
 
 
 def test_underscores_of_a_label_are_not_read() -> None:
-    bark, bell = row("b", Event(0, 1, "dog_bark")), row("c", Event(0, 1, "dog"))
+    bark, bell = row("b", Event("dog_bark", 0, 1)), row("c", Event("dog", 0, 1))
     found = FrameTargetMaker([[bark], [bell]], RATE)([bark, bell], ALL, [5, 5], np.random.default_rng(0))
     assert found.texts == ["dog", "dog bark"]
     assert found.known.any(-1).tolist() == [[False, True], [True, False]]
 
 
 def test_sources_that_use_the_same_ids_keep_their_own_labels() -> None:
-    one, other = row("x", Event(0, 1, "dog bark")), row("x", Event(0, 1, "bell"))
+    one, other = row("x", Event("dog bark", 0, 1)), row("x", Event("bell", 0, 1))
     other = replace(other, audio_path=Path("b"))
-    dog = replace(row("y", Event(0, 1, "dog")), audio_path=Path("b"))
+    dog = replace(row("y", Event("dog", 0, 1)), audio_path=Path("b"))
     found = FrameTargetMaker([[one], [other, dog]], RATE)([one, dog], ALL, [5, 5], np.random.default_rng(0))
     assert found.texts == ["dog", "dog bark"]
     assert found.known.any(-1).tolist() == [[False, True], [True, False]]
 
 
 def test_a_label_is_drawn_as_often_as_another_way_to_name_it() -> None:
-    rows = [row(str(n), Event(0, 1, "dog", ("a dog barks",))) for n in range(20)]
+    rows = [row(str(n), Event("dog", 0, 1, texts=("a dog barks",))) for n in range(20)]
     make = FrameTargetMaker([rows], RATE)
     drawn = [make(rows, ALL, [5] * 20, np.random.default_rng(seed)).texts[0] for seed in range(200)]
     assert 70 < drawn.count("dog") < 130
 
 
 def test_log_odds_are_relative_to_the_mean_label() -> None:
-    odds = label_log_odds([row("a", Event(0, 4, "long"), Event(0, 1, "short")), row("b", Event(1, 1, "never"))])
+    odds = label_log_odds([row("a", Event("long", 0, 4), Event("short", 0, 1)), row("b", Event("never", 1, 1))])
     assert odds == {"long": pytest.approx(math.log(2)), "short": pytest.approx(-math.log(2))}

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peav.data.manifest import Event, ManifestError, Row, parse_row, read_manifest, write_manifest
+from peav.data.manifest import ManifestError, Row, parse_row, read_manifest, write_manifest
 from peav.data.recordings import read_recordings
+from peav.types import Event
 
 RECORD = {
     "id": "a",
@@ -39,7 +40,7 @@ def test_rows_come_back_as_written(tmp_path: Path, suffix: str) -> None:
     assert (row.start, row.end) == (1.5, 4.0)
     assert row.captions["audio"] == ["a bell rings"]
     assert row.captions["audio_video"] == ["a red bell rings"] or suffix == ".parquet"
-    assert row.events == (Event(0.5, 1.0, "bell"),)
+    assert row.events == (Event("bell", 0.5, 1.0),)
     assert row.transcript == "hello"
     assert row.extra["mood"] == {"calm": 3}
 

@@ -14,12 +14,13 @@ from noise_clip import write_clip
 from typer.testing import CliRunner
 
 from peav.cli.main import app
-from peav.data.manifest import Row, Word
+from peav.data.manifest import Row
 from peav.data.recordings import read_recordings
 from peav.encoder import Encoder
 from peav.errors import EvaluationError
 from peav.eval import grid
 from peav.eval.embedder import spaces_of
+from peav.types import Word
 
 SAID = (
     "bin blue at f five again",

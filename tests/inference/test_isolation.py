@@ -17,7 +17,7 @@ import pytest
 from media.make import bad_files, pictures, tone, write_audio, write_video
 
 from peav.inference.isolation import IsolatedReader
-from peav.inference.sources import Clip, Finished, Reader, Unreadable
+from peav.inference.sources import DecodeFailure, Finished, MediaWindow, Reader
 from peav.media import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError
 from peav.utils.workers import TaskLimits
 
@@ -37,7 +37,7 @@ def read(sources: Any, rate: int | None = None, **options: Any) -> list[Any]:
 
 
 def alike(one: Any, other: Any) -> bool:
-    if isinstance(one, Unreadable):
+    if isinstance(one, DecodeFailure):
         return (one.index, one.source, type(one.error), str(one.error)) == (
             *(other.index, other.source),
             *(type(other.error), str(other.error)),
@@ -72,7 +72,7 @@ def test_clips_errors_and_their_order_are_those_of_decoding_here(tmp_path: Path)
     items = [item for item in there if not isinstance(item, Finished)]
     assert len(items) == len(here) > 20
     assert all(alike(*pair) for pair in zip(items, here, strict=True))
-    unreadable = {item.index for item in here if isinstance(item, Unreadable)}
+    unreadable = {item.index for item in here if isinstance(item, DecodeFailure)}
     finished = [item.index for item in there if isinstance(item, Finished)]
     assert finished == [index for index in range(len(sources)) if index not in unreadable]
     assert not workers()
@@ -101,7 +101,7 @@ def test_a_crash_a_hang_a_loop_and_a_glutton_cost_themselves_alone(tmp_path: Pat
             assert type(item.error) is kind
             assert said in str(item.error)
         else:
-            assert isinstance(item, Clip)
+            assert isinstance(item, MediaWindow)
 
 
 @pytest.mark.usefixtures("hostile")
@@ -115,8 +115,8 @@ def test_warnings_come_through_each_once(tmp_path: Path) -> None:
 
 def test_windows_that_are_known_are_left_out_and_the_others_are_the_same(tmp_path: Path) -> None:
     path = write_audio(tmp_path / "long.flac", tone(9.0), codec="flac")
-    every = [item for item in read([path]) if isinstance(item, Clip)]
-    rest = [item for item in read([path], done=lambda index: {0.0, 4.0}) if isinstance(item, Clip)]
+    every = [item for item in read([path]) if isinstance(item, MediaWindow)]
+    rest = [item for item in read([path], done=lambda index: {0.0, 4.0}) if isinstance(item, MediaWindow)]
     assert [clip.start for clip in rest] == [2.0, 6.0, 8.0]
     assert all(alike(clip, every[int(clip.start // 2)]) for clip in rest)
 

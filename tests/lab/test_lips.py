@@ -13,13 +13,14 @@ import torch
 from training_runs import Silent, recipe_file
 
 from peav.checkpoint import load_model
-from peav.data.manifest import Row, Word, read_manifest
+from peav.data.manifest import Row, read_manifest
 from peav.features.cache import FeatureCache
 from peav.lab.frames import pretrain_frames
 from peav.lab.lips import CLIPS, STRETCH, Lips
 from peav.model import PEAV, preset
 from peav.train import RecipeError, parts, read_recipe, train
 from peav.train.recipe import Frames
+from peav.types import Word
 
 FPS, LENGTH = 25, 2.0
 

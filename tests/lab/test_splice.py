@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peav.data.manifest import Row, Word
+from peav.data.manifest import Row
 from peav.features.cache import ClipFeatures
 from peav.lab.splice import Splicer, cross, spliceable
+from peav.types import Word
 
 RATE = 25.0
 

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peav.data.manifest import Row, Word
+from peav.data.manifest import Row
 from peav.lab.word_labels import SILENCE, UNLABELLED, spoken_vocabulary, word_labels
+from peav.types import Word
 
 RATE = 25.0
 

@@ -15,32 +15,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peav.checkpoint.identity import FORMER
-from peav.search import LibraryError, LibraryWriter, Query, Row, is_library, search
-from peav.search.library import SPACES, open_library, window_of
+from peav.search import LibraryError, LibraryRow, LibraryWriter, Query, is_library, search
+from peav.search.library import open_library, window_of
 from peav.search.query import Vector
+from peav.types import MODALITIES
 
 DIM, MODEL, WINDOW = 6, "0123456789abcdef", 30.0
 
 
-def row(path: str, start: float = 0.0, *, seed: int = 0, modality: str = "audio_video", size: int = 10) -> Row:
+def row(path: str, start: float = 0.0, *, seed: int = 0, modality: str = "audio_video", size: int = 10) -> LibraryRow:
     rng = np.random.default_rng([seed, int(start)])
     spaces = ("audio", "video", "audio_video") if modality == "audio_video" else (modality,)
     embeddings = {space: rng.normal(size=DIM).astype(np.float32) for space in spaces}
-    return Row(path, modality, start, start + 30, 60.0, size, 5, embeddings)
+    return LibraryRow(path, modality, start, start + 30, 60.0, size, 5, embeddings)
 
 
 def writer(path: Path, window: float = WINDOW, *, resume: bool = True) -> LibraryWriter:
     return LibraryWriter(path, DIM, MODEL, "a model", window, resume)
 
 
-def add(library: LibraryWriter, *rows: Row) -> None:
+def add(library: LibraryWriter, *rows: LibraryRow) -> None:
     """All windows of one file."""
     for entry in rows:
         library.add(entry)
     library.complete((rows[0].path, rows[0].size, rows[0].mtime))
 
 
-def write(path: Path, rows: list[Row]) -> int:
+def write(path: Path, rows: list[LibraryRow]) -> int:
     library = writer(path)
     for entry in rows:
         add(library, entry)
@@ -233,7 +234,7 @@ def test_a_library_with_lists_of_a_fixed_length_is_taken(tmp_path: Path) -> None
     sound = [row("b.wav", modality="audio", seed=1)] if int(pa.__version__.split(".")[0]) >= 26 else []
     write(tmp_path / "lib.parquet", [row("a.mp4"), *sound])
     table = pq.read_table(tmp_path / "lib.parquet")
-    for space in SPACES:
+    for space in MODALITIES:
         values = pa.array(table[space].to_pylist(), pa.list_(pa.float32(), DIM))
         table = table.set_column(table.schema.get_field_index(space), space, values)
     pq.write_table(table, tmp_path / "lib.parquet")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from peav.checkpoint import load_model
 from peav.cli.main import app
-from peav.data.manifest import Event, ManifestError, Row, read_manifest
+from peav.data.manifest import ManifestError, Row, read_manifest
 from peav.features.cache import FeatureMaker
 from peav.media import load_audio
 from peav.synth.mix import (
@@ -33,6 +33,7 @@ from peav.synth.mix.loudness import heard, level
 from peav.synth.mix.mixer import Sound, audible, said
 from peav.synth.mix.recent import Recent
 from peav.synth.mix.write import generator
+from peav.types import Event
 
 RATE = 48_000
 
@@ -143,7 +144,7 @@ def test_a_written_soundscape_reads_back_with_its_events(rows: list[Row], ground
 
 
 def test_timed_events_of_a_manifest_are_cut_out_of_their_clips(rows: list[Row]) -> None:
-    clip = Row("x", audio_path=rows[0].audio_path, start=1.0, events=(Event(0.1, 0.4, "door_knock"),))
+    clip = Row("x", audio_path=rows[0].audio_path, start=1.0, events=(Event("door_knock", 0.1, 0.4),))
     (sound,) = sounds_of([clip, Row("unlabelled", audio_path=rows[0].audio_path), Row("mute")])
     assert (sound.label, sound.start, sound.end) == ("door knock", 1.1, 1.4)
 
@@ -341,8 +342,8 @@ def test_a_clip_in_which_nothing_is_heard_is_no_sound_to_mix(rows: list[Row], tm
 
 def test_an_event_is_a_sound_where_no_other_label_sounds_and_it_lasts(rows: list[Row]) -> None:
     spans = {"alone": (0, 1), "over": (2, 4), "under": (3, 5), "again": (6, 7), "short": (8, 8)}
-    events = [Event(*map(float, span), label) for label, span in spans.items()]
-    events.append(Event(6.5, 8.0, "again"))
+    events = [Event(label, *map(float, span)) for label, span in spans.items()]
+    events.append(Event("again", 6.5, 8.0))
     clip = Row("x", audio_path=rows[0].audio_path, events=tuple(events))
     assert [sound.label for sound in sounds_of([clip])] == ["alone", "again", "again"]
 

@@ -17,7 +17,6 @@ from peav.cli.console import (
     Json,
     Model,
     Revision,
-    Space,
     Window,
     escape,
     fail,
@@ -29,6 +28,7 @@ from peav.cli.console import (
     shown,
 )
 from peav.labels import readable
+from peav.types import Modality
 from peav.utils.text import lines, read_text
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def classify(
     labels_file: Annotated[Path | None, typer.Option(help="Labels, one a line.")] = None,
     prompt: Annotated[str, typer.Option(help="How a label becomes a caption; {} stands for the label.")] = "{}",
     space: Annotated[
-        Space | None,
+        Modality | None,
         typer.Option(help="Judge by sound, pictures or both; by default by what each file has."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to show for each file.")] = 3,
@@ -86,10 +86,10 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
 
 
 def _classify(
-    encoder: Encoder, paths: list[Path], labels: list[str], prompt: str, space: Space | None, **options: Any
+    encoder: Encoder, paths: list[Path], labels: list[str], prompt: str, space: Modality | None, **options: Any
 ) -> list[dict[str, Any]]:
     """Per file: its labels with their probabilities, best first, or the error that it gave."""
-    from peav.inference.sources import Unreadable
+    from peav.inference.sources import DecodeFailure
     from peav.search import TEXT_PAIR
 
     captions = [prompt.replace("{}", readable(label)) for label in labels]
@@ -98,10 +98,10 @@ def _classify(
     errors: dict[int, str] = {}
     wanted = None if space is None else (space,)
     for result in encoder.stream(paths, wanted, show_progress=True, isolate=True, **options):
-        if isinstance(result, Unreadable):
+        if isinstance(result, DecodeFailure):
             errors[result.index] = str(result.error)
         elif result.embeddings:
-            medium: Space = space or result.modality
+            medium: Modality = space or result.modality
             if medium not in texts:
                 texts[medium] = encoder.encode_text(captions, medium)
             scores = np.asarray(encoder.logits(result.embedding, texts[medium], TEXT_PAIR[medium]))

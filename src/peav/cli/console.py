@@ -38,7 +38,6 @@ Dtype = Annotated[
 CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept; the hub's own cache by default.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows per forward pass.")]
 Window = Annotated[float, typer.Option(min=1.0, help="Long files are cut into windows of so many seconds.")]
-Space = Literal["audio", "video", "audio_video"]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
 

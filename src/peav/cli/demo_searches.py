@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from peav.data.manifest import Row
-from peav.encoder import SPACES, Encoder
+from peav.encoder import Encoder
 from peav.eval.metrics import chance_at_k, ranks, recall_at_k
-from peav.inference.sources import Unreadable
+from peav.inference.sources import DecodeFailure
+from peav.types import MODALITIES
 
 SHOWN = 5
 
@@ -123,11 +124,11 @@ def items_of(rows: Sequence[Row]) -> list[Item]:
     ]
 
 
-def embed(encoder: Encoder, items: list[Item]) -> list[Unreadable]:
+def embed(encoder: Encoder, items: list[Item]) -> list[DecodeFailure]:
     """Embed every item in place (a long file by its first window); drops and returns those that cannot be read."""
     bad = []
-    for result in encoder.stream([item.path for item in items], SPACES, show_progress=True):
-        if isinstance(result, Unreadable):
+    for result in encoder.stream([item.path for item in items], MODALITIES, show_progress=True):
+        if isinstance(result, DecodeFailure):
             bad.append(result)
         elif result.start == 0:
             items[result.index].embeddings = result.embeddings

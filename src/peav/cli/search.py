@@ -9,21 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from peav.cli.console import (
-    CacheDir,
-    Device,
-    Dtype,
-    Json,
-    Revision,
-    Space,
-    clock,
-    fail,
-    load,
-    meter,
-    out,
-    print_json,
-    shown,
-)
+from peav.cli.console import CacheDir, Device, Dtype, Json, Revision, clock, fail, load, meter, out, print_json, shown
+from peav.types import Modality
 
 if TYPE_CHECKING:
     from peav.encoder import Encoder
@@ -40,7 +27,7 @@ def search(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
     space: Annotated[
-        Space | None, typer.Option(help="Search sound, pictures or both; by default what suits each file.")
+        Modality | None, typer.Option(help="Search sound, pictures or both; by default what suits each file.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A name or directory as for `peav embed`; by default the library's own.")
@@ -74,7 +61,7 @@ def search(
         out.print(_table(hits))
 
 
-def _query(encoder: Encoder, text: str | None, audio: Path | None, video: Path | None, space: Space | None) -> Query:
+def _query(encoder: Encoder, text: str | None, audio: Path | None, video: Path | None, space: Modality | None) -> Query:
     from peav.search import joint_query, media_query, text_query
 
     if audio and video:
@@ -84,7 +71,7 @@ def _query(encoder: Encoder, text: str | None, audio: Path | None, video: Path |
         if not text:
             fail("nothing to look for; give words, --audio FILE or --video FILE")
         return text_query(encoder, text, space)
-    modality: Space = "audio" if audio else "video"
+    modality: Modality = "audio" if audio else "video"
     if text is None:
         return media_query(encoder, source, modality, space)
     answers = "video" if audio else "audio"

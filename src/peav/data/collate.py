@@ -11,10 +11,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from peav.data.manifest import CAPTION_KINDS, Row
+from peav.data.manifest import Row
 from peav.features.cache import ClipFeatures
 from peav.inference.text import tokenize
 from peav.lab.word_labels import UNLABELLED, word_labels
+from peav.types import MODALITIES
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Collator:
     ) -> Batch:
         """The batch of `rows[part]`, whose features `clips` are; captions are drawn for all rows, so that processes
         which share a batch draw the same ones as one process with all of it."""
-        captions = {kind: [self._draw(row, kind, rng) for row in rows][part] for kind in CAPTION_KINDS}
+        captions = {kind: [self._draw(row, kind, rng) for row in rows][part] for kind in MODALITIES}
         rows = rows[part]
         heard = [clip.latents if clip.latents is not None else clip.waveform for clip in clips]
         seen = [clip.frames for clip in clips]

@@ -6,38 +6,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from peav.data.records import read_records
 from peav.errors import ManifestError
+from peav.types import MODALITIES, Event, Word
 from peav.utils.atomic import atomic_write
 from peav.utils.checks import nested, seconds, shown, span, string
+from peav.utils.renamed import renamed
 from peav.utils.storage import FilePart
 
 DEPTH = 32  # of lists and objects in each other: whatever copies or writes a row goes as deep
-CAPTION_KINDS = ("audio", "video", "audio_video")
-
-
-@dataclass(frozen=True)
-class Event:
-    """A labeled sound between two times, in seconds from the clip's start; `texts` are other words for it."""
-
-    onset: float
-    offset: float
-    label: str
-    texts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Word:
-    """A spoken word and its time, in seconds from the clip's start."""
-
-    word: str
-    start: float
-    end: float
 
 
 @dataclass(frozen=True)
@@ -218,12 +200,12 @@ def _fold(value: Any) -> int | None:
 
 def _captions(value: Any, name: str) -> dict[str, list[str]]:
     """Lists of captions by kind; a single string counts as a list of one."""
-    kinds = ", ".join(CAPTION_KINDS)
+    kinds = ", ".join(MODALITIES)
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise ValueError(f"{name} go by kind ({kinds}), not {shown(value)}")
-    if unknown := sorted(shown(kind) for kind in value if kind not in CAPTION_KINDS):
+    if unknown := sorted(shown(kind) for kind in value if kind not in MODALITIES):
         raise ValueError(f"{name} go by kind ({kinds}), not {', '.join(unknown)}")
     captions = {kind: _strings(texts, f"{name} must be strings") for kind, texts in value.items()}
     return {kind: texts for kind, texts in captions.items() if texts}
@@ -238,7 +220,7 @@ def _strings(value: Any, must: str) -> list[str]:
 
 
 def _joined(captions: Mapping[str, list[str]], more: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    every = {kind: [*captions.get(kind, ()), *more.get(kind, ())] for kind in CAPTION_KINDS}
+    every = {kind: [*captions.get(kind, ()), *more.get(kind, ())] for kind in MODALITIES}
     return {kind: texts for kind, texts in every.items() if texts}
 
 
@@ -252,7 +234,7 @@ def _plain(values: Mapping[str, Any]) -> tuple[str, ...]:
 def _everywhere(texts: Iterable[str], audio: bool, video: bool) -> dict[str, list[str]]:
     """The same texts under every kind of caption that fits the streams."""
     fits = {"audio": audio, "video": video, "audio_video": audio and video}
-    return {kind: list(texts) for kind in CAPTION_KINDS if fits[kind] and texts}
+    return {kind: list(texts) for kind in MODALITIES if fits[kind] and texts}
 
 
 def _words(value: Any) -> tuple[Word, ...]:
@@ -272,7 +254,8 @@ def _events(value: Any) -> tuple[Event, ...]:
     for one in _objects(value, "events", needs, ("onset", "offset", "label")):
         label = string(one["label"], "an event's label")
         onset, offset = span(one["onset"], one["offset"], (f"onset of {shown(label)}", f"offset of {shown(label)}"))
-        events.append(Event(onset, offset, label, tuple(_strings(one.get("texts"), "an event's texts are strings"))))
+        texts = tuple(_strings(one.get("texts"), "an event's texts are strings"))
+        events.append(Event(label, onset=onset, offset=offset, texts=texts))
     return tuple(events)
 
 
@@ -286,3 +269,7 @@ def _objects(value: Any, name: str, needs: str, keys: Sequence[str]) -> list[Map
         if not isinstance(one, dict) or any(one.get(key) in (None, "") for key in keys):
             raise ValueError(f"{needs}, not {shown(one)}")
     return list(value)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"CAPTION_KINDS": "peav.types:MODALITIES"})

@@ -12,8 +12,8 @@ from peav.data.manifest import Row
 from peav.errors import MediaError
 from peav.features.cache import clip_key
 from peav.features.decode import Cut, Decoded, decode_each, decode_task, probe_each
-from peav.inference.sources import Unreadable
-from peav.objectives.pairs import Medium
+from peav.inference.sources import DecodeFailure
+from peav.types import Modality
 
 RATE = 48000  # of what `decode_task` decodes
 DECODED_AT_ONCE = 32
@@ -22,13 +22,13 @@ DECODED_AT_ONCE = 32
 class Embedder(Protocol):
     """Embeds manifest rows and texts."""
 
-    def streams(self, rows: Sequence[Row]) -> list[frozenset[Medium]]:
+    def streams(self, rows: Sequence[Row]) -> list[frozenset[Modality]]:
         """The spaces that a row can be embedded in: {"audio"}, {"video"}, all three, or none if it cannot be read."""
 
-    def media(self, rows: Sequence[Row], spaces: Collection[Medium]) -> dict[Medium, np.ndarray]:
+    def media(self, rows: Sequence[Row], spaces: Collection[Modality]) -> dict[Modality, np.ndarray]:
         """(n, D) for each space, NaN for rows that lack its streams; `streams` knows of those that proved so."""
 
-    def texts(self, texts: Sequence[str], space: Medium) -> np.ndarray:
+    def texts(self, texts: Sequence[str], space: Modality) -> np.ndarray:
         """(n, D) captions in the text space of a medium."""
 
 
@@ -55,11 +55,11 @@ class FileEmbedder:
     ) -> None:
         self.encoder, self.normalize, self.batch_size, self.progress = encoder, normalize, batch_size, progress
         self.failed: dict[str, tuple[Row, MediaError]] = {}
-        self._known: dict[tuple[str, Medium], np.ndarray] = {}
-        self._probed: dict[Any, frozenset[Medium] | MediaError] = {}
-        self._lacking: dict[str, set[Medium]] = {}  # what proved not to be there when it was decoded
+        self._known: dict[tuple[str, Modality], np.ndarray] = {}
+        self._probed: dict[Any, frozenset[Modality] | MediaError] = {}
+        self._lacking: dict[str, set[Modality]] = {}  # what proved not to be there when it was decoded
 
-    def streams(self, rows: Sequence[Row]) -> list[frozenset[Medium]]:
+    def streams(self, rows: Sequence[Row]) -> list[frozenset[Modality]]:
         """The spaces that the rows' files allow; those that a manifest gives as `path` are probed."""
         places = dict.fromkeys(row.audio_path for row in rows if row.audio_path == row.video_path)
         new = [place for place in places if place is not None and place not in self._probed]
@@ -67,7 +67,7 @@ class FileEmbedder:
             self._probed[place] = info if isinstance(info, MediaError) else spaces_of(info.has_audio, info.has_video)
         return [self._streams(row) for row in rows]
 
-    def _streams(self, row: Row) -> frozenset[Medium]:
+    def _streams(self, row: Row) -> frozenset[Modality]:
         key = clip_key(row)
         if row.audio_path is not None and row.audio_path == row.video_path:
             found = self._probed[row.audio_path]
@@ -78,7 +78,7 @@ class FileEmbedder:
             return frozenset()
         return frozenset() if key in self.failed else found - self._lacking.get(key, set())
 
-    def media(self, rows: Sequence[Row], spaces: Collection[Medium]) -> dict[Medium, np.ndarray]:
+    def media(self, rows: Sequence[Row], spaces: Collection[Modality]) -> dict[Modality, np.ndarray]:
         """(n, D) float32 for each space; a file of several windows counts as their mean weighted by duration."""
         self.streams(rows)
         keys = [clip_key(row) for row in rows]
@@ -94,7 +94,7 @@ class FileEmbedder:
     def _width(self) -> int:
         return int(self.encoder.output_dim)
 
-    def _embed(self, rows: dict[str, Row], spaces: Collection[Medium]) -> None:
+    def _embed(self, rows: dict[str, Row], spaces: Collection[Modality]) -> None:
         sums = {(key, space): np.zeros(self._width) for key in rows for space in spaces}
         seconds = dict.fromkeys(sums, 0.0)
         for key, result in self._windows(rows, tuple(spaces)):
@@ -113,11 +113,11 @@ class FileEmbedder:
             mean = (total / (seconds[key, space] or np.nan)).astype(np.float32)
             self._known[key, space] = unit(mean) if self.normalize else mean
 
-    def texts(self, texts: Sequence[str], space: Medium) -> np.ndarray:
+    def texts(self, texts: Sequence[str], space: Modality) -> np.ndarray:
         """(n, D) float32."""
         return np.asarray(self.encoder.encode_text(list(texts), space=space, normalize=self.normalize))
 
-    def _windows(self, rows: dict[str, Row], spaces: tuple[Medium, ...]) -> Iterator[tuple[str, Any]]:
+    def _windows(self, rows: dict[str, Row], spaces: tuple[Modality, ...]) -> Iterator[tuple[str, Any]]:
         """The windows of each row, or why it has none: whole files first, then what is cut out of files."""
         whole = {key: row.audio_path for key, row in rows.items() if _is_whole(row)}
         done, place = 0, {key: i for i, key in enumerate(whole)}
@@ -137,11 +137,11 @@ class FileEmbedder:
             self.progress(done := done + len(part), len(rows))
 
     def _streamed(
-        self, sources: dict[str, Any], spaces: tuple[Medium, ...], isolate: bool = False
+        self, sources: dict[str, Any], spaces: tuple[Modality, ...], isolate: bool = False
     ) -> Iterator[tuple[str, Any]]:
         keys, options = list(sources), {"batch_size": self.batch_size, "isolate": isolate}
         for result in self.encoder.stream(list(sources.values()), spaces, sampling_rate=RATE, **options):
-            yield keys[result.index], result.error if isinstance(result, Unreadable) else result
+            yield keys[result.index], result.error if isinstance(result, DecodeFailure) else result
 
     def _decoded(self, rows: Collection[Row]) -> Iterator[Decoded | MediaError]:
         """What the rows cut out of their file or files."""
@@ -159,7 +159,7 @@ def _streams_of(clip: Decoded) -> dict[str, np.ndarray]:
     return {name: array for name, array in parts.items() if array is not None}
 
 
-def spaces_of(has_audio: bool, has_video: bool) -> frozenset[Medium]:
+def spaces_of(has_audio: bool, has_video: bool) -> frozenset[Modality]:
     """The spaces that a clip with these streams can be embedded in."""
     if has_audio and has_video:
         return frozenset(("audio", "video", "audio_video"))

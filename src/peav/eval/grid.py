@@ -23,7 +23,7 @@ from peav.eval.embedder import Embedder
 from peav.eval.metrics import ranks
 from peav.eval.protocols import KS, Retrieval, ranked, retrieval
 from peav.eval.tables import Column, Table
-from peav.objectives.pairs import Medium
+from peav.types import Modality
 
 GRAMMAR: dict[str, tuple[str, ...]] = {
     "command": ("bin", "lay", "place", "set"),
@@ -37,7 +37,7 @@ DIRECTIONS = ("speech2transcript", "transcript2speech", "video2transcript", "a2v
 CANDIDATES = 150
 MARGIN = 0.2  # seconds; few clips have less silence before the first word
 LIKE = 30
-SENTENCE_DIRECTIONS: dict[str, Medium] = {"speech2sentence": "audio", "video2sentence": "video"}
+SENTENCE_DIRECTIONS: dict[str, Modality] = {"speech2sentence": "audio", "video2sentence": "video"}
 
 
 def sentences() -> list[str]:

@@ -98,4 +98,4 @@ def _checked(scores: Any, relevant: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = renamed(__name__, {"EvaluationError": "peav.errors:EvaluationError"})
+    __getattr__ = renamed(__name__, {"MetricError": "peav.errors:EvaluationError"})

@@ -15,7 +15,7 @@ from peav.errors import EvaluationError
 from peav.eval.embedder import Embedder, unit
 from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at_k
 from peav.features.cache import clip_key
-from peav.objectives.pairs import Medium
+from peav.types import Modality
 from peav.utils.renamed import renamed
 
 KS = (1, 5, 10)
@@ -26,7 +26,7 @@ LOOKED_AT_ONCE = 256  # rows whose files are probed together
 class Side:
     """What is embedded on one side of a search: a medium, or texts in the text space of that medium."""
 
-    medium: Medium
+    medium: Modality
     text: Literal["caption", "transcript"] | None = None
 
     def texts(self, row: Row) -> list[str]:
@@ -127,7 +127,7 @@ def zero_shot(
     rows: Sequence[Row],
     labels: Sequence[str],
     prompts: Mapping[str, Sequence[str]],
-    medium: Medium = "audio",
+    medium: Modality = "audio",
 ) -> Classification:
     """Classify each clip by the class whose prompts are nearest.
 
@@ -156,7 +156,7 @@ def linear_probe(
     train_labels: Sequence[str],
     test: Sequence[Row],
     test_labels: Sequence[str],
-    medium: Medium = "audio",
+    medium: Modality = "audio",
 ) -> Classification:
     """Logistic regression on the embeddings of `train`, measured on `test`; see `probe`."""
     x, x_test = (_vectors(embedder, rows, medium) for rows in (train, test))
@@ -182,7 +182,7 @@ def probe(
     return _classified(method, (x_test - mean) / deviation @ weight + bias, test_labels, classes)
 
 
-def _vectors(embedder: Embedder, rows: Sequence[Row], medium: Medium) -> np.ndarray:
+def _vectors(embedder: Embedder, rows: Sequence[Row], medium: Modality) -> np.ndarray:
     """(n, D) float64, (0, 0) of no rows."""
     return embedder.media(rows, [medium])[medium].astype(np.float64) if rows else np.zeros((0, 0))
 
@@ -233,7 +233,7 @@ def _pools(
 
 
 def _items(
-    embedder: Embedder, side: Side, pool: Sequence[Row], media: Mapping[Medium, np.ndarray]
+    embedder: Embedder, side: Side, pool: Sequence[Row], media: Mapping[Modality, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """A side's embeddings (I, D) and which of the pool's clips each belongs to, (I, clips) bool."""
     if side.text is None:
@@ -272,4 +272,4 @@ def _classified(method: str, scores: np.ndarray, labels: Sequence[str], classes:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = renamed(__name__, {"EvaluationError": "peav.errors:EvaluationError"})
+    __getattr__ = renamed(__name__, {"ProtocolError": "peav.errors:EvaluationError"})

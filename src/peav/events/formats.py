@@ -14,7 +14,8 @@ import numpy as np
 from peav.data.records import read_records
 from peav.errors import EventsError
 from peav.events.names import recording_name
-from peav.events.types import Event, FrameScores
+from peav.events.types import FrameScores
+from peav.types import Event
 from peav.utils.atomic import atomic_write
 from peav.utils.checks import number, shown, span, string
 from peav.utils.text import lines, parse_json, read_text, table
@@ -191,7 +192,8 @@ def _event(record: Any) -> Event:
     if not isinstance(record, dict):
         raise ValueError(f"an event is an object, not {shown(record)}")
     onset, offset = span(record.get("onset"), record.get("offset"))
-    return Event(string(record.get("label"), "label"), onset, offset, number(record.get("score", 1.0), "score"))
+    score = number(record.get("score", 1.0), "score")
+    return Event(string(record.get("label"), "label"), onset=onset, offset=offset, score=score)
 
 
 def _from_table(text: str, path: Path) -> Iterator[tuple[str, str, list[Event]]]:
@@ -207,7 +209,8 @@ def _heard(row: Mapping[str, str], where: str) -> Event:
     """An event whose times and score are texts."""
     try:
         onset, offset = span(float(row["onset"]), float(row["offset"]))
-        return Event(row["event_label"], onset, offset, number(float(row.get("score") or 1.0), "score"))
+        score = number(float(row.get("score") or 1.0), "score")
+        return Event(row["event_label"], onset=onset, offset=offset, score=score)
     except ValueError as error:
         raise EventsError(f"{where}: onset and offset must be seconds ({error})") from error
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from peav.events.types import Event, FrameScores
+from peav.events.types import FrameScores
+from peav.types import Event
 
 THRESHOLD = 0.3
 """The released models' own threshold."""
@@ -68,7 +69,8 @@ def find_events(scores: FrameScores, how: Postprocessing | None = None) -> list[
         active = close_gaps(active, _frames(how.min_gap, scores.frame))
         active = drop_short(active, _frames(how.min_length, scores.frame))
         for start, stop in runs(active):
-            found.append(Event(label, float(edges[start]), float(edges[stop]), float(row[start:stop].max())))
+            onset, offset, score = float(edges[start]), float(edges[stop]), float(row[start:stop].max())
+            found.append(Event(label, onset=onset, offset=offset, score=score))
     return sorted(found, key=lambda event: event.onset)  # stable: labels keep their order
 
 

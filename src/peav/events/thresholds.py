@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from peav.errors import EventsError
-from peav.events.types import Event, FrameScores, frame_targets
+from peav.events.types import FrameScores, frame_targets
+from peav.types import Event
 from peav.utils.atomic import atomic_write
 from peav.utils.checks import number
 from peav.utils.text import parse_json, read_text

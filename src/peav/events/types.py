@@ -7,24 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from peav.types import Event
+
 FRAME = 0.04
 """Seconds of one frame: 1920 samples at 48 kHz."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """A sound between two times.
-
-    Attributes:
-        label: what sounds.
-        onset, offset: in seconds from the start of the recording.
-        score: the highest probability that the model gave it within the event; 1 where a person marked it.
-    """
-
-    label: str
-    onset: float
-    offset: float
-    score: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from peav.data.manifest import Event, Row, Word
+from peav.data.manifest import Row
 from peav.errors import PreparedError
+from peav.types import Event, Word
 from peav.utils.storage import FilePart, join, read_all
 
 ABOUT, CLIPS, FAILURES = "prepared.json", "clips.jsonl", "failures.jsonl"

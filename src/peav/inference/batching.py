@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from peav.errors import NonFiniteError
-from peav.inference.sources import Clip, Finished, Unreadable, read_ahead
+from peav.inference.sources import DecodeFailure, Finished, Item, MediaWindow, read_ahead
 from peav.model import PEAV
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
@@ -23,7 +23,7 @@ POOL_BYTES = 192 * 2**20  # three pools are in memory at most: decoding, waiting
 class Embedded:
     """A window and its embeddings: head name -> (output_dim,) float32 on the model's device."""
 
-    clip: Clip
+    clip: MediaWindow
     embeddings: dict[str, Tensor]
 
     @property
@@ -34,12 +34,12 @@ class Embedded:
 
 def embed_stream(
     model: PEAV,
-    items: Iterable[Clip | Unreadable | Finished],
-    wanted: Callable[[Clip], tuple[str, ...]],
+    items: Iterable[Item],
+    wanted: Callable[[MediaWindow], tuple[str, ...]],
     texts: Tensor | None,
     batch_size: int,
     in_order: bool = True,
-) -> Iterator[Embedded | Unreadable | Finished]:
+) -> Iterator[Embedded | DecodeFailure | Finished]:
     """Embed windows as they come and hand back everything in the order it came; decodes ahead in a thread.
 
     Args:
@@ -48,7 +48,7 @@ def embed_stream(
         in_order: else each window is handed back as soon as its batch is done, so that it can be kept. What says that
             an input has ended comes after all of its windows either way.
 
-    An embedding that is not finite is never handed back: it makes its input an `Unreadable` from there on.
+    An embedding that is not finite is never handed back: it makes its input an `DecodeFailure` from there on.
     """
     broken: set[int] = set()
     for result in _embedded(model, items, wanted, texts, batch_size, in_order):
@@ -56,12 +56,12 @@ def embed_stream(
             continue
         if isinstance(result, Embedded) and not all(row.isfinite().all() for row in result.embeddings.values()):
             broken.add(result.index)
-            yield Unreadable(result.index, result.clip.source, _overflow(result.clip))
+            yield DecodeFailure(result.index, result.clip.source, _overflow(result.clip))
         else:
             yield result
 
 
-def _overflow(clip: Clip) -> NonFiniteError:
+def _overflow(clip: MediaWindow) -> NonFiniteError:
     return NonFiniteError(
         f"{clip.source}: its embedding at {clip.start:g} s is not finite: the model's numbers overflow on it; "
         "try dtype float32, check the model's weights, or leave the file out"
@@ -70,38 +70,38 @@ def _overflow(clip: Clip) -> NonFiniteError:
 
 def _embedded(
     model: PEAV,
-    items: Iterable[Clip | Unreadable | Finished],
-    wanted: Callable[[Clip], tuple[str, ...]],
+    items: Iterable[Item],
+    wanted: Callable[[MediaWindow], tuple[str, ...]],
     texts: Tensor | None,
     batch_size: int,
     in_order: bool,
-) -> Iterator[Embedded | Unreadable | Finished]:
+) -> Iterator[Embedded | DecodeFailure | Finished]:
     for pool in read_ahead(pools(items, POOL_BATCHES * batch_size)):
-        clips = [item for item in pool if isinstance(item, Clip)]
+        clips = [item for item in pool if isinstance(item, MediaWindow)]
         batches = embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size)
         if not in_order:
             yield from (Embedded(clips[place], embeddings) for place, embeddings in batches)
-            yield from (item for item in pool if not isinstance(item, Clip))
+            yield from (item for item in pool if not isinstance(item, MediaWindow))
             continue
         embedded = dict(batches)
         places = iter(range(len(clips)))
         for item in pool:
-            yield Embedded(item, embedded[next(places)]) if isinstance(item, Clip) else item
+            yield Embedded(item, embedded[next(places)]) if isinstance(item, MediaWindow) else item
 
 
-def spaces_of(clip: Clip) -> tuple[str, ...]:
+def spaces_of(clip: MediaWindow) -> tuple[str, ...]:
     """Every space that a window can be embedded in."""
     return ("audio", "video", "audio_video") if clip.modality == "audio_video" else (clip.modality,)
 
 
-def pools(items: Iterable[Clip | Unreadable | Finished], size: int) -> Iterator[list[Clip | Unreadable | Finished]]:
+def pools(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Group items into lists of at most `size` or (nearly) 192 MiB, so that any number of them fits in memory."""
-    pool: list[Clip | Unreadable | Finished] = []
+    pool: list[Item] = []
     count = held = 0
     for item in items:
         pool.append(item)
         count += not isinstance(item, Finished)
-        held += item.nbytes if isinstance(item, Clip) else 0
+        held += item.nbytes if isinstance(item, MediaWindow) else 0
         if count >= size or held >= POOL_BYTES:
             yield pool
             pool, count, held = [], 0, 0
@@ -110,7 +110,7 @@ def pools(items: Iterable[Clip | Unreadable | Finished], size: int) -> Iterator[
 
 
 def embed_clips(
-    model: PEAV, clips: Sequence[Clip], spaces: Sequence[tuple[str, ...]], texts: Tensor | None, batch_size: int
+    model: PEAV, clips: Sequence[MediaWindow], spaces: Sequence[tuple[str, ...]], texts: Tensor | None, batch_size: int
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Embed decoded windows, each with its own heads, batch by batch; yields each one's place and embeddings.
 
@@ -126,7 +126,7 @@ def embed_clips(
         yield from ((i, {space: row[place] for space, row in rows.items()}) for place, i in enumerate(batch))
 
 
-def _steps(clip: Clip) -> tuple[int, int]:
+def _steps(clip: MediaWindow) -> tuple[int, int]:
     return (
         0 if clip.waveform is None else len(clip.waveform),
         0 if clip.frames is None else len(clip.frames),
@@ -144,7 +144,9 @@ def _batches(order: Sequence[int], spaces: Sequence[tuple[str, ...]], size: int)
         yield batch
 
 
-def _forward(model: PEAV, clips: Sequence[Clip], spaces: Iterable[str], texts: Tensor | None) -> dict[str, Tensor]:
+def _forward(
+    model: PEAV, clips: Sequence[MediaWindow], spaces: Iterable[str], texts: Tensor | None
+) -> dict[str, Tensor]:
     """Embed one batch of windows that all hold the streams that `spaces` ask for."""
     streams = {JOINT.get(space, space) for space in spaces}
     audio = _audio(model, clips) if streams & {"audio", "audio_video"} else None
@@ -166,7 +168,7 @@ def _forward(model: PEAV, clips: Sequence[Clip], spaces: Iterable[str], texts: T
     return {space: model.project(pooled[space], space) for space in spaces}
 
 
-def _audio(model: PEAV, clips: Sequence[Clip]):  # type: ignore[no-untyped-def]
+def _audio(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untyped-def]
     device, dtype = place(model)
     waveforms = [clip.waveform for clip in clips if clip.waveform is not None]
     samples = [len(waveform) for waveform in waveforms]
@@ -179,7 +181,7 @@ def _audio(model: PEAV, clips: Sequence[Clip]):  # type: ignore[no-untyped-def]
     return model.audio_hidden(latents, steps), steps
 
 
-def _video(model: PEAV, clips: Sequence[Clip]):  # type: ignore[no-untyped-def]
+def _video(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untyped-def]
     device, _ = place(model)
     frames = [clip.frames for clip in clips if clip.frames is not None]
     counts = [len(part) for part in frames]

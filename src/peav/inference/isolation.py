@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from peav.errors import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError
-from peav.inference.sources import Clip, Finished, Reader, Unreadable, name_of
+from peav.inference.sources import DecodeFailure, Finished, Item, MediaWindow, Reader, name_of
 from peav.media import iter_audio
 from peav.utils.storage import FilePart
 from peav.utils.workers import End, Task, TaskLimits, WorkerFailure, Workers
@@ -24,7 +24,7 @@ class IsolatedReader:
     input that was read to its end.
 
     Paths, bytes, parts of archives and mappings of these are decoded in a worker; arrays, tensors and file objects,
-    which cannot be handed over cheaply, in a thread of this process. Any exception is an `Unreadable` in its input's
+    which cannot be handed over cheaply, in a thread of this process. Any exception is an `DecodeFailure` in its input's
     place: what is no `MediaError` becomes a `DecoderCrashError`, a worker that had to be killed one of the kind that
     says why.
 
@@ -59,13 +59,14 @@ class IsolatedReader:
         """End the workers."""
         self.workers.close()
 
-    def __iter__(self) -> Iterator[Clip | Unreadable | Finished]:
+    def __iter__(self) -> Iterator[Item]:
         for index, item in self.workers:
             if not isinstance(item, End):
                 yield item
                 continue
             name = self.names.pop(index)
-            yield Finished(index, name) if item.error is None else Unreadable(index, name, as_media(item.error, name))
+            failed = item.error
+            yield Finished(index, name) if failed is None else DecodeFailure(index, name, as_media(failed, name))
 
     def _tasks(
         self,
@@ -95,7 +96,7 @@ def decode_audio(path: Path, seconds: float, rate: int, skip: int) -> Iterator[n
 
 def decode_clips(
     reader: Reader, index: int, source: Any, sampling_rate: int | None, done: Collection[float]
-) -> Iterator[Clip]:
+) -> Iterator[MediaWindow]:
     """The windows of one input but for those that start at `done`; runs in a worker.
 
     Those are decoded all the same: what follows is then the same bit for bit, whatever the file's timestamps do.
@@ -137,5 +138,5 @@ def as_media(error: Exception, name: str) -> MediaError:
     )
 
 
-def _size(clip: Clip) -> int:
+def _size(clip: MediaWindow) -> int:
     return clip.nbytes

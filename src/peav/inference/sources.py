@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -33,15 +33,15 @@ from peav.media import (
     resize_frames,
     windows,
 )
+from peav.types import Modality
+from peav.utils.renamed import renamed
 
-Stream = Literal["audio", "video"]
-Space = Literal["audio", "video", "audio_video"]
-Streams = Space | Literal["any"]
+Streams = Modality | Literal["any"]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class MediaWindow:
     """One decoded window of one input: what the towers see. Times are in seconds."""
 
     index: int
@@ -53,7 +53,7 @@ class Clip:
     frames: np.ndarray | None  # (N, size, size, 3) uint8
 
     @property
-    def modality(self) -> Space:
+    def modality(self) -> Modality:
         """`audio`, `video` or `audio_video`: the streams that this window holds."""
         if self.frames is None:
             return "audio"
@@ -66,7 +66,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class DecodeFailure:
     """An input that could not be decoded, in the place where its windows would have been."""
 
     index: int
@@ -80,6 +80,10 @@ class Finished:
 
     index: int
     source: str
+
+
+Item: TypeAlias = MediaWindow | DecodeFailure | Finished
+"""What a reader yields."""
 
 
 def is_single(inputs: Any) -> bool:
@@ -151,15 +155,15 @@ class Reader:
     num_frames: int | None
     max_positions: int
 
-    def read(self, sources: Iterable[Any], sampling_rate: int | None) -> Iterator[Clip | Unreadable]:
-        """Every window of every input, in order; an input that cannot be read is an `Unreadable` in its place."""
+    def read(self, sources: Iterable[Any], sampling_rate: int | None) -> Iterator[MediaWindow | DecodeFailure]:
+        """Every window of every input, in order; an input that cannot be read is an `DecodeFailure` in its place."""
         for index, source in enumerate(sources):
             try:
                 yield from self.clips(index, source, sampling_rate)
             except MediaError as error:
-                yield Unreadable(index, name_of(source, index), error)
+                yield DecodeFailure(index, name_of(source, index), error)
 
-    def clips(self, index: int, source: Any, sampling_rate: int | None) -> Iterator[Clip]:
+    def clips(self, index: int, source: Any, sampling_rate: int | None) -> Iterator[MediaWindow]:
         """Decode one input window by window; yields at least one clip or raises a `MediaError` that names the input."""
         name = name_of(source, index)
         source, sampling_rate = unwrap(source, sampling_rate)
@@ -183,7 +187,7 @@ class Reader:
         else:
             yield from self._from_file(index, name, source)
 
-    def _from_file(self, index: int, name: str, source: Any) -> Iterator[Clip]:
+    def _from_file(self, index: int, name: str, source: Any) -> Iterator[MediaWindow]:
         info = probe(source)
         wanted = self._wanted(name, info.has_audio, info.has_video)
         spans = self._file_spans(info.duration, len(wanted))
@@ -205,7 +209,7 @@ class Reader:
         sounds: Iterator[tuple[Window, np.ndarray]],
         pictures: Iterator[tuple[Window, Frames]],
         spared: list[MediaError],
-    ) -> Iterator[Clip]:
+    ) -> Iterator[MediaWindow]:
         empty = True
         for window, waveform, frames in side_by_side(sounds, pictures):
             if self.streams == "audio_video" and (waveform is None or frames is None):
@@ -227,7 +231,9 @@ class Reader:
         spans = windows(duration, self.window)
         return [*spans[:-1], Window(spans[-1].start, math.inf)]
 
-    def _from_files(self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None) -> Iterator[Clip]:
+    def _from_files(
+        self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None
+    ) -> Iterator[MediaWindow]:
         """Sound and pictures that lie in files of their own, as if one file held both."""
         wanted = self._wanted(name, audio is not None, video is not None)
         waveform = self._waveform(audio, name, sampling_rate) if "audio" in wanted and is_array(audio) else None
@@ -243,7 +249,9 @@ class Reader:
         pictures = self._pictures(video, spans) if "video" in wanted else iter(())
         yield from self._windows(index, name, max(lengths), sounds, pictures, [])
 
-    def _from_arrays(self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None) -> Iterator[Clip]:
+    def _from_arrays(
+        self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None
+    ) -> Iterator[MediaWindow]:
         wanted = self._wanted(name, audio is not None, video is not None)
         waveform = frames = None
         if "audio" in wanted:
@@ -276,10 +284,10 @@ class Reader:
             return [(0.0, duration)]
         return [(span.start, span.end) for span in windows(duration, self.window)]
 
-    def _wanted(self, name: str, has_audio: bool, has_video: bool) -> set[Stream]:
+    def _wanted(self, name: str, has_audio: bool, has_video: bool) -> set[Modality]:
         """The streams to decode; an input that lacks a stream it must have is an error that says so."""
         if self.streams == "any":
-            wanted: set[Stream] = {"audio"} if has_audio else set()
+            wanted: set[Modality] = {"audio"} if has_audio else set()
             wanted |= {"video"} if has_video else set()
             if not wanted:
                 raise NoAudioStreamError(f"{name}: neither an audio nor a video stream; give a media file")
@@ -308,14 +316,14 @@ class Reader:
         duration: float,
         waveform: np.ndarray | None,
         frames: np.ndarray | None,
-    ) -> Clip:
+    ) -> MediaWindow:
         if waveform is not None:
             waveform = pad_to_hop(waveform, self.hop)
         steps = max(0 if waveform is None else len(waveform) // self.hop, 0 if frames is None else len(frames))
         if steps >= self.max_positions:
             fix = "give window=30.0" if self.window is None else f"give a window shorter than {self.window:g} s"
             raise UnsupportedInputError(f"{name}: {steps} steps, but a tower takes {self.max_positions - 1}; {fix}")
-        return Clip(index, name, start, end, duration, waveform, frames)
+        return MediaWindow(index, name, start, end, duration, waveform, frames)
 
 
 def as_frames(video: Any, name: str) -> np.ndarray:
@@ -333,7 +341,7 @@ def as_frames(video: Any, name: str) -> np.ndarray:
     return np.ascontiguousarray(frames if frames.shape[3] == 3 else frames.transpose(0, 2, 3, 1))
 
 
-def spare(windows: Iterator[T], kind: Stream, spared: list[MediaError]) -> Iterator[T]:
+def spare(windows: Iterator[T], kind: Modality, spared: list[MediaError]) -> Iterator[T]:
     """The windows of one of a file's two streams. What is wrong with it costs the stream and not the file: its windows
     end with a warning, and the error is put into `spared`."""
     with sparing(kind, spared):
@@ -341,7 +349,7 @@ def spare(windows: Iterator[T], kind: Stream, spared: list[MediaError]) -> Itera
 
 
 @contextmanager
-def sparing(kind: Stream, spared: list[MediaError]) -> Iterator[None]:
+def sparing(kind: Modality, spared: list[MediaError]) -> Iterator[None]:
     """A `MediaError` of one of a file's two streams becomes a warning and is put into `spared`."""
     try:
         yield
@@ -393,3 +401,7 @@ def read_ahead(items: Iterable[T]) -> Iterator[T]:
         # The garbage collector closes a stream that was given up, in whatever thread it runs; while that thread is
         # being started it holds a lock of the threading module, and would wait for another one for ever.
         worker.shutdown(wait=False, cancel_futures=True)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Unreadable": "peav.inference.sources:DecodeFailure"})

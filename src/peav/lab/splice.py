@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from peav.data.manifest import Row, Word
+from peav.data.manifest import Row
 from peav.features.cache import ClipFeatures, FeatureCache
+from peav.types import Word
 
 
 class Splicer:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from peav.data.manifest import Row, Word
+from peav.data.manifest import Row
+from peav.types import Word
 
 UNLABELLED = -1
 SILENCE = 0

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from peav.distributed import ALONE, DistContext
 from peav.objectives.contrastive import infonce_loss, sigmoid_loss
-
-Medium = Literal["audio", "video", "audio_video"]
+from peav.types import Modality
+from peav.utils.renamed import renamed
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Embedding:
     """
 
     head: str
-    medium: Medium | None = None
-    caption: Medium | None = None
+    medium: Modality | None = None
+    caption: Modality | None = None
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Pair:
     target: Embedding
 
 
-def media(medium: Medium) -> Embedding:
+def media(medium: Modality) -> Embedding:
     """The medium's own embedding."""
     return Embedding(medium, medium=medium)
 
 
-def text(medium: Medium, caption: Medium) -> Embedding:
+def text(medium: Modality, caption: Modality) -> Embedding:
     """A caption of the kind `caption` in the text space of `medium`."""
     return Embedding(f"text_{medium}", caption=caption)
 
 
-def joint(medium: Medium, caption: Medium) -> Embedding:
+def joint(medium: Modality, caption: Modality) -> Embedding:
     """A medium together with a caption of the kind `caption`, as one query."""
     return Embedding(f"{medium}_plus_text", medium=medium, caption=caption)
 
@@ -119,3 +119,7 @@ def pair_losses(
         else:
             losses[pair.name] = infonce_loss(x, y, scale, valid, group, dist)
     return losses
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Medium": "peav.types:Modality"})

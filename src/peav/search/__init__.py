@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from peav.errors import LibraryError
 from peav.search.embed import embed_files
-from peav.search.library import LibraryWriter, Row, is_library
+from peav.search.library import LibraryRow, LibraryWriter, is_library
 from peav.search.query import TEXT_PAIR, Hit, Query, joint_query, media_query, search, text_query
+from peav.utils.renamed import renamed
 
 __all__ = [
     "TEXT_PAIR",
     "Hit",
     "LibraryError",
+    "LibraryRow",
     "LibraryWriter",
     "Query",
-    "Row",
     "embed_files",
     "is_library",
     "joint_query",
@@ -21,3 +24,6 @@ __all__ = [
     "search",
     "text_query",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Row": "peav.search.library:LibraryRow"})

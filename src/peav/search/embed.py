@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from peav.errors import MediaError, UnsupportedInputError
 from peav.inference.batching import Embedded, embed_stream, spaces_of
 from peav.inference.isolation import IsolatedReader
-from peav.inference.sources import Finished, Unreadable
+from peav.inference.sources import DecodeFailure, Finished
 from peav.jobs import Ledger, Plan, Version, plan, present_and_absent, stoppable
 from peav.media import find_media
-from peav.search.library import LibraryWriter, Row
+from peav.search.library import LibraryRow, LibraryWriter
 from peav.utils.progress import by_index
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class _Job:
             results = embed_stream(encoder.model, items, spaces_of, None, batch_size, in_order=False)
             for result in by_index(results, len(files), show_progress):
                 version = versions[result.index]
-                if isinstance(result, Unreadable):
+                if isinstance(result, DecodeFailure):
                     self._fail(version, result.error, failures)
                 elif isinstance(result, Finished):
                     library.complete(version)
@@ -137,11 +137,11 @@ class _Job:
         failures.fail(version, error)
 
 
-def _row(version: Version, result: Embedded) -> Row:
+def _row(version: Version, result: Embedded) -> LibraryRow:
     clip = result.clip
     embeddings = {space: embedding.cpu().numpy() for space, embedding in result.embeddings.items()}
     path, size, mtime = version
-    return Row(path, clip.modality, clip.start, clip.end, clip.duration, size, mtime, embeddings)
+    return LibraryRow(path, clip.modality, clip.start, clip.end, clip.duration, size, mtime, embeddings)
 
 
 def _not_utf8(file: Path) -> MediaError | None:

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from peav.checkpoint.identity import FORMER_DIGITS, same_model
 from peav.errors import LibraryError
 from peav.jobs import Pace, Version
+from peav.types import MODALITIES
 from peav.utils.atomic import atomic_write
 from peav.utils.lock import FolderLock
 
-SPACES = ("audio", "video", "audio_video")
 ROWS_PER_PART = 256
 VERSION = ("path", "size", "mtime")
 WINDOW = (*VERSION, "start")
@@ -32,7 +32,7 @@ UNFINISHED = b"peav.unfinished"
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class LibraryRow:
     """One window of one file; `embeddings` maps a space to (D,) float32."""
 
     path: str
@@ -54,7 +54,7 @@ def schema(dim: int, model_id: str, model_name: str, window: float) -> pa.Schema
         ("start", pa.float64()),
         ("end", pa.float64()),
         ("duration", pa.float64()),
-        *((space, vector) for space in SPACES),
+        *((space, vector) for space in MODALITIES),
         ("model", pa.string()),
         ("size", pa.int64()),
         ("mtime", pa.int64()),
@@ -163,7 +163,7 @@ class LibraryWriter:
             kept = [_hash(version) for version in self._unfinished]
             self.known = np.setdiff1d(_hashes(self._files(), VERSION, model_id), np.array(kept, np.uint64))
             # The number of the part being filled and its rows, in one value: interrupted anywhere, it says the same.
-            self._filling: tuple[int, list[Row]] = (1 + max((int(part.stem) for part in parts), default=-1), [])
+            self._filling: tuple[int, list[LibraryRow]] = (1 + max((int(part.stem) for part in parts), default=-1), [])
             self._changed = False
             undo.pop_all()
 
@@ -191,7 +191,7 @@ class LibraryWriter:
         """Where the windows start that are there of a file that is not complete."""
         return frozenset(self._unfinished.get(version, ()))
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LibraryRow) -> None:
         """Add a window; its file counts once it is `complete`."""
         self._unfinished.setdefault((row.path, row.size, row.mtime), set()).add(row.start)
         self._filling[1].append(row)
@@ -263,7 +263,7 @@ def _parts_folder(path: Path) -> Path:
     return path.with_name(path.name + ".parts")
 
 
-def _table(rows: Sequence[Row], to: pa.Schema, unfinished: Sequence[Version]) -> pa.Table:
+def _table(rows: Sequence[LibraryRow], to: pa.Schema, unfinished: Sequence[Version]) -> pa.Table:
     """The rows as a part, each file's windows by their start."""
     first = {path: place for place, path in reversed([(place, row.path) for place, row in enumerate(rows)])}
     rows = sorted(rows, key=lambda row: (first[row.path], row.start))
@@ -271,10 +271,10 @@ def _table(rows: Sequence[Row], to: pa.Schema, unfinished: Sequence[Version]) ->
     columns = {
         name: pa.array([getattr(row, name) for row in rows], to.field(name).type)
         for name in to.names
-        if name not in (*SPACES, "model")
+        if name not in (*MODALITIES, "model")
     }
     columns["model"] = pa.array([model_id] * len(rows), pa.string())
-    for space in SPACES:
+    for space in MODALITIES:
         columns[space] = pa.array([row.embeddings.get(space) for row in rows], to.field(space).type)
     marked = to.with_metadata({**to.metadata, UNFINISHED: json.dumps(unfinished)})
     return pa.table([columns[name] for name in to.names], schema=marked)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from peav.encoder import SPACES, Encoder, Space
+from peav.encoder import Encoder
 from peav.errors import LibraryError
 from peav.search.library import open_library
+from peav.types import MODALITIES, Modality
 
 BATCH_ROWS = 8192
 TEXT_PAIR = {"audio": "a_avc", "video": "v_avc", "audio_video": "av_avc"}
@@ -61,19 +62,19 @@ class Query:
     comparable with each other, and cosines for like with like (sound with sound), for which there is no trained pair.
     """
 
-    vectors: dict[Space, Vector]
+    vectors: dict[Modality, Vector]
 
 
-def text_query(encoder: Encoder, text: str, space: Space | None = None) -> Query:
+def text_query(encoder: Encoder, text: str, space: Modality | None = None) -> Query:
     """A caption, in one space or in that of each window's modality."""
-    spaces = SPACES if space is None else (space,)
+    spaces = MODALITIES if space is None else (space,)
     return Query({name: _trained(encoder, encoder.encode_text(text, name), TEXT_PAIR[name]) for name in spaces})
 
 
-def media_query(encoder: Encoder, source: Any, modality: Space, space: Space | None = None) -> Query:
+def media_query(encoder: Encoder, source: Any, modality: Modality, space: Modality | None = None) -> Query:
     """A recording: what sounds (looks) alike, or with the other `space` what looks (sounds) as it sounds (looks)."""
     space = space or modality
-    encode: dict[Space, Callable[[Any], Any]] = {
+    encode: dict[Modality, Callable[[Any], Any]] = {
         "audio": encoder.encode_audio,
         "video": encoder.encode_video,
         "audio_video": encoder.encode_audio_video,
@@ -84,7 +85,7 @@ def media_query(encoder: Encoder, source: Any, modality: Space, space: Space | N
     return Query({space: Vector(np.asarray(values), cosine=True)})
 
 
-def joint_query(encoder: Encoder, source: Any, modality: Space, text: str) -> Query:
+def joint_query(encoder: Encoder, source: Any, modality: Modality, text: str) -> Query:
     """Sound plus what is seen -> pictures, or pictures plus what is heard -> sound."""
     if modality == "audio":
         return Query({"video": _trained(encoder, encoder.encode_audio(source, text), "a_vc__v")})

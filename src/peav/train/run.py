@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.data.collate import Collator
 from peav.data.frame_targets import FrameTargetMaker
-from peav.data.manifest import Event, Row, by_fold, read_manifest
+from peav.data.manifest import Row, by_fold, read_manifest
 from peav.data.recordings import read_recordings
 from peav.data.webdataset import read_webdataset
 from peav.distributed import DistContext, local_device, process_group
@@ -40,6 +40,7 @@ from peav.train.parts import ready_codec, ready_frames, take_frames, take_text
 from peav.train.recipe import Data, Recipe, Source, World
 from peav.train.reporter import Reporter
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
+from peav.types import Event
 from peav.utils.atomic import atomic_write
 
 
@@ -158,7 +159,10 @@ def _remixed(recipe: Recipe, cache: FeatureCache, clips: Clips) -> tuple[Clips, 
 
 def _labelled(rows: Sequence[Row]) -> list[Row]:
     """Rows with an event of no length for each of their labels: these are known, how long they sound is not."""
-    return [replace(row, events=tuple(Event(0.0, 0.0, sound.label) for sound in sounds_of([row]))) for row in rows]
+    return [
+        replace(row, events=tuple(Event(sound.label, onset=0.0, offset=0.0) for sound in sounds_of([row])))
+        for row in rows
+    ]
 
 
 def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, FeatureCache, Clips]:

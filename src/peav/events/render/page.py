@@ -13,8 +13,8 @@ import av
 import numpy as np
 
 from peav.events.render.timeline import COLOURS, Timeline, tick_label, tick_step
-from peav.events.types import Event
 from peav.media import Source, Waveform, iter_audio
+from peav.types import Event
 
 BIT_RATE = 64_000  # half a megabyte a minute
 LONGEST_ZOOM = 40.0

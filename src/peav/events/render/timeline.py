@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from peav.events.types import Event, FrameScores
+from peav.events.types import FrameScores
 from peav.media import Source, Waveform, iter_audio
+from peav.types import Event
 
 COLOURS = ("#c2512b", "#2b6fa8", "#3c8a57", "#8a5aa8", "#b3842a", "#2f8f93", "#b24a73", "#6b7280")
 WIDTH, WAVE, BAND, GAP, MARGIN, AXIS = 1600, 130, 44, 10, 28, 34

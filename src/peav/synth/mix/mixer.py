@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from peav.data.manifest import Event, Row
+from peav.data.manifest import Row
 from peav.errors import MediaError, MixingError
 from peav.labels import readable
 from peav.media import load_audio
 from peav.synth.mix.loudness import PAUSE, SHORTEST, SILENCE, Waveform, heard, level
 from peav.synth.mix.recent import Recent
+from peav.types import Event
 from peav.utils.storage import FilePart
 
 RATE = 48_000
@@ -204,7 +205,10 @@ class Mixer:
         for _ in range(TRIES if spans else 0):
             start = int(rng.integers(0, len(mixed) - len(waveform) + 1))
             offset = start / RATE
-            events = [Event(round(offset + a, 3), round(offset + b, 3), sound.label, sound.texts) for a, b in spans]
+            events = [
+                Event(sound.label, onset=round(offset + a, 3), offset=round(offset + b, 3), texts=sound.texts)
+                for a, b in spans
+            ]
             if all(self._fits(event, [other for other, _ in placed]) for event in events):
                 mixed[start : start + len(waveform)] += waveform
                 placed += [(event, sound) for event in events]

@@ -6,7 +6,6 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from peav.data.records import read_records
 from peav.errors import ManifestError, MixingError
 from peav.synth.mix.loudness import Waveform
 from peav.synth.mix.mixer import RATE, Mixer, Sound, Soundscape
+from peav.types import Event
 from peav.utils.atomic import atomic_write
 
 _BATCH = 16
@@ -127,8 +127,12 @@ def _described(scape: Soundscape) -> dict[str, Any]:
         "background_source": None if background is None else background.id,
         "background_license": None if background is None else background.license,
         "license": "; ".join(licenses) or None,
-        "events": [asdict(event) | told(sound) for event, sound in scape.events],
+        "events": [_marked(event) | told(sound) for event, sound in scape.events],
     }
+
+
+def _marked(event: Event) -> dict[str, Any]:
+    return {"onset": event.onset, "offset": event.offset, "label": event.label, "texts": event.texts}
 
 
 def _write_flac(path: Path, waveform: Waveform) -> None:

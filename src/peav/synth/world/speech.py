@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from peav.errors import MissingSpeechError, WorldError
 from peav.synth.world.sounds import RATE, Signal, resample
 from peav.synth.world.voices import Voice
+from peav.types import Word
 
 _SYNCHRONOUS, _CHARACTERS, _UTF8 = 2, 1, 1
 _SPEAKING_RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
@@ -23,15 +24,6 @@ if sys.platform == "win32":
     from _ctypes import FreeLibrary as _unload
 else:
     from _ctypes import dlclose as _unload
-
-
-@dataclass(frozen=True)
-class Word:
-    """One spoken word and its time in seconds from the start of the utterance."""
-
-    word: str
-    start: float
-    end: float
 
 
 @dataclass(frozen=True)
