@@ -14,13 +14,13 @@ from peav.cli.main import app
 from peav.encoder import Encoder
 from peav.errors import EvaluationError
 from peav.eval import benchmarks
+from peav.eval.directions import WORLD
 from peav.eval.embedder import FileEmbedder
-from peav.eval.protocols import WORLD_DIRECTIONS
 
 
 def test_world_measures_every_direction_on_the_split(encoder: Encoder, manifest: Path) -> None:
     table = benchmarks.world(FileEmbedder(encoder), manifest)
-    assert [row["direction"] for row in table.rows] == list(WORLD_DIRECTIONS)
+    assert [row["direction"] for row in table.rows] == list(WORLD)
     targets = {row["direction"]: row["targets"] for row in table.rows}
     assert targets == {
         "t2av": 3,

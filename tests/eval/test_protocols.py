@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from peav.data.manifest import Row
 from peav.errors import EvaluationError
+from peav.eval.directions import DIRECTIONS
 from peav.eval.embedder import spaces_of
-from peav.eval.protocols import DIRECTIONS, linear_probe, logistic_regression, retrieval, zero_shot
+from peav.eval.protocols import linear_probe, logistic_regression, retrieval, zero_shot
 
 D = 24
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from peav.checkpoint import load_model
-from peav.model import PAIR_NAMES, PEAV, PEAFrame, PEAVConfig, preset
+from peav.model import PAIRS, PEAV, PEAFrame, PEAVConfig, preset
 
 HOP = 1920
 
@@ -121,7 +121,7 @@ def tiny() -> PEAV:
 def test_a_new_model_is_ready_to_train() -> None:
     torch.manual_seed(0)
     model = tiny()
-    assert set(model.logit_scale) == set(model.logit_bias) == set(PAIR_NAMES)
+    assert set(model.logit_scale) == set(model.logit_bias) == set(PAIRS)
     assert all(value.item() == 10.0 for value in model.logit_scale.values())
     assert all(value.item() == -10.0 for value in model.logit_bias.values())
     for name, parameter in model.named_parameters():

@@ -5,10 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peav.model import PEAV
+import peav
+from peav.model import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV
 from peav.model.config import preset
 from peav.objectives.contrastive import infonce_loss, sigmoid_loss
-from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Embedding, joint, media, needed, pair_losses, text
+from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Embedding, Pair, joint, media, needed, pair_losses, text
+from peav.train.recipe import Objective
 
 
 def batch_of(size: int, seed: int) -> tuple[dict[Embedding, torch.Tensor], ...]:
@@ -31,16 +33,16 @@ def test_the_table_has_the_papers_eight_and_ten_pairs_in_order() -> None:
 @pytest.mark.parametrize("pair", PRETRAIN)
 def test_a_caption_is_projected_by_the_head_of_the_medium_it_is_paired_with(pair) -> None:
     caption = pair.target.caption
-    assert pair.query.head == pair.query.medium
-    assert pair.target.head == ("video" if caption is None else f"text_{pair.query.medium}")
+    assert pair.query.head == pair.query.modality
+    assert pair.target.head == ("video" if caption is None else f"text_{pair.query.modality}")
 
 
 def test_names_say_which_caption_goes_with_which_medium() -> None:
     letters = {"a": "audio", "v": "video", "av": "audio_video", "ac": "audio", "vc": "video", "avc": "audio_video"}
     for pair in PRETRAIN:
         query, target = pair.name.split("_")
-        assert pair.query.medium == letters[query]
-        assert (pair.target.caption or pair.target.medium) == letters[target]
+        assert pair.query.modality == letters[query]
+        assert (pair.target.caption or pair.target.modality) == letters[target]
 
 
 def test_joint_queries_take_the_other_mediums_caption_and_seek_the_other_medium() -> None:
@@ -115,3 +117,10 @@ def test_every_pair_has_a_scale_and_a_bias_and_every_embedding_a_head_in_the_mod
     model = PEAV(preset("tiny"))
     assert set(model.logit_scale) == set(model.logit_bias) == set(PAIRS)
     assert {embedding.head for embedding in needed(FINETUNE)} == set(model.heads)
+
+
+def test_an_eleventh_pair_is_one_line_of_the_table_and_models_of_before_still_load(monkeypatch) -> None:
+    monkeypatch.setitem(PAIRS, "v_av", Pair("v_av", media("video"), media("audio_video")))
+    model = peav.load("tiny", device="cpu")
+    assert model.scale_and_bias("v_av") == (LOGIT_SCALE_INIT, LOGIT_BIAS_INIT)
+    assert Objective(pairs=("a_v", "v_av")).table()[1].target == media("audio_video")

@@ -14,7 +14,7 @@ from . import files, hub, native, perception_models, transformers
 from .entries import Tensors, check_names, read_entries, shorten, write_entries
 from .identity import model_id, weights_sha256
 from .processors import read_processors, write_processors
-from .source import Checkpoint, Json, ModelConfig, as_dtype, is_filler, parameter_shapes
+from .source import Checkpoint, Json, ModelConfig, as_dtype, is_filler, of_later_pairs, parameter_shapes
 
 Layout = Literal["peav", "perception_models", "transformers"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -38,7 +38,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     theirs = files.read_tensors(directory)
     shapes = parameter_shapes(config)
     if layout == "peav":
-        check_names(set(shapes), set(theirs), source)
+        check_names(set(shapes) - of_later_pairs(theirs), set(theirs), source)
         tensors = theirs
     elif layout == "transformers":
         tensors = read_entries(transformers.entries(config), transformers.canonical_names(theirs), source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from peav.model import PAIR_NAMES, PEAV, PEAFrame, PEAFrameConfig, PEAVConfig
+from peav.model import PAIRS, PEAV, PEAFrame, PEAFrameConfig, PEAVConfig
 
 from .entries import Tensors
 from .towers import CODEC
@@ -57,7 +58,7 @@ class Checkpoint:
     def add_missing(self) -> None:
         """Fill in the model parameters that some public layouts have no place for, with what a new model has."""
         if isinstance(self.config, PEAVConfig):
-            for name in PAIR_NAMES:
+            for name in PAIRS:
                 self.tensors.setdefault(f"logit_scale.{name}", self.full(10.0, 1))
                 self.tensors.setdefault(f"logit_bias.{name}", self.full(-10.0, 1))
             width = self.config.video.frame_encoder.output_dim
@@ -86,6 +87,12 @@ def _text_layer_shapes(width: int, hidden: int) -> dict[str, tuple[int, ...]]:
         "mlp.input_gate": (2 * hidden, width),
         "mlp.out": (width, hidden),
     }
+
+
+def of_later_pairs(names: Iterable[str]) -> set[str]:
+    """The scale and bias of each pair that a checkpoint has neither of: it was written before the pair was there."""
+    both = [{f"logit_scale.{pair}", f"logit_bias.{pair}"} for pair in PAIRS]
+    return {name for pair in both if pair.isdisjoint(names) for name in pair}
 
 
 def is_filler(name: str, tensor: Tensor, dtype: torch.dtype) -> bool:

@@ -12,11 +12,11 @@ import numpy as np
 from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.errors import EvaluationError, MediaError
+from peav.eval.directions import WORLD
 from peav.eval.embedder import RATE, Embedder
 from peav.eval.grid import CANDIDATES, retrievals
 from peav.eval.protocols import (
     KS,
-    WORLD_DIRECTIONS,
     Classification,
     Retrieval,
     linear_probe,
@@ -42,7 +42,7 @@ def world(embedder: Embedder, manifest: str | Path, split: str = "test", candida
         EvaluationError: the split has fewer than two rows that any direction can use. ManifestError.
     """
     rows = read_manifest(manifest, split)
-    results = retrieval(embedder, rows, WORLD_DIRECTIONS, candidates, seed)
+    results = retrieval(embedder, rows, WORLD, candidates, seed)
     if not results:
         raise EvaluationError(f"{manifest}: no direction has two rows in the split {split!r} ({len(rows)} rows)")
     return retrieval_table(f"{Path(manifest).parent.name}: retrieval (%), split {split}", results)

@@ -19,6 +19,7 @@ import numpy as np
 from peav.data.manifest import Row
 from peav.data.recordings import read_recordings
 from peav.errors import EvaluationError
+from peav.eval.directions import GRID
 from peav.eval.embedder import Embedder
 from peav.eval.metrics import ranks
 from peav.eval.protocols import KS, Retrieval, ranked, retrieval
@@ -33,7 +34,6 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
     "digit": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "adverb": ("again", "now", "please", "soon"),
 }
-DIRECTIONS = ("speech2transcript", "transcript2speech", "video2transcript", "a2v", "v2a")
 CANDIDATES = 150
 MARGIN = 0.2  # seconds; few clips have less silence before the first word
 LIKE = 30
@@ -47,7 +47,7 @@ def sentences() -> list[str]:
 
 def retrievals(embedder: Embedder, rows: Sequence[Row], candidates: int = CANDIDATES, seed: int = 0) -> list[Retrieval]:
     """From speech or silent video to the transcript and between sound and picture, these without their timing too."""
-    results = retrieval(embedder, rows, DIRECTIONS, candidates, seed)
+    results = retrieval(embedder, rows, GRID, candidates, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
     timed = _with_both(embedder, [rows[i] for i in order if rows[i].words])
     return results + untimed(embedder, timed[:candidates], seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from peav.data.manifest import Row
 from peav.errors import EvaluationError
+from peav.eval.directions import DIRECTIONS, WORLD, Side
 from peav.eval.embedder import Embedder, unit
 from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at_k
 from peav.features.cache import clip_key
@@ -20,38 +21,6 @@ from peav.utils.renamed import renamed
 
 KS = (1, 5, 10)
 LOOKED_AT_ONCE = 256  # rows whose files are probed together
-
-
-@dataclass(frozen=True)
-class Side:
-    """What is embedded on one side of a search: a medium, or texts in the text space of that medium."""
-
-    medium: Modality
-    text: Literal["caption", "transcript"] | None = None
-
-    def texts(self, row: Row) -> list[str]:
-        """The row's texts on this side: captions of the medium's own kind, synthetic ones where there are no others, or
-        its transcript."""
-        if self.text == "transcript":
-            return [row.transcript] if row.transcript else []
-        return list(row.by_people().captions.get(self.medium, ()))
-
-
-# Names are query2target; t is a caption of the kind of the medium it is compared with.
-DIRECTIONS: dict[str, tuple[Side, Side]] = {
-    "t2av": (Side("audio_video", "caption"), Side("audio_video")),
-    "t2a": (Side("audio", "caption"), Side("audio")),
-    "t2v": (Side("video", "caption"), Side("video")),
-    "av2t": (Side("audio_video"), Side("audio_video", "caption")),
-    "a2t": (Side("audio"), Side("audio", "caption")),
-    "v2t": (Side("video"), Side("video", "caption")),
-    "a2v": (Side("audio"), Side("video")),
-    "v2a": (Side("video"), Side("audio")),
-    "speech2transcript": (Side("audio"), Side("audio", "transcript")),
-    "transcript2speech": (Side("audio", "transcript"), Side("audio")),
-    "video2transcript": (Side("video"), Side("video", "transcript")),
-}
-WORLD_DIRECTIONS = ("t2av", "t2a", "t2v", "a2v", "v2a", "speech2transcript", "transcript2speech")
 
 
 @dataclass(frozen=True)
@@ -81,7 +50,7 @@ class Classification:
 def retrieval(
     embedder: Embedder,
     rows: Sequence[Row],
-    directions: Iterable[str] = WORLD_DIRECTIONS,
+    directions: Iterable[str] = WORLD,
     candidates: int = 256,
     seed: int = 0,
 ) -> list[Retrieval]:
@@ -107,7 +76,7 @@ def retrieval(
     pools, before = _pools(embedder, order, directions, candidates), None
     while pools != before:  # some may prove unreadable only when they are decoded
         chosen = list({clip_key(row): row for pool in pools.values() for row in pool}.values())
-        spaces = {side.medium for name in pools for side in DIRECTIONS[name] if side.text is None}
+        spaces = {side.modality for name in pools for side in DIRECTIONS[name] if side.text is None}
         media = embedder.media(chosen, sorted(spaces)) if chosen else {}
         pools, before = _pools(embedder, order, directions, candidates), pools
     place = {clip_key(row): i for i, row in enumerate(chosen)}
@@ -226,7 +195,7 @@ def _pools(
         for name in open_pools:
             sides = DIRECTIONS[name]
             repeats = any(side.text == "transcript" for side in sides) and row.transcript in said[name]
-            if not repeats and all(side.texts(row) if side.text else side.medium in has for side in sides):
+            if not repeats and all(side.texts(row) if side.text else side.modality in has for side in sides):
                 pools[name].append(row)
                 said[name].add(row.transcript)
     return {name: pool for name, pool in pools.items() if len(pool) > 1}
@@ -237,11 +206,11 @@ def _items(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A side's embeddings (I, D) and which of the pool's clips each belongs to, (I, clips) bool."""
     if side.text is None:
-        return media[side.medium], np.eye(len(pool), dtype=bool)
+        return media[side.modality], np.eye(len(pool), dtype=bool)
     per_row = [set(side.texts(row)) for row in pool]
     distinct = list(dict.fromkeys(text for row in pool for text in side.texts(row)))
     belongs = np.array([[text in texts for texts in per_row] for text in distinct])
-    return embedder.texts(distinct, side.medium), belongs
+    return embedder.texts(distinct, side.modality), belongs
 
 
 def _search(name: str, query: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Retrieval:
@@ -272,4 +241,6 @@ def _classified(method: str, scores: np.ndarray, labels: Sequence[str], classes:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = renamed(__name__, {"ProtocolError": "peav.errors:EvaluationError"})
+    __getattr__ = renamed(
+        __name__, {"ProtocolError": "peav.errors:EvaluationError", "WORLD_DIRECTIONS": "peav.eval.directions:WORLD"}
+    )

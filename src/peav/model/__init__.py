@@ -14,14 +14,15 @@ from .config import (
     VideoConfig,
     preset,
 )
+from .pairs import PAIRS
 from .peaframe import PEAFrame, Span, extract_spans
-from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PAIR_NAMES, PEAV
+from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV
 from .transformer import TowerOutput
 
 __all__ = [
     "LOGIT_BIAS_INIT",
     "LOGIT_SCALE_INIT",
-    "PAIR_NAMES",
+    "PAIRS",
     "PEAV",
     "PRESETS",
     "AudioConfig",

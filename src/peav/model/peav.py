@@ -12,10 +12,10 @@ from .frame_encoder import FrameEncoder
 from .fusion import Fusion
 from .heads import ProjectionHead
 from .layers import Recomputed, init_weights
+from .pairs import PAIRS
 from .text import TextEncoder
 from .transformer import TemporalTower, TowerOutput
 
-PAIR_NAMES = ("a_ac", "a_v", "a_avc", "av_ac", "av_avc", "v_ac", "v_vc", "v_avc", "a_vc__v", "v_ac__a")
 LOGIT_SCALE_INIT, LOGIT_BIAS_INIT = 10.0, -10.0
 
 
@@ -76,8 +76,8 @@ class PEAV(nn.Module):
             "video_plus_text": video + text,
         }
         self.heads = nn.ModuleDict({name: ProjectionHead(width, config.output_dim) for name, width in widths.items()})
-        self.logit_scale = nn.ParameterDict({name: torch.full((1,), LOGIT_SCALE_INIT) for name in PAIR_NAMES})
-        self.logit_bias = nn.ParameterDict({name: torch.full((1,), LOGIT_BIAS_INIT) for name in PAIR_NAMES})
+        self.logit_scale = nn.ParameterDict({name: torch.full((1,), LOGIT_SCALE_INIT) for name in PAIRS})
+        self.logit_bias = nn.ParameterDict({name: torch.full((1,), LOGIT_BIAS_INIT) for name in PAIRS})
         initialise(self)
 
     def towers(self) -> list[nn.Module]:

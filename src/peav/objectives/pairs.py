@@ -1,78 +1,19 @@
-"""The ten pairwise objectives of PE-AV (arXiv 2512.19687; ablated in its Table 9).
-
-Captions come in three kinds: audio (AC), visual (VC) and audio-visual (AVC). A caption is projected by the text head
-of the *medium* it is paired with: A-AVC puts the audio-visual caption through `text_audio`. Pre-training uses eight
-pairs, fine-tuning adds two whose query joins a medium with a caption of the other one: (A + VC) -> V, (V + AC) -> A.
-"""
+"""The losses of the pairs that a model is trained on; the table of the pairs is `peav.model.pairs`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from peav.distributed import ALONE, DistContext
+from peav.model.pairs import FINETUNE, PAIRS, PRETRAIN, Embedding, Pair, joint, media, text
 from peav.objectives.contrastive import infonce_loss, sigmoid_loss
-from peav.types import Modality
 from peav.utils.renamed import renamed
 
-
-@dataclass(frozen=True)
-class Embedding:
-    """How one side of a pair is computed: a projection head and what it is fed.
-
-    `head` names a head of the model. A media embedding has a `medium` alone, a text embedding a `caption` kind alone;
-    a joint one has both, the head then takes the two pooled states, media first.
-    """
-
-    head: str
-    medium: Modality | None = None
-    caption: Modality | None = None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One objective: row b of `query` belongs to row b of `target`. `name` keys the pair's scale and bias."""
-
-    name: str
-    query: Embedding
-    target: Embedding
-
-
-def media(medium: Modality) -> Embedding:
-    """The medium's own embedding."""
-    return Embedding(medium, medium=medium)
-
-
-def text(medium: Modality, caption: Modality) -> Embedding:
-    """A caption of the kind `caption` in the text space of `medium`."""
-    return Embedding(f"text_{medium}", caption=caption)
-
-
-def joint(medium: Modality, caption: Modality) -> Embedding:
-    """A medium together with a caption of the kind `caption`, as one query."""
-    return Embedding(f"{medium}_plus_text", medium=medium, caption=caption)
-
-
-PRETRAIN: tuple[Pair, ...] = (
-    Pair("a_ac", media("audio"), text("audio", "audio")),
-    Pair("a_v", media("audio"), media("video")),
-    Pair("a_avc", media("audio"), text("audio", "audio_video")),
-    Pair("av_ac", media("audio_video"), text("audio_video", "audio")),
-    Pair("av_avc", media("audio_video"), text("audio_video", "audio_video")),
-    Pair("v_ac", media("video"), text("video", "audio")),
-    Pair("v_vc", media("video"), text("video", "video")),
-    Pair("v_avc", media("video"), text("video", "audio_video")),
-)
-FINETUNE: tuple[Pair, ...] = (
-    *PRETRAIN,
-    Pair("a_vc__v", joint("audio", "video"), media("video")),
-    Pair("v_ac__a", joint("video", "audio"), media("audio")),
-)
-PAIRS: dict[str, Pair] = {pair.name: pair for pair in FINETUNE}
+__all__ = ["FINETUNE", "PAIRS", "PRETRAIN", "Embedding", "Pair", "joint", "media", "needed", "pair_losses", "text"]
 
 
 def needed(pairs: Iterable[Pair]) -> tuple[Embedding, ...]:

@@ -10,21 +10,16 @@ import torch
 
 from peav.data.collate import Batch, Collator
 from peav.data.manifest import Row
+from peav.eval.directions import CLIPS, DIRECTIONS, SPEECH
 from peav.eval.metrics import chance_at_k, recall_at_k
 from peav.features.cache import FeatureCache, clip_key
-from peav.objectives.pairs import Embedding, media, text
+from peav.objectives.pairs import Embedding
 from peav.train.step import Forward
 
 Embed = Callable[[Batch, Sequence[Embedding]], Forward]
-
-DIRECTIONS: dict[str, tuple[Embedding, Embedding]] = {
-    "t2av": (text("audio_video", "audio_video"), media("audio_video")),
-    "t2a": (text("audio", "audio"), media("audio")),
-    "t2v": (text("video", "video"), media("video")),
-    "a2v": (media("audio"), media("video")),
-    "v2a": (media("video"), media("audio")),
+SIDES: dict[str, tuple[Embedding, Embedding]] = {
+    name: (query.embedding, target.embedding) for name, (query, target) in DIRECTIONS.items()
 }
-SPEECH = "speech2transcript"
 
 
 @torch.inference_mode()
@@ -42,10 +37,11 @@ def evaluate(
     whole = whole[:candidates]
     results: dict[str, float] = {}
     if whole:
-        needed = tuple(dict.fromkeys(side for pair in DIRECTIONS.values() for side in pair))
+        needed = tuple(dict.fromkeys(side for name in CLIPS for side in SIDES[name]))
         silent = [replace(row, transcript=None) for row in whole]
         embedded = _embed(embed, silent, cache, collator, needed, batch_size)
-        for name, (query, target) in DIRECTIONS.items():
+        for name in CLIPS:
+            query, target = SIDES[name]
             results[name] = recall_at_k(embedded[query] @ embedded[target].T, 1)
         results["chance"] = 1 / len(whole)
     else:
@@ -53,7 +49,7 @@ def evaluate(
     said = list({row.transcript: row for row in reversed(rows) if row.audio_path and row.transcript}.values())
     said = [replace(row, captions={}) for row in reversed(said)][:candidates]
     if said:
-        query, target = media("audio"), text("audio", "audio")
+        query, target = SIDES[SPEECH]
         embedded = _embed(embed, said, cache, collator, (query, target), batch_size)
         results[SPEECH] = recall_at_k(embedded[query] @ embedded[target].T, 1)
         results[f"{SPEECH}_chance"] = 1 / len(said)
@@ -65,7 +61,7 @@ def has(row: Row, side: Embedding, cache: FeatureCache) -> bool:
     audio, video = cache.streams(row)
     streams = {None: True, "audio": audio, "video": video, "audio_video": audio and video}
     says = side.caption is None or side.caption in row.captions or (side.caption == "audio" and bool(row.transcript))
-    return streams[side.medium] and says
+    return streams[side.modality] and says
 
 
 def _partial(
@@ -77,7 +73,8 @@ def _partial(
     """
     results: dict[str, float] = {}
     silent = [replace(row, transcript=None) for row in rows]
-    for name, sides in DIRECTIONS.items():
+    for name in CLIPS:
+        sides = SIDES[name]
         chosen = [row for row in silent if all(has(row, side, cache) for side in sides)][:candidates]
         if len(chosen) < 2:
             continue

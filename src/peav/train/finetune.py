@@ -67,7 +67,7 @@ def _set_trainable(parameters: Iterable[Tensor], on: bool = True) -> None:
 def _parts(model: PEAV, pairs: Iterable[Pair]) -> dict[str, list[nn.Module]]:
     """The modules of each part that the pairs run through."""
     sides = needed(pairs)
-    media = {side.medium for side in sides}
+    media = {side.modality for side in sides}
     return {
         "audio": [model.audio] if media & {"audio", "audio_video"} else [],
         "video": [model.video] if media & {"video", "audio_video"} else [],

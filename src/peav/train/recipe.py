@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from peav.errors import RecipeError
+from peav.eval.directions import CLIPS, SPEECH
 from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 from peav.synth.mix import Mixing, Mixtures
 from peav.train.reading import read_dataclass
 
 PLACES = ("manifest", "recordings", "mixtures", "prepared", "webdataset")
-FIGURES = ("t2av", "t2a", "t2v", "a2v", "v2a", "speech2transcript", "auroc")
+FIGURES = (*CLIPS, SPEECH, "auroc")
 PARTS = ("audio", "video", "fusion", "text", "heads")
 
 

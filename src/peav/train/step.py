@@ -71,7 +71,7 @@ def forward(
         buckets: how many groups of like length the audio tower takes the clips in.
     """
     needed = tuple(needed)
-    media = {embedding.medium for embedding in needed}
+    media = {embedding.modality for embedding in needed}
     present = {"audio": batch.audio_lengths > 0, "video": batch.frame_lengths > 0}
     present["audio_video"] = present["audio"] & present["video"]
     if not present["audio_video"].any():
@@ -95,7 +95,7 @@ def forward(
         present[f"text:{kind}"] = texts.present
     embeddings, valid = {}, {}
     for embedding in needed:
-        parts: list[str] = [embedding.medium] if embedding.medium else []
+        parts: list[str] = [embedding.modality] if embedding.modality else []
         parts += [f"text:{embedding.caption}"] if embedding.caption else []
         embeddings[embedding] = model.project(torch.cat([states[part] for part in parts], dim=-1), embedding.head)
         valid[embedding] = torch.stack([present[part] for part in parts]).all(0)
@@ -169,7 +169,7 @@ def _fuse(model: PEAV, audio: _Stream, video: _Stream) -> _Stream:
 
 def _groups(batch: Batch, embedding: Embedding) -> Tensor:
     """(B,) int64: equal for samples whose embeddings are made of the same clips and texts."""
-    media = {"audio": ("audio",), "video": ("video",), "audio_video": ("audio", "video"), None: ()}[embedding.medium]
+    media = {"audio": ("audio",), "video": ("video",), "audio_video": ("audio", "video"), None: ()}[embedding.modality]
     parts = [batch.groups[medium] for medium in media]
     parts += [batch.texts[embedding.caption].groups] if embedding.caption else []
     return reduce(lambda group, part: group * HASH_FACTOR + part, parts)
