@@ -27,9 +27,9 @@ from peav.eval.detection import frame_auroc, macro
 from peav.eval.metrics import recall_at_k
 from peav.events import Event, FrameScores
 from peav.events.formats import read_events
-from peav.labels import readable
 from peav.media import NoAudioStreamError, load_audio, pad_to_hop
 from peav.model import PEAFrame
+from peav.utils.labels import readable
 
 RATE, HOP = 48_000, 1920
 

@@ -22,7 +22,6 @@ from random_model import random_encoder
 import peav
 from peav.checkpoint import CheckpointError
 from peav.encoder import Encoder
-from peav.inference.sources import DecodeFailure
 from peav.media import (
     MediaError,
     NoAudioStreamError,
@@ -37,7 +36,7 @@ from peav.media import (
     pad_to_hop,
 )
 from peav.search.embed import embed_files
-from peav.types import MODALITIES
+from peav.types import MODALITIES, DecodeFailure
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 import peav
 from peav.checkpoint import resolve
 from peav.checkpoint.hub import SHIPPED
-from peav.selfcheck import TOLERANCE, golden_error
+from peav.cli.selfcheck import TOLERANCE, golden_error
 
 MEGABYTES = {"tiny": 25, "frame-tiny": 15}
 

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from peav.errors import LabelError, MediaError, UnsupportedInputError
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
-from peav.events.types import FRAME, FrameScores
+from peav.events.types import FrameScores
 from peav.inference.batching import place
 from peav.inference.pretrained import Pretrained
 from peav.inference.sources import is_single, name_of, read_ahead, unwrap
 from peav.inference.streaming import LIVE, RECORDED, LatentBlocks, Stitcher, Windowing
-from peav.labels import readable
 from peav.media import Resampler, as_waveform, iter_audio
 from peav.model import PEAFrame
 from peav.model.codec import reach
-from peav.types import Event
+from peav.types import FRAME, Event
+from peav.utils.labels import readable
 
 SECONDS_AT_ONCE = 10
 

@@ -14,10 +14,10 @@ from peav.inference.batching import Embedded, embed_stream
 from peav.inference.isolation import IsolatedReader
 from peav.inference.pooling import Part, mean_of_windows
 from peav.inference.pretrained import Pretrained
-from peav.inference.sources import DecodeFailure, Finished, MediaWindow, Reader, Streams, as_list, is_single
+from peav.inference.sources import Finished, MediaWindow, Reader, Streams, as_list, is_single
 from peav.inference.text import check_texts
 from peav.model import PEAV
-from peav.types import MODALITIES, Modality, WindowEmbedding
+from peav.types import MODALITIES, DecodeFailure, Modality, WindowEmbedding
 from peav.utils.progress import by_index
 from peav.utils.renamed import renamed
 

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     import numpy as np
 
+    from peav.errors import MediaError
+
 Modality = Literal["audio", "video", "audio_video"]
 """Sound, pictures, or both: of a clip, of a space to embed into, of what a caption tells."""
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+FRAME = 0.04
+"""Seconds of one frame of sound: 1920 samples at 48 kHz."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,12 @@ class WindowEmbedding:
         if self.modality in self.embeddings or len(self.embeddings) != 1:
             return self.embeddings[self.modality]
         return next(iter(self.embeddings.values()))
+
+
+@dataclass(frozen=True)
+class DecodeFailure:
+    """An input that could not be decoded, in the place where its windows would have been."""
+
+    index: int
+    source: str
+    error: MediaError

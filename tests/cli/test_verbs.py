@@ -15,8 +15,8 @@ from random_detector import random_detector
 from random_model import random_encoder
 
 from peav.checkpoint import save_pretrained
+from peav.cli.selfcheck import write_golden
 from peav.detector import Detector
-from peav.selfcheck import write_golden
 
 Run = Callable[..., Any]
 

@@ -17,8 +17,9 @@ import pytest
 from media.make import bad_files, pictures, tone, write_audio, write_video
 
 from peav.inference.isolation import IsolatedReader
-from peav.inference.sources import DecodeFailure, Finished, MediaWindow, Reader
+from peav.inference.sources import Finished, MediaWindow, Reader
 from peav.media import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError
+from peav.types import DecodeFailure
 from peav.utils.workers import TaskLimits
 
 READER = Reader("any", 2.0, 48000, 1920, 32, 4, 10_000)

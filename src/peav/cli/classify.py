@@ -27,8 +27,8 @@ from peav.cli.console import (
     print_json,
     shown,
 )
-from peav.labels import readable
 from peav.types import Modality
+from peav.utils.labels import readable
 from peav.utils.text import lines, read_text
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _classify(
     encoder: Encoder, paths: list[Path], labels: list[str], prompt: str, space: Modality | None, **options: Any
 ) -> list[dict[str, Any]]:
     """Per file: its labels with their probabilities, best first, or the error that it gave."""
-    from peav.inference.sources import DecodeFailure
     from peav.search import TEXT_PAIR
+    from peav.types import DecodeFailure
 
     captions = [prompt.replace("{}", readable(label)) for label in labels]
     texts: dict[str, Any] = {}

@@ -12,8 +12,7 @@ import numpy as np
 from peav.data.manifest import Row
 from peav.encoder import Encoder
 from peav.eval.metrics import chance_at_k, ranks, recall_at_k
-from peav.inference.sources import DecodeFailure
-from peav.types import MODALITIES
+from peav.types import MODALITIES, DecodeFailure
 
 SHOWN = 5
 

@@ -26,7 +26,7 @@ from peav.cli.console import (
     print_json,
     shown,
 )
-from peav.labels import readable
+from peav.utils.labels import readable
 from peav.utils.terminal import visible
 from peav.utils.text import lines, read_text
 

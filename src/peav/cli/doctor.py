@@ -232,8 +232,8 @@ def _model(name: str, device: str | None, revision: str | None, dtype: str | Non
 
     from peav.checkpoint import load_config, resolve
     from peav.checkpoint.identity import model_id, weights_sha256
+    from peav.cli.selfcheck import GOLDEN, TOLERANCE, golden_error, outputs
     from peav.model import PEAFrameConfig
-    from peav.selfcheck import GOLDEN, TOLERANCE, golden_error, outputs
 
     folder = resolve(name, revision, cache_dir=cache_dir)
     kind = peav.Detector if isinstance(load_config(folder), PEAFrameConfig) else peav.Encoder

@@ -12,8 +12,7 @@ from peav.data.manifest import Row
 from peav.errors import MediaError
 from peav.features.cache import clip_key
 from peav.features.decode import Cut, Decoded, decode_each, decode_task, probe_each
-from peav.inference.sources import DecodeFailure
-from peav.types import Modality
+from peav.types import DecodeFailure, Modality
 
 RATE = 48000  # of what `decode_task` decodes
 DECODED_AT_ONCE = 32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peav.events.postprocess import Postprocessing, find_events
-from peav.events.types import FRAME, FrameScores, frame_targets
-from peav.types import Event
+from peav.events.types import FrameScores, frame_targets
+from peav.types import FRAME, Event
 
 __all__ = ["FRAME", "Event", "FrameScores", "Postprocessing", "find_events", "frame_targets"]

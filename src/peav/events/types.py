@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peav.types import Event
-
-FRAME = 0.04
-"""Seconds of one frame: 1920 samples at 48 kHz."""
+from peav.types import FRAME, Event
 
 
 @dataclass(frozen=True, eq=False)

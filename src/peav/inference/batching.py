@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from peav.errors import NonFiniteError
-from peav.inference.sources import DecodeFailure, Finished, Item, MediaWindow, read_ahead
+from peav.inference.sources import Finished, Item, MediaWindow, read_ahead
 from peav.model import PEAV
+from peav.types import DecodeFailure
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
 FRAMES_AT_ONCE = 64

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from peav.errors import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError
-from peav.inference.sources import DecodeFailure, Finished, Item, MediaWindow, Reader, name_of
+from peav.inference.sources import Finished, Item, MediaWindow, Reader, name_of
 from peav.media import iter_audio
+from peav.types import DecodeFailure
 from peav.utils.storage import FilePart
 from peav.utils.workers import End, Task, TaskLimits, WorkerFailure, Workers
 

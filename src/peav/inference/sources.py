@@ -33,7 +33,7 @@ from peav.media import (
     resize_frames,
     windows,
 )
-from peav.types import Modality
+from peav.types import DecodeFailure, Modality
 from peav.utils.renamed import renamed
 
 Streams = Modality | Literal["any"]
@@ -63,15 +63,6 @@ class MediaWindow:
     def nbytes(self) -> int:
         """Bytes that the decoded window holds in memory."""
         return sum(data.nbytes for data in (self.waveform, self.frames) if data is not None)
-
-
-@dataclass(frozen=True)
-class DecodeFailure:
-    """An input that could not be decoded, in the place where its windows would have been."""
-
-    index: int
-    source: str
-    error: MediaError
 
 
 @dataclass(frozen=True)
@@ -404,4 +395,4 @@ def read_ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = renamed(__name__, {"Unreadable": "peav.inference.sources:DecodeFailure"})
+    __getattr__ = renamed(__name__, {"Unreadable": "peav.types:DecodeFailure"})

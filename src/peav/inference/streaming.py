@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peav.events.types import FRAME
 from peav.media import pad_to_hop
+from peav.types import FRAME
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from peav.errors import MediaError, UnsupportedInputError
 from peav.inference.batching import Embedded, embed_stream, spaces_of
 from peav.inference.isolation import IsolatedReader
-from peav.inference.sources import DecodeFailure, Finished
+from peav.inference.sources import Finished
 from peav.jobs import Ledger, Plan, Version, plan, present_and_absent, stoppable
 from peav.media import find_media
 from peav.search.library import LibraryRow, LibraryWriter
+from peav.types import DecodeFailure
 from peav.utils.progress import by_index
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from peav.distributed import ALONE, DistContext
 from peav.eval.detection import auroc, macro
 from peav.eval.metrics import recall_at_k
 from peav.features.cache import ClipFeatures, FeatureCache
-from peav.labels import readable
 from peav.model import PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss
 from peav.train.buckets import in_buckets
 from peav.train.feed import Feed
 from peav.train.recipe import Recipe
+from peav.utils.labels import readable
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 
 from peav.data.manifest import Row
 from peav.errors import MediaError, MixingError
-from peav.labels import readable
 from peav.media import load_audio
 from peav.synth.mix.loudness import PAUSE, SHORTEST, SILENCE, Waveform, heard, level
 from peav.synth.mix.recent import Recent
 from peav.types import Event
+from peav.utils.labels import readable
 from peav.utils.storage import FilePart
 
 RATE = 48_000

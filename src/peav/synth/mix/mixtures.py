@@ -11,10 +11,10 @@ from peav.data.manifest import Row, by_fold, read_manifest
 from peav.data.recordings import read_recordings
 from peav.errors import MixingError
 from peav.features.failures import write_failures
-from peav.labels import readable
 from peav.synth.mix.mixer import Mixer, Mixing, audible, sounds_of
 from peav.synth.mix.write import without_sources, write_mixes
 from peav.utils.atomic import atomic_write
+from peav.utils.labels import readable
 
 
 @dataclass(frozen=True)
