@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_file import write_golden
 from random_detector import random_detector
 from random_model import random_encoder
 
 from peav.checkpoint import save_pretrained
-from peav.cli.selfcheck import write_golden
 from peav.detector import Detector
 
 Run = Callable[..., Any]
@@ -33,9 +32,7 @@ def test_help_lists_every_verb_without_loading_torch() -> None:
         "assert all(verb in text for verb in VERBS), text;"
         "sys.exit('torch' in sys.modules or 'av' in sys.modules)"
     )
-    began = time.process_time()
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
-    assert time.process_time() - began < 1
 
 
 def test_errors_of_the_real_command_are_one_line() -> None:

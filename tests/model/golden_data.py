@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from peav.model import PEAV, PEAFrame, extract_spans
+from peav.events import FrameScores, find_events
+from peav.model import PEAV, PEAFrame
 
 LAYOUTS = ("perception_models", "transformers")
 
@@ -69,11 +70,12 @@ def run_peaframe(model: PEAFrame, clip: Clip) -> dict[str, Tensor]:
     """Every golden output of PE-A-Frame, under its golden name."""
     latents = model.encode_codec(clip.waveform)
     logits = model.frame_logits(latents, None, clip.ids)[:, 0]
+    scores = FrameScores(("text",), logits.sigmoid().numpy(), duration=0.04 * logits.shape[-1])
     return {
         "audio_frames": model.audio_frames(latents),
         "text": model.text_embedding(clip.ids),
         "logits": logits,
-        "spans": torch.tensor(extract_spans(logits, 0.04)[0]),
+        "spans": torch.tensor([(event.onset, event.offset) for event in find_events(scores)]),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from peav.detector import Detector
 from peav.encoder import Encoder
 from peav.errors import CheckpointError
 from peav.types import MODALITIES
-from peav.utils.atomic import atomic_write
 
 GOLDEN = "golden.json"
 # Relative; other processors round differently, a wrong computation is off by far more.
@@ -41,14 +39,6 @@ def outputs(model: Encoder | Detector) -> dict[str, np.ndarray]:
     (window,) = model.encode_windows([sample()], MODALITIES, sampling_rate=48000)
     texts = {f"text_{space}": model.encode_text(CAPTION, space) for space in MODALITIES} if model.tokenizer else {}
     return {**window.embeddings, **{name: np.asarray(values) for name, values in texts.items()}}
-
-
-def write_golden(model: Encoder | Detector, directory: Path) -> None:
-    """Write what this machine computes to `golden.json` beside the weights."""
-    record: dict[str, Any] = {"model_id": model.model_id}
-    record["outputs"] = {name: [float(f"{v:.6g}") for v in row] for name, row in outputs(model).items()}
-    with atomic_write(directory / GOLDEN) as temporary:
-        Path(temporary).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def golden_error(model: Encoder | Detector, directory: Path) -> float:

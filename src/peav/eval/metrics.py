@@ -44,11 +44,6 @@ def median_rank(scores: Any, relevant: Any = None) -> float:
     return float(np.median(ranks(scores, relevant)))
 
 
-def mean_rank(scores: Any, relevant: Any = None) -> float:
-    """Mean rank of the best relevant target; arguments and errors as for `ranks`."""
-    return float(ranks(scores, relevant).mean())
-
-
 def mrr(scores: Any, relevant: Any = None) -> float:
     """Mean reciprocal rank of the best relevant target; arguments and errors as for `ranks`."""
     return float((1 / ranks(scores, relevant)).mean())

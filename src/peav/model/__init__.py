@@ -15,7 +15,7 @@ from .config import (
     preset,
 )
 from .pairs import PAIRS
-from .peaframe import PEAFrame, Span, extract_spans
+from .peaframe import PEAFrame
 from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV
 from .transformer import TowerOutput
 
@@ -31,11 +31,9 @@ __all__ = [
     "PEAFrame",
     "PEAFrameConfig",
     "PEAVConfig",
-    "Span",
     "TextConfig",
     "TowerOutput",
     "TransformerConfig",
     "VideoConfig",
-    "extract_spans",
     "preset",
 ]

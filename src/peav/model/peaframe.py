@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .config import PEAFrameConfig
 from .heads import ProjectionHead
 from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, AudioTower, initialise
 from .text import TextEncoder
 from .transformer import TowerOutput
-
-THRESHOLD = 0.3
-
-
-class Span(NamedTuple):
-    """A stretch of time, in seconds."""
-
-    start: float
-    end: float
 
 
 class PEAFrame(nn.Module):
@@ -99,19 +87,3 @@ class PEAFrame(nn.Module):
     def score(self, frames: Tensor, texts: Tensor) -> Tensor:
         """Frame embeddings (B, T, E) and text embeddings (N, E) -> scaled, biased logits (B, N, T)."""
         return texts @ frames.transpose(1, 2) * self.logit_scale + self.logit_bias
-
-
-def extract_spans(logits: Tensor, seconds_per_frame: float, threshold: float = THRESHOLD) -> list[list[Span]]:
-    """Runs of frames whose probability exceeds `threshold`, per row of logits (R, T), as (start, end) in seconds.
-
-    Padding must be -inf, as `PEAFrame.frame_logits` returns it.
-    """
-    active = F.pad((logits.sigmoid() > threshold).to(torch.int8), (1, 1))
-    changes = active.diff(dim=-1)
-    return [
-        [
-            Span(start * seconds_per_frame, end * seconds_per_frame)
-            for start, end in zip((row > 0).nonzero()[:, 0].tolist(), (row < 0).nonzero()[:, 0].tolist(), strict=True)
-        ]
-        for row in changes
-    ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from peav.errors import LibraryError
 from peav.search.embed import embed_files
-from peav.search.library import LibraryRow, LibraryWriter, is_library
+from peav.search.library import LibraryRow, LibraryWriter
 from peav.search.query import TEXT_PAIR, Hit, Query, joint_query, media_query, search, text_query
 from peav.utils.renamed import renamed
 
@@ -18,7 +18,6 @@ __all__ = [
     "LibraryWriter",
     "Query",
     "embed_files",
-    "is_library",
     "joint_query",
     "media_query",
     "search",

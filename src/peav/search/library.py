@@ -109,15 +109,6 @@ def window_of(library: pq.ParquetFile) -> float | None:
     return None if noted is None else float(noted)
 
 
-def is_library(path: Path) -> bool:
-    """Whether there is a library at `path`."""
-    try:
-        open_library(path).close()
-    except LibraryError:
-        return False
-    return True
-
-
 class LibraryWriter:
     """Adds files to a library, and keeps what is added whatever becomes of the process.
 
