@@ -28,7 +28,7 @@ class Embedder(Protocol):
         """(n, D) for each space, NaN for rows that lack its streams; `streams` knows of those that proved so."""
 
     def texts(self, texts: Sequence[str], space: Modality) -> np.ndarray:
-        """(n, D) captions in the text space of a medium."""
+        """(n, D) captions in the text space of a modality."""
 
 
 class FileEmbedder:

@@ -110,8 +110,8 @@ def sentence_table(embedder: Embedder, folder: str | Path, split: str | None = "
     own = np.array([number[row.transcript or ""] for row in rows])
     media = embedder.media(rows, media_spaces)
     table = [
-        _sentence_row(name, media[medium] @ embedder.texts(everything, medium).T, own)
-        for name, medium in SENTENCE_DIRECTIONS.items()
+        _sentence_row(name, media[modality] @ embedder.texts(everything, modality).T, own)
+        for name, modality in SENTENCE_DIRECTIONS.items()
     ]
     said = zip(*(everything[i].split() for i in own), strict=True)
     commonest = [Counter(words).most_common(1)[0][1] / len(rows) for words in said]

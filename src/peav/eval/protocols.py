@@ -96,14 +96,14 @@ def zero_shot(
     rows: Sequence[Row],
     labels: Sequence[str],
     prompts: Mapping[str, Sequence[str]],
-    medium: Modality = "audio",
+    modality: Modality = "audio",
 ) -> Classification:
     """Classify each clip by the class whose prompts are nearest.
 
     Args:
         labels: the right class of each row.
         prompts: the texts of each class, e.g. {"dog": ["a dog barking"]}; a class is the mean of their unit vectors.
-        medium: the space that clips and prompts are compared in.
+        modality: the space that clips and prompts are compared in.
 
     Raises:
         EvaluationError: no rows, or a label without prompts.
@@ -114,8 +114,8 @@ def zero_shot(
     if lacking:
         raise EvaluationError(f"no prompts for {', '.join(lacking)}")
     classes = list(prompts)
-    vectors = np.stack([unit(embedder.texts(list(prompts[name]), medium)).mean(0) for name in classes])
-    scores = embedder.media(rows, [medium])[medium] @ vectors.T
+    vectors = np.stack([unit(embedder.texts(list(prompts[name]), modality)).mean(0) for name in classes])
+    scores = embedder.media(rows, [modality])[modality] @ vectors.T
     return _classified("zero-shot", scores, labels, classes)
 
 
@@ -125,10 +125,10 @@ def linear_probe(
     train_labels: Sequence[str],
     test: Sequence[Row],
     test_labels: Sequence[str],
-    medium: Modality = "audio",
+    modality: Modality = "audio",
 ) -> Classification:
     """Logistic regression on the embeddings of `train`, measured on `test`; see `probe`."""
-    x, x_test = (_vectors(embedder, rows, medium) for rows in (train, test))
+    x, x_test = (_vectors(embedder, rows, modality) for rows in (train, test))
     return probe("linear probe", x, train_labels, x_test, test_labels)
 
 
@@ -151,9 +151,9 @@ def probe(
     return _classified(method, (x_test - mean) / deviation @ weight + bias, test_labels, classes)
 
 
-def _vectors(embedder: Embedder, rows: Sequence[Row], medium: Modality) -> np.ndarray:
+def _vectors(embedder: Embedder, rows: Sequence[Row], modality: Modality) -> np.ndarray:
     """(n, D) float64, (0, 0) of no rows."""
-    return embedder.media(rows, [medium])[medium].astype(np.float64) if rows else np.zeros((0, 0))
+    return embedder.media(rows, [modality])[modality].astype(np.float64) if rows else np.zeros((0, 0))
 
 
 def logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
