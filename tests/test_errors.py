@@ -47,18 +47,6 @@ def test_a_training_error_is_still_a_runtime_error():
 
 
 @pytest.mark.parametrize(
-    ("module", "old", "new"),
-    [
-        ("peav.eval.metrics", "MetricError", "EvaluationError"),
-        ("peav.eval.protocols", "ProtocolError", "EvaluationError"),
-    ],
-)
-def test_a_name_of_the_last_release_warns_and_works(module: str, old: str, new: str):
-    with pytest.warns(DeprecationWarning, match=new):
-        assert getattr(importlib.import_module(module), old) is getattr(peav.errors, new)
-
-
-@pytest.mark.parametrize(
     ("module", "name"),
     [
         ("media.errors", "MediaError"),
