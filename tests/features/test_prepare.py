@@ -124,7 +124,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from peav.checkpoint import load_model
-from peav.data import prepare as module
+from peav.features import prepare as module
 from peav.data.manifest import read_manifest
 from peav.utils.storage import write_all
 

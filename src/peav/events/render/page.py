@@ -124,4 +124,4 @@ def _address(sound: bytes) -> str:
 
 
 def _template(name: str) -> str:
-    return files("peav.events").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("peav.events.render").joinpath("templates", name).read_text(encoding="utf-8")
