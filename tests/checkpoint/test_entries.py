@@ -85,7 +85,7 @@ def test_no_foreign_tensor_is_named_twice(golden: Path, name: str) -> None:
     from peav.checkpoint.processors import Processors
 
     data = read_json(golden / name / "config.json")
-    if perception_models.recognises(data):
+    if perception_models.is_layout(data):
         config = perception_models.read_config(data)
         entries = perception_models.entries(config, perception_models.text_layers(data))
     else:

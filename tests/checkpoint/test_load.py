@@ -179,7 +179,7 @@ def test_official_original_configs_are_the_presets() -> None:
             | {"num_attention_heads": 16},
             "nth_text_layer": 22,
         }
-        assert pm.recognises(data)
+        assert pm.is_layout(data)
         assert pm.read_config(data) == preset(f"{size}-16-frame")
         assert pm.text_layers(data) == 28
 

@@ -20,13 +20,13 @@ Layout = Literal["peav", "perception_models", "transformers"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
-def sniff(config: Json) -> Layout:
+def detect_layout(config: Json) -> Layout:
     """Which layout a config.json is of. Raises CheckpointError for any other."""
-    if native.recognises(config):
+    if native.is_layout(config):
         return "peav"
-    if transformers.recognises(config):
+    if transformers.is_layout(config):
         return "transformers"
-    if perception_models.recognises(config):
+    if perception_models.is_layout(config):
         return "perception_models"
     raise CheckpointError(f"config.json is of none of the layouts {', '.join(LAYOUTS)}: is this a PE-AV checkpoint?")
 
@@ -34,7 +34,7 @@ def sniff(config: Json) -> Layout:
 def read_checkpoint(directory: Path) -> Checkpoint:
     """A checkpoint of any layout, under our names. Raises CheckpointError naming what is missing, unknown or wrong."""
     data, source = files.read_json(directory / files.CONFIG), str(directory)
-    config, layout = _read_config(data, directory), sniff(data)
+    config, layout = _read_config(data, directory), detect_layout(data)
     theirs = files.read_tensors(directory)
     shapes = parameter_shapes(config)
     if layout == "peav":
@@ -57,7 +57,7 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def _read_config(data: Json, directory: Path) -> ModelConfig:
-    layout, source = sniff(data), str(directory / files.CONFIG)
+    layout, source = detect_layout(data), str(directory / files.CONFIG)
     if layout == "peav":
         return native.read_config(data, source)
     if layout == "transformers":
@@ -72,7 +72,7 @@ def read_model_id(directory: Path) -> str:
     PE-AV repositories hold ten logit scales in their original layout and four in that of transformers: two models.)
     """
     data = files.read_json(directory / files.CONFIG)
-    if native.recognises(data) and (recorded := native.read_weights_sha256(data)) is not None:
+    if native.is_layout(data) and (recorded := native.read_weights_sha256(data)) is not None:
         return model_id(_read_config(data, directory), recorded)
     checkpoint = read_checkpoint(directory)
     names = parameter_shapes(checkpoint.config)

@@ -15,7 +15,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _MODELS: dict[str, type[PEAVConfig] | type[PEAFrameConfig]] = {"peav": PEAVConfig, "peaframe": PEAFrameConfig}
 
 
-def recognises(config: Json) -> bool:
+def is_layout(config: Json) -> bool:
     """Whether a config.json is of this layout."""
     return config.get("format") == FORMAT
 

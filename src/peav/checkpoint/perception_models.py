@@ -58,7 +58,7 @@ _BLOCK = {
 _POOL = {"out": "attn.out_proj", "norm": "layernorm", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
 
 
-def recognises(config: Json) -> bool:
+def is_layout(config: Json) -> bool:
     """Whether a config.json is of this layout."""
     return "audio_visual_model" in config or "audio_model" in config or config.get("model_type") in _MODEL_TYPES
 

@@ -69,7 +69,7 @@ _TIMM_ARGS = {
 }
 
 
-def recognises(config: Json) -> bool:
+def is_layout(config: Json) -> bool:
     """Whether a config.json is of this layout."""
     return config.get("model_type") in ("pe_audio_video", "pe_audio")
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .config import PEAFrameConfig
 from .heads import ProjectionHead
-from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, AudioTower, initialise
+from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, AudioTower, initialize
 from .text import TextEncoder
 from .transformer import TowerOutput
 
@@ -28,7 +28,7 @@ class PEAFrame(nn.Module):
         )
         self.logit_scale = nn.Parameter(torch.full((1,), LOGIT_SCALE_INIT))
         self.logit_bias = nn.Parameter(torch.full((1,), LOGIT_BIAS_INIT))
-        initialise(self)
+        initialize(self)
 
     @classmethod
     def from_peav(cls, model: PEAV) -> PEAFrame:

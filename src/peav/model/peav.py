@@ -39,7 +39,7 @@ class VideoTower(nn.Module):
         self.tower = TemporalTower(config.transformer, width)
 
 
-def initialise(model: nn.Module) -> None:
+def initialize(model: nn.Module) -> None:
     """From-scratch initialization: `init_weights`, 0.02 for learned tokens, ones for norms and Snake."""
     if next(model.parameters()).is_meta:
         return  # a skeleton to load weights into
@@ -78,7 +78,7 @@ class PEAV(nn.Module):
         self.heads = nn.ModuleDict({name: ProjectionHead(width, config.output_dim) for name, width in widths.items()})
         self.logit_scale = nn.ParameterDict({name: torch.full((1,), LOGIT_SCALE_INIT) for name in PAIRS})
         self.logit_bias = nn.ParameterDict({name: torch.full((1,), LOGIT_BIAS_INIT) for name in PAIRS})
-        initialise(self)
+        initialize(self)
 
     def towers(self) -> list[nn.Module]:
         """The parts that hold nearly all weights, which training in shards gathers one after the other."""

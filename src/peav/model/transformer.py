@@ -33,9 +33,9 @@ class MaskedGroupNorm(nn.GroupNorm):
         values = at_least_fp32(x).masked_fill(~mask, 0.0)
         count = mask.sum(dim=(1, 2), keepdim=True) * x.shape[1]
         mean = values.sum(dim=(1, 2), keepdim=True) / count
-        centred = (values - mean).masked_fill(~mask, 0.0)
-        variance = centred.square().sum(dim=(1, 2), keepdim=True) / count
-        normed = centred * torch.rsqrt(variance + self.eps) * self.weight[:, None] + self.bias[:, None]
+        centered = (values - mean).masked_fill(~mask, 0.0)
+        variance = centered.square().sum(dim=(1, 2), keepdim=True) / count
+        normed = centered * torch.rsqrt(variance + self.eps) * self.weight[:, None] + self.bias[:, None]
         return normed.masked_fill(~mask, 0.0).to(x.dtype)
 
 
