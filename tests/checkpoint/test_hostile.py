@@ -21,8 +21,8 @@ from media.hostile import Watch
 from safetensors.torch import load_file, save_file
 
 from peav.checkpoint import CheckpointError, load_config, load_model, load_tokenizer, save_pretrained
+from peav.checkpoint.bundle import Checkpoint
 from peav.checkpoint.convert import write_checkpoint
-from peav.checkpoint.source import Checkpoint
 from peav.inference.tokenizer import train_tokenizer
 
 LAYERS, WIDTH = "num_hidden_layers", "hidden_size"
@@ -302,7 +302,7 @@ def leaves(data: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @pytest.mark.parametrize("kind", ["peav", "peaframe"])
 def test_no_value_of_any_field_does_harm(sound: Path, tmp_path: Path, kind: str, layout: str) -> None:
     """A config that is read all the same is one that a model can be built of, at once."""
-    from peav.checkpoint.source import parameter_shapes
+    from peav.checkpoint.bundle import parameter_shapes
 
     text = (sound / f"{kind}-{layout}" / "config.json").read_text()
     read, refusals = 0, []

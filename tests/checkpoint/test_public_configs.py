@@ -14,10 +14,10 @@ from safetensors import safe_open
 from peav.checkpoint import CheckpointError, convert, save_pretrained
 from peav.checkpoint import perception_models as pm
 from peav.checkpoint import transformers as tf
-from peav.checkpoint.entries import write_entries
+from peav.checkpoint.bundle import Checkpoint, parameter_shapes
 from peav.checkpoint.frame_encoders import PE_CORE
+from peav.checkpoint.key_map import write_entries
 from peav.checkpoint.processors import Processors
-from peav.checkpoint.source import Checkpoint, parameter_shapes
 from peav.model import (
     AudioConfig,
     CodecConfig,
@@ -360,7 +360,7 @@ def test_small_goes_into_the_original_layout_tensor_by_tensor(name: str) -> None
         tensors = {key: torch.empty(shape) for key, shape in parameter_shapes(config).items()}
         checkpoint = Checkpoint(config, tensors)
         checkpoint.add_unread(28, bottleneck=True)
-        theirs, _ = write_entries(pm.entries(config, 28), checkpoint.tensors)
+        theirs, _ = write_entries(pm.key_map(config, 28), checkpoint.tensors)
     expected = (
         pe_a_frame(64, 768, 2048, 12, OFFICIAL_TEXT, 1024)
         if name.startswith("frame")

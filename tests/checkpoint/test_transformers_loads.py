@@ -11,8 +11,8 @@ from helpers import tiny_peaframe, tiny_peav
 from torch import Tensor
 
 from peav.checkpoint import convert, load_model, save_pretrained
+from peav.checkpoint.bundle import Checkpoint, ModelConfig, parameter_shapes
 from peav.checkpoint.convert import write_checkpoint
-from peav.checkpoint.source import Checkpoint, ModelConfig, parameter_shapes
 from peav.model import PEAV, PEAFrame, preset
 
 TOLERANCE = 2e-5

@@ -8,8 +8,8 @@ from golden_data import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peav.checkpoint.entries import read_entries
-from peav.checkpoint.towers import text
+from peav.checkpoint.common_layout import text
+from peav.checkpoint.key_map import read_entries
 from peav.model import TextConfig
 from peav.model.text import TextEncoder
 

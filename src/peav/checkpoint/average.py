@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from peav.errors import CheckpointError
 
 from . import files, hub
+from .bundle import as_dtype
 from .load import load_model, save_pretrained
-from .source import as_dtype
 
 
 def same_tokenizer(one: Tokenizer | None, other: Tokenizer | None) -> bool:

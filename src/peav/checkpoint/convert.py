@@ -11,10 +11,10 @@ import torch
 from peav.errors import CheckpointError
 
 from . import files, hub, native, perception_models, transformers
-from .entries import Tensors, check_names, read_entries, shorten, write_entries
+from .bundle import Checkpoint, Json, ModelConfig, as_dtype, is_filler, of_later_pairs, parameter_shapes
 from .identity import model_id, weights_sha256
+from .key_map import Tensors, check_names, read_entries, shorten, write_entries
 from .processors import read_processors, write_processors
-from .source import Checkpoint, Json, ModelConfig, as_dtype, is_filler, of_later_pairs, parameter_shapes
 
 Layout = Literal["peav", "perception_models", "transformers"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -41,9 +41,9 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         check_names(set(shapes) - of_later_pairs(theirs), set(theirs), source)
         tensors = theirs
     elif layout == "transformers":
-        tensors = read_entries(transformers.entries(config), transformers.canonical_names(theirs), source)
+        tensors = read_entries(transformers.key_map(config), transformers.canonical_names(theirs), source)
     else:
-        entries = perception_models.entries(config, perception_models.text_layers(data))
+        entries = perception_models.key_map(config, perception_models.text_layers(data))
         tensors = read_entries(entries, theirs, source)
     checkpoint = Checkpoint(config, tensors | _extra(directory, tensors))
     checkpoint.add_missing()
@@ -112,12 +112,12 @@ def write_checkpoint(checkpoint: Checkpoint, directory: Path, layout: Layout) ->
     elif layout == "transformers":
         checkpoint.add_unread(config.text.num_hidden_layers, bottleneck=False)
         data = transformers.write_config(checkpoint)
-        theirs, rest = write_entries(transformers.entries(config), checkpoint.tensors)
+        theirs, rest = write_entries(transformers.key_map(config), checkpoint.tensors)
     else:
         # The original reads the state *before* layer n + 1, so that layer has to be there.
         checkpoint.add_unread(max(checkpoint.text_layers(), config.text.num_hidden_layers + 1), bottleneck=True)
         data = perception_models.write_config(checkpoint)
-        theirs, rest = write_entries(perception_models.entries(config, checkpoint.text_layers()), checkpoint.tensors)
+        theirs, rest = write_entries(perception_models.key_map(config, checkpoint.text_layers()), checkpoint.tensors)
     files.write_safetensors(directory / files.WEIGHTS, theirs)
     rest = {name: tensor for name, tensor in rest.items() if not is_filler(name, tensor, checkpoint.dtype)}
     if rest:

@@ -17,9 +17,9 @@ from torch import Tensor
 from peav.errors import CheckpointError
 from peav.utils.atomic import atomic_write
 
-from .entries import Tensors, check_names
+from .bundle import Json
 from .fields import Section
-from .source import Json
+from .key_map import Tensors, check_names
 
 CONFIG, WEIGHTS, INDEX, TOKENIZER, CARD = (
     "config.json",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .source import ModelConfig
+from .bundle import ModelConfig
 
 # Ids were once of the config and the heads alone, in 16 digits. What the shipped `tiny` made then is still its own.
 FORMER = {"50faf5e5c5038d5d22879404a2bb905d": "b5ba1f784f20dafe"}

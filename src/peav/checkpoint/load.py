@@ -13,10 +13,10 @@ from peav.model import PEAV, PEAFrame
 from peav.utils.atomic import atomic_write
 
 from . import files, hub, native
+from .bundle import ModelConfig, as_dtype, skeleton
 from .card import model_card
 from .convert import read_checkpoint, read_config
 from .identity import weights_sha256
-from .source import ModelConfig, as_dtype, skeleton
 
 
 def load_model(

@@ -7,8 +7,8 @@ import re
 from peav.errors import CheckpointError
 from peav.model import PEAFrameConfig, PEAVConfig
 
+from .bundle import Json, ModelConfig
 from .fields import Section
-from .source import Json, ModelConfig
 
 FORMAT, VERSION = "peav", 1
 _SHA256 = re.compile("[0-9a-f]{64}")

@@ -20,11 +20,11 @@ from peav.model import (
 )
 from peav.model.config import Flag, Heads, Layers, Positions, Width
 
-from .entries import POINTWISE, TOKEN, TRANSPOSED, Entry, module, one
+from .bundle import Checkpoint, Json, ModelConfig
+from .common_layout import CODEC, blocks, codec, heads, stem, text, tower
 from .fields import Field, Section
 from .frame_encoders import PE_CORE, find_name
-from .source import Checkpoint, Json, ModelConfig
-from .towers import CODEC, blocks, codec, heads, stem, text, tower
+from .key_map import POINTWISE, TOKEN, TRANSPOSED, Entry, module, one
 from .transformers_configs import DAC, MODERNBERT, read_dac, read_modernbert
 
 FIXED_FRAMES = 16
@@ -98,7 +98,7 @@ def text_layers(data: Json, source: str = "config.json") -> int:
     return layers
 
 
-def entries(config: ModelConfig, layers: int) -> list[Entry]:
+def key_map(config: ModelConfig, layers: int) -> list[Entry]:
     """Every tensor of a checkpoint of this config with `layers` text layers."""
     if isinstance(config, PEAFrameConfig):
         scalars = [one(name, name) for name in ("logit_scale", "logit_bias")]

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from peav.model import PEAFrameConfig
 from peav.model.config import Frames, SamplingRate
 
+from .bundle import ModelConfig
 from .fields import Section
 from .files import read_json, write_json
-from .source import ModelConfig
 
 _VIDEO, _AUDIO, _BOTH = "video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"
 

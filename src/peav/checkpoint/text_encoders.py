@@ -12,10 +12,10 @@ from peav.errors import CheckpointError
 from peav.model import TextConfig
 from peav.model.text import TextEncoder
 
-from . import files, hub, towers
+from . import common_layout, files, hub
 from .convert import read_checkpoint
-from .entries import Tensors, read_entries
 from .fields import Section
+from .key_map import Tensors, read_entries
 from .transformers_configs import MODERNBERT, read_modernbert
 
 _FREE = {"num_hidden_layers", "max_length"}  # may differ between a checkpoint and the model that takes it over
@@ -65,5 +65,5 @@ def _modernbert(theirs: Tensors, layers: int, source: str) -> Tensors:
     """The embeddings and the first layers, whatever task the file was saved for, under our names."""
     read = re.compile(rf"text_model\.(embeddings|layers\.({'|'.join(map(str, range(layers)))}))\.")
     named = {"text_model." + name.removeprefix("model."): tensor for name, tensor in theirs.items()}
-    entries = [entry for entry in towers.text(layers) if all(map(read.match, entry.theirs))]
+    entries = [entry for entry in common_layout.text(layers) if all(map(read.match, entry.theirs))]
     return read_entries(entries, {name: tensor for name, tensor in named.items() if read.match(name)}, source)

@@ -13,12 +13,12 @@ from peav.model import (
     VideoConfig,
 )
 
-from .entries import BATCHED, POINTWISE, TOKEN, Entry, Tensors, module, one
+from .bundle import Checkpoint, Json, ModelConfig
+from .common_layout import CODEC, blocks, codec, heads, stem, text, tower
 from .fields import Field, Section
 from .frame_encoders import TIMM, find_name, timm_name
+from .key_map import BATCHED, POINTWISE, TOKEN, Entry, Tensors, module, one
 from .processors import Processors
-from .source import Checkpoint, Json, ModelConfig
-from .towers import CODEC, blocks, codec, heads, stem, text, tower
 from .transformers_configs import layer_types, read_dac, read_modernbert, read_theta
 
 _VISION = "video_model.video_encoder.embedder.vision_model.timm_model"
@@ -98,7 +98,7 @@ def read_config(data: Json, processors: Processors, source: str = "config.json")
     )
 
 
-def entries(config: ModelConfig) -> list[Entry]:
+def key_map(config: ModelConfig) -> list[Entry]:
     """Every tensor of a checkpoint of this config."""
     texts = text(config.text.num_hidden_layers)
     if isinstance(config, PEAFrameConfig):

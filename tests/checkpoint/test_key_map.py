@@ -10,22 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peav.checkpoint import CheckpointError
-from peav.checkpoint.entries import (
+from peav.checkpoint.key_map import (
     BATCHED,
     CHANNEL,
+    IDENTITY,
     POINTWISE,
-    SAME,
     TOKEN,
     TRANSPOSED,
     Entry,
-    Form,
+    Transform,
     read_entries,
     stacked,
     write_entries,
 )
 
-FORMS = {
-    "same": (SAME, (4, 3)),
+TRANSFORMS = {
+    "same": (IDENTITY, (4, 3)),
     "token": (TOKEN, (5,)),
     "channel": (CHANNEL, (5,)),
     "batched": (BATCHED, (4, 3)),
@@ -34,12 +34,12 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_forms_undo_themselves(name: str) -> None:
-    form, shape = FORMS[name]
-    assert isinstance(form, Form)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_undo_themselves(name: str) -> None:
+    transform, shape = TRANSFORMS[name]
+    assert isinstance(transform, Transform)
     tensor = torch.randn(*shape)
-    assert form.ours(form.theirs(tensor)).equal(tensor)
+    assert transform.ours(transform.theirs(tensor)).equal(tensor)
 
 
 @given(parts=st.lists(st.integers(1, 4), min_size=2, max_size=4), unit=st.integers(1, 3))
@@ -87,9 +87,9 @@ def test_no_foreign_tensor_is_named_twice(golden: Path, name: str) -> None:
     data = read_json(golden / name / "config.json")
     if perception_models.is_layout(data):
         config = perception_models.read_config(data)
-        entries = perception_models.entries(config, perception_models.text_layers(data))
+        entries = perception_models.key_map(config, perception_models.text_layers(data))
     else:
-        entries = transformers.entries(transformers.read_config(data, Processors()))
+        entries = transformers.key_map(transformers.read_config(data, Processors()))
     theirs = [tensor for entry in entries for tensor in entry.theirs]
     ours = [tensor for entry in entries for tensor in entry.ours]
     assert len(theirs) == len(set(theirs))

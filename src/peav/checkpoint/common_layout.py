@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entries import CHANNEL, TOKEN, Entry, module, one, stacked
+from .key_map import CHANNEL, TOKEN, Entry, module, one, stacked
 
 CODEC = "audio.codec"
 

@@ -14,19 +14,19 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Form:
+class Transform:
     """A reversible change of shape between our tensor and a foreign one."""
 
     ours: Callable[[Tensor], Tensor]
     theirs: Callable[[Tensor], Tensor]
 
 
-SAME = Form(lambda t: t, lambda t: t)
-TOKEN = Form(lambda t: t.flatten(), lambda t: t[None, None])  # (D) and (1, 1, D)
-CHANNEL = Form(lambda t: t.flatten(), lambda t: t[None, :, None])  # (C) and (1, C, 1)
-BATCHED = Form(lambda t: t[0], lambda t: t[None])  # (L, D) and (1, L, D)
-POINTWISE = Form(lambda t: t[..., 0], lambda t: t[..., None])  # Linear and Conv1d of kernel 1
-TRANSPOSED = Form(lambda t: t.T, lambda t: t.T)  # Linear and `x @ weight`
+IDENTITY = Transform(lambda t: t, lambda t: t)
+TOKEN = Transform(lambda t: t.flatten(), lambda t: t[None, None])  # (D) and (1, 1, D)
+CHANNEL = Transform(lambda t: t.flatten(), lambda t: t[None, :, None])  # (C) and (1, C, 1)
+BATCHED = Transform(lambda t: t[0], lambda t: t[None])  # (L, D) and (1, L, D)
+POINTWISE = Transform(lambda t: t[..., 0], lambda t: t[..., None])  # Linear and Conv1d of kernel 1
+TRANSPOSED = Transform(lambda t: t.T, lambda t: t.T)  # Linear and `x @ weight`
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,19 @@ class Entry:
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
-    form: Form = SAME
+    transform: Transform = IDENTITY
     parts: tuple[int, ...] = field(default=(1,))
 
     def to_ours(self, theirs: Tensors) -> Tensors:
         """Our tensors from a foreign checkpoint."""
-        pieces = [self.form.ours(theirs[name]) for name in self.theirs]
+        pieces = [self.transform.ours(theirs[name]) for name in self.theirs]
         return dict(zip(self.ours, self._regroup(pieces, len(self.ours)), strict=True))
 
     def to_theirs(self, ours: Tensors) -> Tensors:
         """Foreign tensors from ours."""
-        pieces = [self.form.theirs(piece) for piece in self._regroup([ours[n] for n in self.ours], len(self.theirs))]
+        pieces = [
+            self.transform.theirs(piece) for piece in self._regroup([ours[n] for n in self.ours], len(self.theirs))
+        ]
         return dict(zip(self.theirs, pieces, strict=True))
 
     def _regroup(self, pieces: list[Tensor], count: int) -> list[Tensor]:
@@ -60,9 +62,9 @@ class Entry:
         return list(pieces[0].split([part * unit for part in self.parts]))
 
 
-def one(ours: str, theirs: str, form: Form = SAME) -> Entry:
+def one(ours: str, theirs: str, transform: Transform = IDENTITY) -> Entry:
     """An entry of one tensor on each side."""
-    return Entry((ours,), (theirs,), form)
+    return Entry((ours,), (theirs,), transform)
 
 
 def stacked(ours: str, *theirs: str) -> Entry:
@@ -70,9 +72,9 @@ def stacked(ours: str, *theirs: str) -> Entry:
     return Entry((ours,), theirs, parts=(1,) * len(theirs))
 
 
-def module(ours: str, theirs: str, form: Form = SAME) -> list[Entry]:
-    """A module's weight and bias; `form` is the weight's."""
-    return [one(f"{ours}.weight", f"{theirs}.weight", form), one(f"{ours}.bias", f"{theirs}.bias")]
+def module(ours: str, theirs: str, transform: Transform = IDENTITY) -> list[Entry]:
+    """A module's weight and bias; `transform` is the weight's."""
+    return [one(f"{ours}.weight", f"{theirs}.weight", transform), one(f"{ours}.bias", f"{theirs}.bias")]
 
 
 def read_entries(entries: Iterable[Entry], theirs: Tensors, source: str) -> Tensors:

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from peav.model import PAIRS, PEAV, PEAFrame, PEAFrameConfig, PEAVConfig
 
-from .entries import Tensors
-from .towers import CODEC
+from .common_layout import CODEC
+from .key_map import Tensors
 
 ModelConfig = PEAVConfig | PEAFrameConfig
 Json = dict[str, Any]
