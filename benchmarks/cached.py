@@ -103,9 +103,9 @@ def main() -> None:
         preparing = time.process_time() - began
         clocks = {"media": Clock(), "cache": Clock()}
         cached, run.FeatureCache = run.FeatureCache, Uncached
-        train(recipe(folder, "media", {"manifest": str(manifest)}, arguments.steps, arguments.batch), clocks["media"])
+        train(recipe(folder, "media", {"place": str(manifest)}, arguments.steps, arguments.batch), clocks["media"])
         run.FeatureCache = cached
-        shards = {"prepared": str(folder / "shards")}
+        shards = {"place": str(folder / "shards")}
         train(recipe(folder, "cache", shards, arguments.steps, arguments.batch), clocks["cache"])
     losses = [[record["losses"] for record in clock.records] for clock in clocks.values()]
     rates = {name: arguments.batch / clock.seconds() for name, clock in clocks.items()}

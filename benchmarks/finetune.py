@@ -28,7 +28,7 @@ from peav.data.recordings import read_recordings
 from peav.eval.embedder import FileEmbedder
 from peav.eval.protocols import linear_probe, zero_shot
 from peav.train import read_recipe, train
-from peav.train.state import read_state, states
+from peav.train.train_checkpoint import read_state, states
 
 NAMES = ("velmo", "tarnik", "quissa", "bordal", "fenwy", "jostra", "pulmik", "haxo", "drommel", "sirrup")
 
@@ -64,7 +64,7 @@ def main() -> None:
     write_manifest(folder / "names.jsonl", pairs)
     settings = {
         "model": json.dumps(arguments.init),
-        "data.sources": json.dumps([{"manifest": str(folder / "names.jsonl")}]),
+        "data.sources": json.dumps([{"place": str(folder / "names.jsonl")}]),
         "data.cache": json.dumps(str(folder / "cache")),
         "output": json.dumps(str(folder / "run")),
         "seed": str(arguments.seed),
@@ -75,7 +75,7 @@ def main() -> None:
         train(read_recipe(arguments.recipe, settings), ProgressReporter(progress))
         seconds = time.process_time() - began
     after = accuracies(folder / "run" / "model", learnt, tested, names)
-    moments = read_state(states(folder / "run" / "checkpoints")[-1])["optimiser"]["state"].values()
+    moments = read_state(states(folder / "run" / "checkpoints")[-1])["optimizer"]["state"].values()
     trained = sum(moment["exp_avg"].numel() for moment in moments)
     total = sum(parameter.numel() for parameter in load_model(arguments.init).parameters())
 

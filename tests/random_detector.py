@@ -16,9 +16,9 @@ LABELS = ("dog", "siren", "rain on a roof")
 
 
 def random_detector(seed: int = 0) -> Detector:
-    """The preset `frame-tiny` with random weights, scaled so that probabilities spread and change in time."""
+    """The preset `frame-nano` with random weights, scaled so that probabilities spread and change in time."""
     torch.manual_seed(seed)
-    config = preset("frame-tiny")
+    config = preset("frame-nano")
     assert isinstance(config, PEAFrameConfig)
     model = PEAFrame(config)
     with torch.no_grad():

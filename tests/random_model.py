@@ -11,8 +11,8 @@ from peav.model.config import preset
 
 
 def random_encoder(seed: int = 0) -> Encoder:
-    """The preset `tiny` with random weights."""
+    """The preset `nano` with random weights."""
     torch.manual_seed(seed)
-    model = PEAV(preset("tiny"))
+    model = PEAV(preset("nano"))
     words = ["a dog barking loudly in the yard", "rain falls on a tin roof", "a red car drives past a green house"]
     return Encoder(model, train_tokenizer(words, 320), "random")

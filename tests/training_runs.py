@@ -23,11 +23,14 @@ class Noting(Silent):
 
 
 def recipe_file(folder: Path, world: Path, name: str, steps: int = 6, **changes) -> Path:
+    """A recipe of the smallest preset from random weights, or of `tiny` where parts come from that checkpoint."""
+    taken = any("checkpoint" in changes.get(part, {}) for part in ("codec", "frames", "text"))
     values = {
         "name": name,
+        "model": "tiny" if taken else "nano",
         "output": str(folder / name),
-        "data": {"cache": str(world / "cache"), "sources": [{"manifest": str(world / "manifest.jsonl")}]},
-        "objective": {"best_rq_weight": 0.1, "pairs": "finetune"},
+        "data": {"cache": str(world / "cache"), "sources": [{"place": str(world / "manifest.jsonl")}]},
+        "objective": {"auxiliary": {"best_rq": {"weight": 0.1}}, "pairs": "finetune"},
         "optim": {"steps": steps, "batch_size": 4, "warmup": 2, "bf16": False},
         "evaluation": {"every": 100, "candidates": 4, "final_candidates": 4},
         "checkpoint_every": 2,

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peav.data.manifest import ManifestError, Row, parse_row, read_manifest, write_manifest
+from peav.data.manifest import Row, parse_row, read_manifest, write_manifest
 from peav.data.recordings import read_recordings
+from peav.errors import ManifestError
 from peav.types import Event
 
 RECORD = {

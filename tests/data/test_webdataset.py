@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from peav.checkpoint import load_model
-from peav.data.manifest import ManifestError, Row, read_manifest
+from peav.data.manifest import Row, read_manifest
 from peav.data.webdataset import expand, read_webdataset
+from peav.errors import ManifestError
 from peav.features.cache import FeatureCache
 from peav.features.prepare import prepare
 from peav.features.prepared import read_prepared

@@ -11,15 +11,17 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from peav.cli.main import app
+from peav.data.recordings import read_recordings
 from peav.encoder import Encoder
 from peav.errors import EvaluationError
-from peav.eval import benchmarks
+from peav.eval.benchmarks.manifest import Manifest
+from peav.eval.benchmarks.sounds import LOG_MEL, Sounds, divide
 from peav.eval.directions import WORLD
 from peav.eval.embedder import FileEmbedder
 
 
 def test_world_measures_every_direction_on_the_split(encoder: Encoder, manifest: Path) -> None:
-    table = benchmarks.world(FileEmbedder(encoder), manifest)
+    table = Manifest(manifest).run(FileEmbedder(encoder))[0]
     assert [row["direction"] for row in table.rows] == list(WORLD)
     targets = {row["direction"]: row["targets"] for row in table.rows}
     assert targets == {
@@ -37,7 +39,7 @@ def test_world_measures_every_direction_on_the_split(encoder: Encoder, manifest:
 
 def test_retrieval_tables_fit_a_terminal_of_80_columns(encoder: Encoder, manifest: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(benchmarks.world(FileEmbedder(encoder), manifest).to_rich())
+    console.print(Manifest(manifest).run(FileEmbedder(encoder))[0].to_rich())
     shown = console.file.getvalue()
     assert "transcript2speech" in shown
     assert "…" not in shown
@@ -45,19 +47,19 @@ def test_retrieval_tables_fit_a_terminal_of_80_columns(encoder: Encoder, manifes
 
 def test_figures_are_the_same_twice(encoder: Encoder, manifest: Path) -> None:
     embedder = FileEmbedder(encoder)
-    assert benchmarks.world(embedder, manifest).to_dict() == benchmarks.world(embedder, manifest).to_dict()
+    assert Manifest(manifest).run(embedder)[0].to_dict() == Manifest(manifest).run(embedder)[0].to_dict()
 
 
 def test_an_empty_split_is_an_error(encoder: Encoder, manifest: Path) -> None:
     with pytest.raises(EvaluationError, match=r"no direction has two rows in the split 'dev' \(0 rows\)"):
-        benchmarks.world(FileEmbedder(encoder), manifest, "dev")
+        Manifest(manifest, "dev").run(FileEmbedder(encoder))
 
 
 def test_sounds_are_classified_on_the_fold_that_the_probe_did_not_see(encoder: Encoder, recordings: Path) -> None:
-    train, test = benchmarks.divide(recordings, 2)
+    train, test = divide(recordings, 2)
     assert [row.id.split("/")[1] for row in test] == [f"{i}.wav" for i in range(6, 12)]
     assert not {row.id for row in train} & {row.id for row in test}
-    table = benchmarks.sounds(FileEmbedder(encoder), [recordings], 2)
+    table = Sounds(recordings, fold=2).run(FileEmbedder(encoder))[0]
     assert [(row["method"], row["clips"], row["classes"]) for row in table.rows] == [
         ("zero-shot", 6, 3),
         ("linear probe", 6, 3),
@@ -72,7 +74,7 @@ def test_zero_shot_is_compared_with_the_probes_on_the_clips_and_classes_that_the
     manifest = other / "manifest.jsonl"
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     manifest.write_text("\n".join(json.dumps(row) for row in rows if row["label"] != "bell" or row["fold"] == 2))
-    whole, kept = (benchmarks.sounds(FileEmbedder(encoder), [folder], 2) for folder in (recordings, other))
+    whole, kept = (Sounds(folder, fold=2).run(FileEmbedder(encoder))[0] for folder in (recordings, other))
     assert [(row["method"], row["clips"], row["classes"]) for row in kept.rows] == [
         ("zero-shot", 6, 3),
         ("zero-shot, the probes' classes", 4, 2),
@@ -87,21 +89,21 @@ def test_classes_of_several_folders_are_told_apart_together(encoder: Encoder, re
     manifest = other / "manifest.jsonl"
     renamed = [json.loads(line) for line in manifest.read_text().splitlines()]
     manifest.write_text("\n".join(json.dumps(row | {"label": f"far {row['label']}"}) for row in renamed))
-    table = benchmarks.sounds(FileEmbedder(encoder), [recordings, other], 2)
+    table = Sounds(recordings, (other,), 2).run(FileEmbedder(encoder))[0]
     assert [(row["clips"], row["classes"]) for row in table.rows] == [(12, 6)] * 3
     assert table.title == f"{recordings.name} and other: sounds (%), fold 2"
 
 
 def test_a_fold_that_does_not_exist_names_those_that_do(recordings: Path) -> None:
     with pytest.raises(EvaluationError, match=r"fold 9 leaves no clips .* folds \[1, 2\]"):
-        benchmarks.divide(recordings, 9)
+        divide(recordings, 9)
 
 
 def test_the_real_folds_and_sentences_are_read(shared: Path) -> None:
-    train, test = benchmarks.divide(shared / "data" / "esc10", 1)
+    train, test = divide(shared / "data" / "esc10", 1)
     assert len(train) + len(test) == 238
     assert {row.extra["label"] for row in train} == {row.extra["label"] for row in test}
-    rows = [row for row in benchmarks.read_recordings(shared / "data" / "grid_av", "test") if row.transcript]
+    rows = [row for row in read_recordings(shared / "data" / "grid_av", "test") if row.transcript]
     assert len(rows) >= 100
     assert all(row.video_path and row.audio_path for row in rows)
 
@@ -115,7 +117,7 @@ def test_the_command_prints_one_json_document(
     assert result.exit_code == 0, result.output
     world, sounds = json.loads(result.stdout)["results"]
     assert {row["targets"] for row in world["rows"]} == {2}
-    assert [row["method"] for row in sounds["rows"]] == ["zero-shot", "linear probe", benchmarks.LOG_MEL]
+    assert [row["method"] for row in sounds["rows"]] == ["zero-shot", "linear probe", LOG_MEL]
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from peav.synth.world import generate
 @pytest.fixture(scope="module")
 def model() -> PEAV:
     torch.manual_seed(0)
-    return PEAV(preset("tiny")).eval()
+    return PEAV(preset("nano")).eval()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_file_in_the_place_of_another_has_features_of_its_own_whichever_is_old
 
 def test_another_codec_never_reads_these_latents(model: PEAV, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    other = PEAV(preset("tiny"))
+    other = PEAV(preset("nano"))
     assert FeatureCache(tmp_path, model).folder != FeatureCache(tmp_path, other).folder
 
 

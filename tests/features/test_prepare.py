@@ -17,16 +17,17 @@ import torch
 
 from peav.checkpoint import load_model
 from peav.data.manifest import Row, read_manifest
+from peav.errors import PreparedError, StorageError
 from peav.features.cache import ClipFeatures, FeatureCache, FeatureMaker
 from peav.features.decode import Decoded
 from peav.features.failures import TooManyFailures
 from peav.features.prepare import Prepared, frozen_parts, prepare
-from peav.features.prepared import PreparedClip, PreparedError, check_prepared, read_prepared
+from peav.features.prepared import PreparedClip, check_prepared, read_prepared
 from peav.jobs import Stopped
 from peav.model import PEAV
 from peav.synth.world import generate
 from peav.utils.lock import FolderLock
-from peav.utils.storage import StorageError, names_in, read_all
+from peav.utils.storage import names_in, read_all
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from training_runs import recipe_file
 from typer.testing import CliRunner
 
 from peav.cli.main import app
+from peav.errors import RecipeError, TrainingError
 from peav.lab.ablate import Left, Outcome, ablate, described, outcomes, read_ablations, runs, said
 from peav.lab.chart import chart
-from peav.train import RecipeError, TrainingError
 from peav.train.recipe import Recipe
 from peav.utils.lock import FolderLock
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +14,20 @@ from training_runs import Silent
 
 from peav.checkpoint import save_pretrained
 from peav.data.manifest import Row, read_manifest
+from peav.errors import RecipeError
 from peav.features.logmel import LogMel
 from peav.inference.tokenizer import train_tokenizer
-from peav.lab.codec import FLATTENING, Components, _crops, distil_codec, keep_hearing, scale_convolutions
+from peav.lab.codec import FLATTENING, Components, DistillCodec, _crops, distill_codec, keep_hearing, scale_convolutions
 from peav.model import PEAV, preset
 from peav.synth.world.write import write_wav
-from peav.train.parts import ready_codec
-from peav.train.reading import RecipeError
-from peav.train.recipe import Codec, Data, Optim, Recipe, Source
+from peav.train.initialize import InitContext
+from peav.train.recipe import Data, Optim, Recipe, Source
 
 
 @pytest.fixture
 def model() -> PEAV:
     torch.manual_seed(0)
-    return PEAV(preset("tiny"))
+    return PEAV(preset("nano"))
 
 
 def test_scaling_gives_every_convolution_outside_the_residual_branches_unit_power(model: PEAV) -> None:
@@ -47,8 +46,8 @@ def test_scaling_gives_every_convolution_outside_the_residual_branches_unit_powe
 def test_distilling_lowers_the_error_of_the_readout(model: PEAV, world: Path) -> None:
     rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")]
     errors: list[float] = []
-    config = Codec(distil_steps=60, distil_batch=4, distil_lr=3e-3)
-    last = distil_codec(model, [rows[:1]], config, 0, progress=lambda _, e: errors.append(e))
+    config = DistillCodec(steps=60, batch_size=4, lr=3e-3)
+    last = distill_codec(model, [rows[:1]], config, 0, progress=lambda _, e: errors.append(e))
     assert len(errors) == 60
     assert last == np.mean(errors[-6:])
     assert np.mean(errors[-10:]) < 0.95 * np.mean(errors[:10])
@@ -57,10 +56,10 @@ def test_distilling_lowers_the_error_of_the_readout(model: PEAV, world: Path) ->
 def test_distilling_on_starts_from_the_weights_that_are_there(model: PEAV, world: Path) -> None:
     rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")]
     before = deepcopy(model.audio.codec.state_dict())
-    slight = Codec(distil_steps=1, distil_batch=1, distil_lr=1e-9)
-    distil_codec(model, [rows], slight, 0, fresh=False)
+    slight = DistillCodec(steps=1, batch_size=1, lr=1e-9)
+    distill_codec(model, [rows], slight, 0, fresh=False)
     torch.testing.assert_close(model.audio.codec.state_dict(), before, rtol=0, atol=1e-6)
-    distil_codec(model, [rows], slight, 0, fresh=True)
+    distill_codec(model, [rows], slight, 0, fresh=True)
     assert not torch.allclose(model.audio.codec.conv_in.weight, before["conv_in.weight"], atol=1e-2)
 
 
@@ -98,11 +97,12 @@ def test_a_tower_hears_a_codec_whose_latents_are_mixed_anew_as_it_heard_the_old_
 
 
 def test_a_tower_is_left_alone_where_its_codec_stays_or_nothing_is_heard(model: PEAV, tmp_path: Path) -> None:
-    data = Data(cache=str(tmp_path), sources=(Source(manifest="m.jsonl"),))
+    data = Data(cache=str(tmp_path), sources=(Source("m.jsonl"),))
     layer = deepcopy(model.audio.tower.data_proj)
     save_pretrained(model, tmp_path / "same", train_tokenizer(["a"], 300))
     recipe = Recipe("r", str(tmp_path), data, Optim(1, 1), model=str(tmp_path / "same"))
-    ready_codec(replace(recipe, codec=Codec(checkpoint=str(tmp_path / "same"))), model, [[]], Silent())
+    context = InitContext(recipe, False, ["m.jsonl"], [[]], [False], None, tmp_path, Silent())
+    DistillCodec(checkpoint=str(tmp_path / "same")).run(model, context)
     assert torch.equal(model.audio.tower.data_proj.weight, layer.weight)
     before = deepcopy(model.audio.codec)
     with torch.no_grad():
@@ -138,4 +138,4 @@ def test_clips_without_sound_or_that_cannot_be_read_are_passed_over(tmp_path: Pa
 def test_distilling_without_any_sound_says_so(model: PEAV, tmp_path: Path) -> None:
     seen = Row("seen", None, write_clip(tmp_path / "silent.mp4", 0.5, 0, sound=False))
     with pytest.raises(RecipeError, match="no source has a clip with sound"):
-        distil_codec(model, [[seen]], Codec(distil_steps=1), 0)
+        distill_codec(model, [[seen]], DistillCodec(steps=1), 0)

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from peav.data.manifest import Row, read_manifest
+from peav.errors import RecipeError
 from peav.features.cache import FeatureCache
-from peav.lab.frames import caption_words, pretrain_frames
+from peav.lab.frames import PretrainFrames, caption_words, pretrain_frames
 from peav.model import PEAV, preset
-from peav.train.reading import RecipeError
-from peav.train.recipe import Frames
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def rows(world: Path) -> list[Row]:
 @pytest.fixture
 def cache(rows: list[Row], world: Path) -> FeatureCache:
     torch.manual_seed(0)
-    cache = FeatureCache(world / "cache", PEAV(preset("tiny")))
+    cache = FeatureCache(world / "cache", PEAV(preset("nano")))
     cache.prepare(rows)
     return cache
 
@@ -39,7 +38,7 @@ def test_pretraining_lowers_the_loss_and_moves_nothing_but_the_frame_encoder(
     model = cache.model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     losses: list[float] = []
-    config = Frames(pretrain_steps=30, pretrain_batch=8)
+    config = PretrainFrames(steps=30, batch_size=8)
     pretrain_frames(model, rows, cache, config, 0, progress=lambda _, x: losses.append(x))
     assert sum(losses[-5:]) < sum(losses[:5])
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
@@ -49,7 +48,7 @@ def test_pretraining_lowers_the_loss_and_moves_nothing_but_the_frame_encoder(
 
 def test_pretraining_without_visual_captions_is_refused(cache: FeatureCache, rows: list[Row]) -> None:
     with pytest.raises(RecipeError, match="no visual captions"):
-        pretrain_frames(cache.model, [Row(id="x", captions={"audio": ["rain"]})], cache, Frames(pretrain_steps=1), 0)
+        pretrain_frames(cache.model, [Row(id="x", captions={"audio": ["rain"]})], cache, PretrainFrames(steps=1), 0)
 
 
 def test_frozen_features_are_what_the_frame_encoder_makes_of_the_cached_frames(

@@ -14,12 +14,14 @@ from training_runs import Silent, recipe_file
 
 from peav.checkpoint import load_model
 from peav.data.manifest import Row, read_manifest
+from peav.errors import RecipeError
 from peav.features.cache import FeatureCache
-from peav.lab.frames import pretrain_frames
+from peav.lab import frames
+from peav.lab.frames import PretrainFrames, pretrain_frames
 from peav.lab.lips import CLIPS, STRETCH, Lips
 from peav.model import PEAV, preset
-from peav.train import RecipeError, parts, read_recipe, train
-from peav.train.recipe import Frames
+from peav.train import read_recipe, train
+from peav.train.initialize import InitContext
 from peav.types import Word
 
 FPS, LENGTH = 25, 2.0
@@ -80,13 +82,13 @@ def test_words_are_timed_from_where_the_clip_begins_in_its_file(speakers: list[R
 
 def test_the_words_of_lips_are_learnt_beside_those_of_captions(speakers: list[Row], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = PEAV(preset("tiny"))
+    model = PEAV(preset("nano"))
     cache = FeatureCache(tmp_path, model)
     rows = [replace(speakers[i % 2], id=str(i), captions={"video": [f"thing{i}"]}) for i in range(4)]
     cache.prepare(rows)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with_lips, without = [list[float](), list[float]()]
-    config = Frames(pretrain_steps=20, pretrain_batch=4)
+    config = PretrainFrames(steps=20, batch_size=4)
     pretrain_frames(model, rows, cache, config, 0, speakers=rows, progress=lambda _, x: with_lips.append(x))
     moved = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     assert all(name.startswith("video.frame_encoder.") for name in moved)
@@ -114,24 +116,18 @@ def test_a_model_takes_as_many_frames_as_the_recipe_says_from_then_on(world: Pat
 def test_the_lips_of_the_sources_that_ask_for_it_are_read(
     speakers: list[Row], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = {"manifest": str(world / "manifest.jsonl")}
-    made = {"folder": str(world), "train": 4, "validation": 2, "test": 2, "seed": 5}
+    places = [{"class": "world"}, "a.jsonl", "b.jsonl"]
+    recipe = read_recipe(recipe_file(tmp_path, world, "run"))
     read: list[list[Row]] = []
-    monkeypatch.setattr(parts, "pretrain_frames", lambda *_, speakers, **__: read.append(speakers))
-    sources = [speakers[:1], [], speakers[1:]]  # the world's come first and are no entry of the recipe's sources
-    for name, lips in (("one", [False, True]), ("other", [True, False]), ("none", [False, False])):
-        entries = [manifest | {"lips": each} for each in lips]
-        data = {"world": made, "sources": entries, "cache": str(tmp_path / "cache")}
-        path = recipe_file(tmp_path, world, name, data=data, frames={"pretrain_steps": 1})
-        model = PEAV(preset("tiny"))
-        recipe = read_recipe(path)
-        parts.ready_frames(recipe, model, FeatureCache(tmp_path / "cache", model), sources, Silent())
-    assert read == [speakers[1:], []]  # the third finds what the second made
-    kept = list((tmp_path / "cache").glob("frames-*"))
-    assert len(kept) == 2
-
-
-def test_lips_need_steps_to_be_read_in(world: Path, tmp_path: Path) -> None:
-    sources = [{"manifest": str(world / "manifest.jsonl"), "lips": True}]
-    with pytest.raises(RecipeError, match=r"`lips` are read in frames\.pretrain_steps"):
-        read_recipe(recipe_file(tmp_path, world, "idle", data={"sources": sources}))
+    monkeypatch.setattr(frames, "pretrain_frames", lambda *_, speakers, **__: read.append(speakers))
+    model = PEAV(preset("nano"))
+    features = FeatureCache(tmp_path / "cache", model)
+    sources = [speakers[:1], [], speakers[1:]]
+    context = InitContext(recipe, True, places, sources, [False] * 3, features, tmp_path / "cache", Silent())
+    for lips in (("b.jsonl",), ("a.jsonl",), ()):
+        PretrainFrames(steps=1, lips=lips).run(model, context)
+    assert read == [speakers[1:], [], []]
+    PretrainFrames(steps=1, lips=("b.jsonl",)).run(model, context)
+    assert len(read) == 3  # it finds what the first has made
+    with pytest.raises(RecipeError, match=r"lips: c\.jsonl is the place of no source"):
+        PretrainFrames(steps=1, lips=("c.jsonl",)).run(model, context)

@@ -137,14 +137,14 @@ def test_hidden_labels_that_follow_from_their_neighbours_are_learnt() -> None:
     phase = torch.arange(64)[None] + torch.arange(16)[:, None]
     latents = torch.stack([torch.sin(phase * (0.1 + 0.05 * k) + k) for k in range(12)], -1)
     labels = objective.labels(latents)
-    optimiser = torch.optim.Adam([*objective.parameters(), *tower.parameters()], lr=0.02)
+    optimizer = torch.optim.Adam([*objective.parameters(), *tower.parameters()], lr=0.02)
     drawing = generators(len(latents))
     for _ in range(150):
         masked, mask = objective.mask(latents, None, drawing)
         loss, accuracy = objective.loss(tower(masked.transpose(1, 2)).transpose(1, 2), labels, mask).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     majority = labels.flatten().bincount().max() / labels.numel()
     assert accuracy > majority + 0.2
     assert objective.hidden.abs().max() > 0

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from peav.checkpoint import load_model
 from peav.cli.main import app
-from peav.data.manifest import ManifestError, Row, read_manifest
+from peav.data.manifest import Row, read_manifest
+from peav.errors import ManifestError
 from peav.features.cache import FeatureMaker
 from peav.media import load_audio
 from peav.synth.mix import (

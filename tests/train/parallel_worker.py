@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from peav.data.collate import Batch, Texts
+from peav.data.manifest import Row
 from peav.distributed import ALONE, DistContext, full, process_group, wrap
 from peav.lab.words import WordFrames
 from peav.model import PEAV
@@ -24,10 +25,12 @@ from peav.model.config import (
     TransformerConfig,
     VideoConfig,
 )
-from peav.objectives.best_rq import BestRQ
-from peav.train.contrast import loss_weights
+from peav.objectives.auxiliary import AuxiliaryLoss, LossContext
+from peav.objectives.best_rq import BestRQ, BestRQLoss
+from peav.train.contrastive_module import ContrastiveModule
 from peav.train.recipe import Objective
-from peav.train.step import Masking, Trainable
+from peav.train.task_contrastive import loss_weights
+from peav.types import Word
 
 SIZE, FRAMES, STEPS, TOKENS = 8, 3, 6, 5
 KINDS = ("audio", "video", "audio_video")
@@ -72,30 +75,34 @@ def random_batch(seed: int, last_part_silent: bool) -> Batch:
         frame_lengths=video,
         texts=texts,
         groups={medium: torch.tensor([*range(SIZE - 1), 0]) for medium in ("audio", "video")},
-        words=torch.randint(-1, 4, (SIZE, STEPS), generator=draw) * (torch.arange(STEPS) < audio[:, None])
-        - (torch.arange(STEPS) >= audio[:, None]).long(),
+        targets={
+            "words": torch.randint(-1, 4, (SIZE, STEPS), generator=draw) * (torch.arange(STEPS) < audio[:, None])
+            - (torch.arange(STEPS) >= audio[:, None]).long()
+        },
     )
 
 
 def part_of(batch: Batch, part: slice) -> Batch:
     texts = {kind: Texts(**{name: value[part] for name, value in vars(t).items()}) for kind, t in batch.texts.items()}
-    cut = {
-        name: getattr(batch, name)[part]
-        for name in ("ids", "audio", "audio_lengths", "frames", "frame_lengths", "words")
-    }
+    cut = {name: getattr(batch, name)[part] for name in ("ids", "audio", "audio_lengths", "frames", "frame_lengths")}
     groups = {medium: numbers[part] for medium, numbers in batch.groups.items()}
-    return replace(batch, texts=texts, groups=groups, **cut)
+    targets = {name: values[part] for name, values in batch.targets.items()}
+    return replace(batch, texts=texts, groups=groups, targets=targets, **cut)
+
+
+def auxiliary(config: PEAVConfig) -> dict[str, AuxiliaryLoss]:
+    """BEST-RQ with short spans, and three words."""
+    context = LossContext(config, [Row("r", words=tuple(Word(word, 0, 1) for word in "abc"))])
+    best_rq = BestRQLoss(context)
+    best_rq.best_rq = BestRQ(8, 16, codes=11, code_dim=4, mask_probability=0.4, span=2)
+    return {"best_rq": best_rq, "words": WordFrames(context)}
 
 
 def losses_and_gradients(seed: int, how: str, dist: DistContext, dtype: torch.dtype) -> tuple[dict, dict]:
-    objective = Objective(pairs="finetune", loss=("sigmoid", "infonce")[seed % 2], best_rq_weight=0.5, words_weight=0.5)
-    module = Trainable(
-        model(seed),
-        objective,
-        BestRQ(8, 16, codes=11, code_dim=4, mask_probability=0.4, span=2),
-        WordFrames(16, 3),
-        dist,
-    )
+    weights = {"best_rq": {"weight": 0.5}, "words": {"weight": 0.5}}
+    objective = Objective(pairs="finetune", loss=("sigmoid", "infonce")[seed % 2], auxiliary=weights)
+    small = model(seed)
+    module = ContrastiveModule(small, objective, auxiliary(small.config), dist)
     module.model.audio.codec.requires_grad_(False)
     module.to(dtype)
     wrapped = wrap(module, module.model.towers(), how, dist)
@@ -103,10 +110,9 @@ def losses_and_gradients(seed: int, how: str, dist: DistContext, dtype: torch.dt
     batch = replace(batch, audio=batch.audio.to(dtype))
     places = range(SIZE)[dist.local_rows(SIZE)]
     generators = [torch.Generator().manual_seed(seed * 100 + place) for place in places]
-    masking = Masking(module.best_rq, torch.tensor([place % 2 == 0 for place in places]), generators)
     if seed % 2 == 0:
         module.start(batch)
-    losses = wrapped(batch, masking)
+    losses = wrapped(batch, generators)
     weights = loss_weights(objective)
     (sum(weights[name] * loss for name, loss in losses.items()) * dist.world_size).backward()
     totals = dist.all_reduce_sum(torch.stack(list(losses.values())))

@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 from peav.distributed import full, process_group
-from peav.train.state import load_state, save_state, states
+from peav.train.train_checkpoint import load_state, save_state, states
 
 
 class Toy(nn.Module):
@@ -38,17 +38,17 @@ def main() -> None:
         model = Toy()
         if dist.world_size > 1:
             fully_shard(model)
-        optimiser = torch.optim.AdamW(model.parameters(), lr=0.1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
         found = states(folder)
-        done = load_state(found[-1], model, optimiser, dist) if found else 0
+        done = load_state(found[-1], model, optimizer, dist) if found else 0
         for step in range(done, steps):
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             model(step).backward()
-            optimiser.step()
+            optimizer.step()
             if sys.argv[4:] == ["full"] and step == done + 1 and dist.rank == dist.world_size - 1:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (256, resource.RLIM_INFINITY))
             try:
-                save_state(folder, step + 1, model, optimiser, dist)
+                save_state(folder, step + 1, model, optimizer, dist)
             except OSError as error:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
                 out.with_suffix(f".{dist.rank}").write_text(str(error))
@@ -57,7 +57,7 @@ def main() -> None:
         learnt = {
             f"{name}.{key}": full(value)
             for name, parameter in model.named_parameters()
-            for key, value in optimiser.state.get(parameter, {}).items()
+            for key, value in optimizer.state.get(parameter, {}).items()
         }
         if dist.is_main:
             torch.save(weights | learnt, out)

@@ -25,17 +25,18 @@ from peav.checkpoint import load_model, resolve
 from peav.checkpoint.convert import read_model_id
 from peav.cli.main import app
 from peav.data.manifest import read_manifest, write_manifest
+from peav.errors import RecipeError
 from peav.features.cache import FeatureCache
 from peav.media import load_audio
 from peav.model import PEAV
 from peav.objectives.pairs import FINETUNE, PAIRS
 from peav.recipes import SHIPPED
-from peav.train import RecipeError, read_recipe, train
-from peav.train.finetune import Average, renew, restrict, served
+from peav.train import read_recipe, train
+from peav.train.clips import gather, with_features
+from peav.train.contrastive_module import forward
+from peav.train.finetune import Average, drop_unused_pairs, reinit, set_trainable
 from peav.train.lora import LowRank, add_low_rank, merge_low_rank
 from peav.train.recipe import Tune
-from peav.train.run import _cached, gather
-from peav.train.step import forward
 
 RECIPE = SHIPPED / "finetune.yaml"
 AUDIO_PAIRS = tuple(PAIRS[name] for name in ("a_ac", "a_avc"))
@@ -61,7 +62,7 @@ def changes(world: Path, pairs: Path, output: Path, **more: str) -> dict[str, st
     return {
         "output": json.dumps(str(output)),
         "data.cache": json.dumps(str(world / "cache")),
-        "data.sources": json.dumps([{"manifest": str(pairs)}]),
+        "data.sources": json.dumps([{"place": str(pairs)}]),
         "optim.steps": "6",
         "optim.batch_size": "4",
         "checkpoint_every": "2",
@@ -189,7 +190,7 @@ def test_a_low_rank_layer_is_the_formula_and_its_two_matrices_alone_have_gradien
 def test_chosen_parts_alone_train_with_the_scales_of_the_pairs(rank: int) -> None:
     model = small_model(0)
     model.audio.codec.requires_grad_(False)
-    restrict(model, Tune(parts=("audio", "heads", "fusion"), rank=rank), AUDIO_PAIRS)
+    set_trainable(model, Tune(parts=("audio", "heads", "fusion"), rank=rank), AUDIO_PAIRS)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     scales = {f"logit_{kind}.{pair.name}" for kind in ("scale", "bias") for pair in AUDIO_PAIRS}
     assert scales < trained
@@ -202,7 +203,7 @@ def test_chosen_parts_alone_train_with_the_scales_of_the_pairs(rank: int) -> Non
 def test_a_fresh_part_forgets_what_the_pairs_use_of_it_and_the_rest_stays_to_the_bit(part: str) -> None:
     model, before = small_model(0), small_model(0).state_dict()
     torch.manual_seed(5)
-    renew(model, [part], AUDIO_PAIRS)
+    reinit(model, [part], AUDIO_PAIRS)
     places = {"audio": ("audio.tower.",), "text": ("text.",), "heads": ("heads.audio.", "heads.text_audio.")}
     own = places.get(part, ())  # no pair of sound and text runs through video or fusion
     scales = tuple(f"logit_{kind}.{pair.name}" for kind in ("scale", "bias") for pair in AUDIO_PAIRS)
@@ -215,7 +216,7 @@ def test_a_fresh_part_forgets_what_the_pairs_use_of_it_and_the_rest_stays_to_the
 def test_a_fresh_video_part_keeps_its_frame_encoder() -> None:
     model, before = small_model(0), small_model(0).state_dict()
     torch.manual_seed(5)
-    renew(model, ["video"], FINETUNE)
+    reinit(model, ["video"], FINETUNE)
     after = model.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert "video.proj.weight" in changed
@@ -232,7 +233,7 @@ def test_a_fresh_part_must_train() -> None:
 def test_tuning_everything_trains_everything_that_is_not_frozen_already() -> None:
     model = small_model(0)
     model.audio.codec.requires_grad_(False)
-    restrict(model, Tune(), FINETUNE)
+    set_trainable(model, Tune(), FINETUNE)
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {f"audio.codec.{name}" for name, _ in model.audio.codec.named_parameters()}
 
@@ -263,12 +264,12 @@ def test_plain_texts_stand_under_the_kinds_of_the_streams_that_a_file_has(world:
     )
     recipe = read_recipe(RECIPE, changes(world, tmp_path / "m.jsonl", tmp_path / "out"))
     cache = FeatureCache(tmp_path / "cache", load_model("tiny"))
-    clips = _cached(recipe, cache, gather(recipe, Silent()), Silent())
+    clips = with_features(recipe, cache, gather(recipe, Silent()), Silent())
     (both, alone) = clips.sources[0]
     assert both.captions == {kind: ["a", "b"] for kind in ("audio", "video", "audio_video")}
     assert alone.captions == {"audio": ["c"]}
-    assert served(recipe, [alone], cache).objective.pairs == ("a_ac",)
-    assert set(served(recipe, [both], cache).objective.pairs) == {pair.name for pair in FINETUNE}
+    assert drop_unused_pairs(recipe, [alone], cache).objective.pairs == ("a_ac",)
+    assert set(drop_unused_pairs(recipe, [both], cache).objective.pairs) == {pair.name for pair in FINETUNE}
 
 
 def write_wav(path: Path, waveform: np.ndarray) -> None:

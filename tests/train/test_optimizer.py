@@ -8,9 +8,9 @@ from parallel_worker import model
 from torch import Tensor, nn
 
 from peav.model import PEAFrame
-from peav.train.align import Aligned
 from peav.train.optimizer import BIAS_RATE, make_optimizer, take_step
 from peav.train.recipe import Optim
+from peav.train.task_frames import FrameModule
 
 OPTIM = Optim(steps=1, batch_size=1, weight_decay=0.5)
 
@@ -98,9 +98,9 @@ def test_a_scale_without_a_gradient_stays_to_the_bit() -> None:
 
 def test_every_scale_and_bias_of_both_kinds_of_model_is_found_and_none_decays() -> None:
     whole = model(0)
-    for module, expected in ((whole, 10), (Aligned(PEAFrame.from_peav(whole), clip=True), 1)):
+    for module, expected in ((whole, 10), (FrameModule(PEAFrame.from_peav(whole), clip=True), 1)):
         groups = {group["kind"]: group for group in make_optimizer(module, OPTIM).param_groups}
-        clips = int(isinstance(module, Aligned))  # frame training has a scale for whole clips too
+        clips = int(isinstance(module, FrameModule))  # frame training has a scale for whole clips too
         assert len(groups["logit_scale"]["params"]) == expected + clips
         assert len(groups["logit_bias"]["params"]) == expected
         assert {kind for kind, group in groups.items() if group["weight_decay"]} == {"matrices"}

@@ -14,7 +14,7 @@ from training_runs import Silent, losses, recipe_file
 
 from peav.distributed import ALONE
 from peav.train import read_recipe, train
-from peav.train.state import remove_state, states
+from peav.train.train_checkpoint import remove_state, states
 
 SEEDS = range(12)
 
@@ -62,8 +62,8 @@ def test_a_run_shared_by_two_processes_goes_on_alone_with_the_same_losses(
     One source is spliced, so that processes must agree on what is drawn for near misses that they do not make.
     """
     manifest = str(world / "manifest.jsonl")
-    spliced = {"manifest": manifest, "only": "transcript", "splice": 0.5}
-    data = {"data": {"sources": [{"manifest": manifest}, spliced]}}
+    spliced = {"place": manifest, "transforms": ["transcripts", {"class": "word_swap", "share": 0.5}]}
+    data = {"data": {"sources": [{"place": manifest}, spliced]}}
     train(read_recipe(recipe_file(tmp_path, world, "alone", **data)), Silent())
     shared = recipe_file(tmp_path, world, "shared", **data)
     shared.write_text(shared.read_text() + f"parallel: {how}\n")

@@ -11,15 +11,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from peav.checkpoint import load_model, resolve
+from peav.errors import RecipeError
 from peav.model import PEAV, preset
 from peav.recipes import SHIPPED
-from peav.train import RecipeError, plan, read_recipe
-from peav.train.finetune import restrict
+from peav.train import plan, read_recipe
+from peav.train.finetune import set_trainable
 
 
 def test_parameters_and_operations_are_those_of_the_real_model() -> None:
     cost = plan(read_recipe(SHIPPED / "tiny.yaml", {"data.max_seconds": "4"}))
-    model = PEAV(preset("tiny"))
+    model = PEAV(preset("nano"))
     assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
     frozen = sum(p.numel() for part in (model.audio.codec, model.video.frame_encoder) for p in part.parameters())
     assert cost.trainable == cost.parameters - frozen
@@ -37,7 +38,7 @@ def test_devices_share_activations_always_and_weights_when_sharded() -> None:
     one, four = (plan(read_recipe(SHIPPED / "tiny.yaml", ddp), devices) for devices in (1, 4))
     sharded = plan(read_recipe(SHIPPED / "tiny.yaml", ddp | {"parallel": "fsdp"}), 4)
     assert four.memory["activations"] == one.memory["activations"] / 4
-    assert four.memory["optimiser"] == one.memory["optimiser"] == 4 * sharded.memory["optimiser"]
+    assert four.memory["optimizer"] == one.memory["optimizer"] == 4 * sharded.memory["optimizer"]
     assert four.hours == one.hours
     assert plan(read_recipe(SHIPPED / "tiny.yaml", ddp), 4, teraflops=200.0).hours == pytest.approx(2 * four.hours)
 
@@ -57,10 +58,10 @@ def test_fine_tuning_is_planned_from_a_checkpoints_config_alone(tmp_path: Path) 
     assert whole.parameters == sum(parameter.numel() for parameter in model.parameters())
     for part in (model.audio.codec, model.video.frame_encoder):
         part.requires_grad_(False)
-    restrict(model, recipe.tune, recipe.objective.table())
+    set_trainable(model, recipe.tune, recipe.objective.table())
     assert cost.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert cost.parameters > whole.parameters
-    assert cost.memory["optimiser"] < whole.memory["optimiser"]
+    assert cost.memory["optimizer"] < whole.memory["optimizer"]
     assert cost.flops["text"] < whole.flops["text"]
     assert cost.flops["frame encoder"] == whole.flops["frame encoder"]
 

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from peav.cli.main import app
 from peav.data.manifest import read_manifest, write_manifest
-from peav.features.prepared import PreparedError
-from peav.train import RecipeError, TrainingError, read_recipe, train
+from peav.errors import PreparedError, RecipeError, TrainingError
+from peav.train import read_recipe, train
 
+SPLICED = ["transcripts", {"class": "word_swap", "share": 0.5}]
 FROZEN = {"codec": {"checkpoint": "tiny"}, "frames": {"checkpoint": "tiny", "num_frames": 24, "frozen": True}}
 
 
@@ -32,9 +33,9 @@ def sources(*places: dict) -> dict:
 
 
 def test_prepared_clips_train_with_the_losses_of_their_media(world: Path, prepared: Path, tmp_path: Path) -> None:
-    words = {"objective": {"words_weight": 0.5}}
+    words = {"objective": {"auxiliary": {"words": {"weight": 0.5}}}}
     media = train(read_recipe(recipe_file(tmp_path, world, "media", steps=3, **FROZEN, **words)), Silent())
-    changes = FROZEN | words | sources({"prepared": str(prepared)})
+    changes = FROZEN | words | sources({"place": str(prepared)})
     shards = train(read_recipe(recipe_file(tmp_path, world, "shards", steps=3, **changes)), Silent())
     assert losses(tmp_path / "shards") == losses(tmp_path / "media")
     assert (shards["validation"], shards["test"]) == (media["validation"], media["test"])
@@ -44,8 +45,8 @@ def test_prepared_clips_train_with_the_losses_of_their_media(world: Path, prepar
 def test_prepared_clips_train_beside_media_and_with_near_misses(world: Path, prepared: Path, tmp_path: Path) -> None:
     manifest = str(world / "manifest.jsonl")
     logs = []
-    for name, first in (("media", {"manifest": manifest}), ("mixed", {"prepared": str(prepared)})):
-        changes = FROZEN | sources(first, {**first, "splice": 0.5, "only": "transcript"}, {"manifest": manifest})
+    for name, first in (("media", {"place": manifest}), ("mixed", {"place": str(prepared)})):
+        changes = FROZEN | sources(first, {**first, "transforms": SPLICED}, {"place": manifest})
         changes["optim"] = {"batch_size": 6}
         train(read_recipe(recipe_file(tmp_path, world, name, steps=2, **changes)), Silent())
         logs.append(losses(tmp_path / name))
@@ -61,9 +62,9 @@ def test_clips_in_tars_train_with_the_losses_of_their_manifest(world: Path, prep
                 (tmp_path / "fields.json").write_text(json.dumps(record))
                 tar.add(path, f"{record['id']}{path.suffix}")
                 tar.add(tmp_path / "fields.json", f"{record['id']}.json")
-    changes = FROZEN | sources({"webdataset": str(tmp_path / "clips-{0..1}.tar")})
+    changes = FROZEN | sources({"place": str(tmp_path / "clips-{0..1}.tar")})
     train(read_recipe(recipe_file(tmp_path, world, "tars", steps=2, **changes)), Silent())
-    changes = FROZEN | sources({"prepared": str(prepared)})
+    changes = FROZEN | sources({"place": str(prepared)})
     train(read_recipe(recipe_file(tmp_path, world, "shards", steps=2, **changes)), Silent())
     assert losses(tmp_path / "tars") == losses(tmp_path / "shards")
 
@@ -72,8 +73,8 @@ def test_frames_are_trained_from_prepared_clips_as_from_their_media(
     world: Path, prepared: Path, tmp_path: Path
 ) -> None:
     for name, source in (
-        ("media", {"manifest": str(world / "manifest.jsonl")}),
-        ("shards", {"prepared": str(prepared)}),
+        ("media", {"place": str(world / "manifest.jsonl")}),
+        ("shards", {"place": str(prepared)}),
     ):
         path = recipe_file(tmp_path, world, name, steps=2, align={"clip_weight": 0.3}, **sources(source))
         path.write_text(path.read_text() + "model: tiny\n")
@@ -82,7 +83,7 @@ def test_frames_are_trained_from_prepared_clips_as_from_their_media(
 
 
 def test_a_run_refuses_clips_that_another_model_or_length_prepared(world: Path, prepared: Path, tmp_path: Path) -> None:
-    source = {"prepared": str(prepared)}
+    source = {"place": str(prepared)}
     random = {**FROZEN, **sources(source), "codec": {}}
     with pytest.raises(PreparedError, match=r"prepared by tiny with codec \w+, not \w+ as in tiny, as this recipe has"):
         train(read_recipe(recipe_file(tmp_path, world, "random", **random)), Silent())
@@ -93,16 +94,16 @@ def test_a_run_refuses_clips_that_another_model_or_length_prepared(world: Path, 
 
 @pytest.mark.parametrize("alive", [{"frames": {"checkpoint": "tiny"}}, {"codec": {"trainable": True}}])
 def test_prepared_clips_cannot_train_what_made_them(world: Path, prepared: Path, tmp_path: Path, alive: dict) -> None:
-    changes = FROZEN | sources({"prepared": str(prepared)}) | alive
+    changes = FROZEN | sources({"place": str(prepared)}) | alive
     with pytest.raises(RecipeError, match="has no pictures or waveforms"):
-        read_recipe(recipe_file(tmp_path, world, "alive", **changes))
+        train(read_recipe(recipe_file(tmp_path, world, "alive", **changes)), Silent())
 
 
 def test_a_run_whose_files_are_mostly_bad_stops_and_lists_them(world: Path, tmp_path: Path) -> None:
     good = [{"id": row.id, "path": str(row.audio_path)} for row in read_manifest(world / "manifest.jsonl")[:4]]
     bad = [{"id": f"bad {i}", "path": str(tmp_path / f"{i}.mp4")} for i in range(40)]
     write_manifest(tmp_path / "manifest.jsonl", good + bad)
-    changes = FROZEN | sources({"manifest": str(tmp_path / "manifest.jsonl")})
+    changes = FROZEN | sources({"place": str(tmp_path / "manifest.jsonl")})
     with pytest.raises(TrainingError, match=r"21 of 44 clips cannot be read, .*failures\.jsonl"):
         train(read_recipe(recipe_file(tmp_path, world, "stops", **changes)), Silent())
     assert len((tmp_path / "stops" / "failures.jsonl").read_text().splitlines()) == 21

@@ -13,7 +13,8 @@ from peav.checkpoint import load_model, load_tokenizer, resolve
 from peav.distributed import ALONE
 from peav.features.cache import FeatureCache
 from peav.train import read_recipe
-from peav.train.run import _task, gather
+from peav.train.clips import gather
+from peav.train.run import _task
 
 
 def sound(path: Path, waveform: np.ndarray) -> str:
@@ -31,9 +32,9 @@ def test_a_mixed_source_trains_on_clips_in_which_something_is_heard_and_tells_wh
     lines += [{"path": sound(tmp_path / "silent.wav", 0 * noise), "label": "c"}, {"path": "a.wav", "id": "unlabelled"}]
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    source = {"manifest": str(manifest), "mix": {"duration": 2, "events": [1, 3]}}
+    source = {"place": str(manifest), "transforms": [{"class": "remix", "how": {"duration": 2, "events": [1, 3]}}]}
     changes = {"data": {"cache": str(tmp_path / "cache"), "sources": [source]}, "optim": {"batch_size": 8}}
-    changes["objective"] = {"pairs": ["a_ac"], "best_rq_weight": 0}
+    changes["objective"] = {"pairs": ["a_ac"], "auxiliary": {}}
     recipe = read_recipe(recipe_file(tmp_path, tmp_path, "run", **changes), {"model": json.dumps(str(resolve("tiny")))})
     clips = gather(recipe, Silent())
     assert [row.captions["audio"] for row in clips.sources[0]] == [["a a"], ["a b"], ["c"]]
@@ -51,7 +52,10 @@ def test_a_mixed_source_trains_on_clips_in_which_something_is_heard_and_tells_wh
 
 def test_a_manifest_that_is_a_source_twice_is_tested_on_once(world: Path, tmp_path: Path) -> None:
     manifest = str(world / "manifest.jsonl")
-    sources = [{"manifest": manifest}, {"manifest": manifest, "mix": {"duration": 2}}]
+    sources = [
+        {"place": manifest},
+        {"place": manifest, "transforms": [{"class": "remix", "how": {"duration": 2}}]},
+    ]
     recipe = read_recipe(recipe_file(tmp_path, world, "twice", data={"sources": sources}))
     once = read_recipe(recipe_file(tmp_path, world, "once", data={"sources": sources[:1]}))
     ids = [[row.id for row in gather(r, Silent()).test] for r in (recipe, once)]
@@ -60,9 +64,10 @@ def test_a_manifest_that_is_a_source_twice_is_tested_on_once(world: Path, tmp_pa
 
 def test_synthetic_captions_are_for_the_clips_of_the_world_that_train(world: Path, tmp_path: Path) -> None:
     made = json.loads((world / "world.json").read_text())
-    asked = {"folder": str(world), "train": 4, "validation": 2, "test": 2, "seed": made["seed"], "synthetic": True}
-    sources = [{"manifest": str(world / "manifest.jsonl")}]
-    recipe = read_recipe(recipe_file(tmp_path, world, "captioned", data={"world": asked, "sources": sources}))
+    asked = {"class": "world", "folder": str(world), "train": 4, "validation": 2, "test": 2, "seed": made["seed"]}
+    places = [asked, str(world / "manifest.jsonl")]
+    sources = [{"place": place, "transforms": ["synthetic_captions"]} for place in places]
+    recipe = read_recipe(recipe_file(tmp_path, world, "captioned", data={"sources": sources}))
     clips = gather(recipe, Silent())
     assert len(clips.sources[0]) == 4
     assert len(clips.sources[1]) > 4

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from peav.train.state import states
+from peav.train.train_checkpoint import states
 
 WORKER = Path(__file__).with_name("shards_worker.py")
 

@@ -12,13 +12,13 @@ from parallel_worker import SIZE, STEPS, model, random_batch
 from peav.data.collate import Batch
 from peav.eval.metrics import recall_at_k
 from peav.objectives.pairs import needed
-from peav.train.contrast import loss_weights
+from peav.train.contrastive_module import ContrastiveModule, forward
 from peav.train.optimizer import make_optimizer, take_step
 from peav.train.recipe import Objective, Optim
-from peav.train.step import Trainable, forward
+from peav.train.task_contrastive import loss_weights
 
 
-def logits(module: Trainable, batch: Batch) -> dict[str, torch.Tensor]:
+def logits(module: ContrastiveModule, batch: Batch) -> dict[str, torch.Tensor]:
     """By pair, the logits among the samples that have both sides."""
     output = forward(module.model, batch, needed(module.pairs))
     scales, biases = module.model.logit_scale, module.model.logit_bias
@@ -33,7 +33,7 @@ def logits(module: Trainable, batch: Batch) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("seed", range(4))
 @torch.no_grad()
 def test_negatives_of_the_first_batch_start_at_the_log_odds_of_a_match(seed: int) -> None:
-    module, batch = Trainable(model(seed), Objective(pairs="finetune")), random_batch(seed, seed % 2 == 0)
+    module, batch = ContrastiveModule(model(seed), Objective(pairs="finetune")), random_batch(seed, seed % 2 == 0)
     module.start(batch)
     for name, values in logits(module, batch).items():
         count = len(values)
@@ -46,7 +46,7 @@ def test_negatives_of_the_first_batch_start_at_the_log_odds_of_a_match(seed: int
 
 @torch.no_grad()
 def test_what_a_checkpoint_has_learnt_stays_and_what_infonce_left_starts() -> None:
-    module, batch = Trainable(model(0), Objective(pairs=("a_ac", "a_v", "v_vc"))), random_batch(0, False)
+    module, batch = ContrastiveModule(model(0), Objective(pairs=("a_ac", "a_v", "v_vc"))), random_batch(0, False)
     scales, biases = module.model.logit_scale, module.model.logit_bias
     scales["a_ac"].fill_(0.5)
     biases["a_ac"].fill_(-7.0)
@@ -59,7 +59,7 @@ def test_what_a_checkpoint_has_learnt_stays_and_what_infonce_left_starts() -> No
 
 @torch.no_grad()
 def test_infonce_has_no_use_for_a_bias_and_leaves_it_to_a_later_sigmoid() -> None:
-    module, batch = Trainable(model(0), Objective(pairs=("a_ac",), loss="infonce")), random_batch(0, False)
+    module, batch = ContrastiveModule(model(0), Objective(pairs=("a_ac",), loss="infonce")), random_batch(0, False)
     module.start(batch)
     assert module.model.logit_scale["a_ac"].item() != 10.0
     assert module.model.logit_bias["a_ac"].item() == -10.0
@@ -90,7 +90,7 @@ def learnable(seed: int) -> Batch:
 def test_the_sigmoid_loss_leaves_the_constant_predictor_behind_and_retrieves(seed: int) -> None:
     """A constant gets `log B + (B - 1) log(B / (B - 1))` at best; from biases of -10 the loss was no lower by then."""
     objective, steps = Objective(), 20
-    module = Trainable(model(seed), objective)
+    module = ContrastiveModule(model(seed), objective)
     optimizer, weights = make_optimizer(module, Optim(steps=steps, batch_size=SIZE)), loss_weights(objective)
     module.start(learnable(0))
     for step in range(steps):

@@ -18,18 +18,21 @@ import pytest
 import torch
 from training_runs import Noting, Silent, losses, recipe_file
 
-import peav.train.step as step_module
+import peav.train.contrastive_module as step_module
 from peav.checkpoint import load_model, load_tokenizer, resolve
 from peav.data.collate import Collator
 from peav.data.manifest import Row, read_manifest, write_manifest
+from peav.errors import RecipeError, TrainingError
 from peav.features.cache import FeatureCache
+from peav.lab.codec import DistillCodec
 from peav.model import PEAV, preset
-from peav.train import RecipeError, TrainingError, read_recipe, train
-from peav.train.contrast import loss_weights
-from peav.train.parts import ready_codec
+from peav.train import read_recipe, train
+from peav.train.clips import Clips, gather, with_features
+from peav.train.initialize import InitContext
 from peav.train.recipe import Objective, Text
-from peav.train.run import Clips, _cached, build, gather
-from peav.train.state import read_state, states
+from peav.train.run import build
+from peav.train.task_contrastive import loss_weights
+from peav.train.train_checkpoint import read_state, states
 from peav.train.trainer import learning_rate
 
 
@@ -165,7 +168,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_clips(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        step_module.Trainable,
+        step_module.ContrastiveModule,
         "start",
         lambda self, batch: self.model.logit_scale["a_ac"].data.fill_(float("inf")),
     )
@@ -180,7 +183,7 @@ def test_clips_that_do_not_decode_are_named_and_left_out(world: Path, tmp_path: 
     (tmp_path / "bad.mp4").write_text("not a video")
     records.append({"id": "bad", "path": str(tmp_path / "bad.mp4"), "split": "train"})
     write_manifest(tmp_path / "manifest.jsonl", records)
-    changes = {"data": {"sources": [{"manifest": str(tmp_path / "manifest.jsonl")}]}}
+    changes = {"data": {"sources": [{"place": str(tmp_path / "manifest.jsonl")}]}}
     reporter = Noting()
     train(read_recipe(recipe_file(tmp_path, world, "skips", steps=1, **changes)), reporter)
     (failure,) = map(json.loads, (tmp_path / "skips" / "failures.jsonl").read_text().splitlines())
@@ -195,11 +198,11 @@ def test_sources_with_the_same_ids_lose_only_what_does_not_decode(world: Path, t
     (tmp_path / "bad.mp4").write_text("not a video")
     bad = replace(rows[0], audio_path=tmp_path / "bad.mp4", video_path=tmp_path / "bad.mp4")
     recipe = read_recipe(recipe_file(tmp_path, world, "same-ids"))
-    cache = FeatureCache(tmp_path / "cache", PEAV(preset("tiny")))
-    clips = _cached(recipe, cache, Clips([rows, [bad, rows[1]]], [1.0, 1.0], [], []), Silent())
+    cache = FeatureCache(tmp_path / "cache", PEAV(preset("nano")))
+    clips = with_features(recipe, cache, Clips([rows, [bad, rows[1]]], [1.0, 1.0], [], []), Silent())
     assert clips.sources == [rows, [rows[1]]]
     with pytest.raises(TrainingError, match="no clip that can be decoded"):
-        _cached(recipe, cache, Clips([rows, [bad]], [1.0, 1.0], [], []), Silent())
+        with_features(recipe, cache, Clips([rows, [bad]], [1.0, 1.0], [], []), Silent())
 
 
 def test_sound_alone_trains_with_every_pair_in_the_recipe(world: Path, tmp_path: Path) -> None:
@@ -208,7 +211,7 @@ def test_sound_alone_trains_with_every_pair_in_the_recipe(world: Path, tmp_path:
         {"id": row.id, "audio_path": str(row.audio_path), "captions": {"audio": row.captions["audio"]}} for row in rows
     ]
     write_manifest(tmp_path / "manifest.jsonl", records)
-    changes = {"data": {"sources": [{"manifest": str(tmp_path / "manifest.jsonl")}]}}
+    changes = {"data": {"sources": [{"place": str(tmp_path / "manifest.jsonl")}]}}
     train(read_recipe(recipe_file(tmp_path, world, "sound", steps=1, **changes)), Silent())
     (record,) = losses(tmp_path / "sound")
     assert record["a_ac"] > 0
@@ -219,12 +222,12 @@ def test_what_is_drawn_after_the_codec_is_the_same_whether_it_was_distilled_or_r
     world: Path, tmp_path: Path
 ) -> None:
     rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")][:1]
-    changes = {"codec": {"distil_steps": 1, "distil_batch": 1}, "data": {"cache": str(tmp_path / "cache")}}
-    recipe = read_recipe(recipe_file(tmp_path, world, "drawn", **changes))
+    recipe = read_recipe(recipe_file(tmp_path, world, "drawn"))
+    context = InitContext(recipe, True, ["m.jsonl"], [rows], [False], None, tmp_path / "cache", Silent())
     drawn = []
     for _ in range(2):
         torch.manual_seed(0)
-        ready_codec(recipe, PEAV(preset("tiny")), [rows], Silent())
+        DistillCodec(steps=1, batch_size=1).run(PEAV(preset("nano")), context)
         drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
 
@@ -233,15 +236,16 @@ def test_a_source_of_speech_alone_trains_on_clips_with_transcripts_and_holds_not
     world: Path, tmp_path: Path
 ) -> None:
     manifest = str(world / "manifest.jsonl")
-    sources = [{"manifest": manifest}, {"manifest": manifest, "only": "transcript"}]
+    sources = [{"place": manifest}, {"place": manifest, "transforms": ["transcripts"]}]
     clips = gather(read_recipe(recipe_file(tmp_path, world, "speech", data={"sources": sources})), Silent())
     assert clips.sources[1] == [row for row in clips.sources[0] if row.transcript]
     assert len({row.id for row in clips.test}) == len(clips.test) > 0
 
 
 def test_timed_words_are_learnt_where_the_recipe_says_so(world: Path, tmp_path: Path) -> None:
-    changes = {"objective": {"words_weight": 0.5}, "frames": {"pretrain_steps": 2, "frozen": True}}
-    train(read_recipe(recipe_file(tmp_path, world, "words", steps=2, **changes)), Silent())
+    changes = {"objective": {"auxiliary": {"words": {"weight": 0.5}}}, "frames": {"frozen": True}}
+    path = recipe_file(tmp_path, world, "words", steps=2, **changes)
+    train(read_recipe(path, {"initializers": "[{class: pretrain_frames, steps: 2}]"}), Silent())
     log = losses(tmp_path / "words")
     assert all(record["words"] > 0 for record in log)
 
@@ -252,7 +256,7 @@ def test_a_run_ends_with_the_weights_that_were_best_on_validation_clips(
 ) -> None:
     """Scripted figures: the second step is the best, one before it and the later ones are not."""
     figures = iter([0.2, 0.9, 0.4, 0.3, 0.1, 0.5, 0.0, 0.0])
-    monkeypatch.setattr("peav.train.contrast.evaluate", lambda *arguments: {"t2av": next(figures)})
+    monkeypatch.setattr("peav.train.task_contrastive.evaluate", lambda *arguments: {"t2av": next(figures)})
     recipe = recipe_file(tmp_path, world, "best", evaluation={"every": 1, "keep": "t2av"})
     train(read_recipe(recipe), Silent())
     (kept,) = (tmp_path / "best" / "best").iterdir()
@@ -269,7 +273,9 @@ def test_best_weights_of_a_run_that_was_removed_are_not_taken_for_this_ones(
     recipe = recipe_file(tmp_path, world, "stale", evaluation={"every": 1, "keep": "t2av"})
     for best in (5, 2):
         figures = iter([0.9 if step == best else 0.1 for step in range(1, 6)] + [0.0] * 3)
-        monkeypatch.setattr("peav.train.contrast.evaluate", lambda *arguments, figures=figures: {"t2av": next(figures)})
+        monkeypatch.setattr(
+            "peav.train.task_contrastive.evaluate", lambda *arguments, figures=figures: {"t2av": next(figures)}
+        )
         train(read_recipe(recipe), Silent())
         (kept,) = (tmp_path / "stale" / "best").iterdir()
         assert kept.name == f"step-000000{best}.pt"
@@ -281,7 +287,7 @@ def test_a_best_that_a_resumed_run_would_want_is_kept_until_its_checkpoints_cove
 ) -> None:
     """Checkpoints every two steps: a run stopped in step four goes on from two, and the best of three is gone then."""
     figures = iter([0.5, 0.6, 0.7])
-    monkeypatch.setattr("peav.train.contrast.evaluate", lambda *arguments: {"t2av": next(figures)})
+    monkeypatch.setattr("peav.train.task_contrastive.evaluate", lambda *arguments: {"t2av": next(figures)})
     recipe = recipe_file(tmp_path, world, "kept", evaluation={"every": 1, "keep": "t2av"})
     with pytest.raises(StopIteration):
         train(read_recipe(recipe), Silent())
@@ -305,7 +311,10 @@ def test_near_misses_come_on_top_of_the_batch_right_after_the_clips_they_are_mad
     seen: list[list[Row]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("peav.train.run.Collator", Seen)
-        source = {"manifest": str(world / "manifest.jsonl"), "splice": 0.3, "near_misses": 2}
+        source = {
+            "place": str(world / "manifest.jsonl"),
+            "transforms": [{"class": "word_swap", "share": 0.3, "copies": 2}],
+        }
         recipe = recipe_file(tmp_path, world, "near", steps=2, data={"sources": [source]})
         train(read_recipe(recipe), Silent())
     batch = seen[0]
@@ -321,14 +330,15 @@ def test_near_misses_come_on_top_of_the_batch_right_after_the_clips_they_are_mad
 
 def test_a_source_too_light_for_a_batch_is_refused(world: Path, tmp_path: Path) -> None:
     manifest = str(world / "manifest.jsonl")
-    changes = {"data": {"sources": [{"manifest": manifest, "weight": 99}, {"manifest": manifest}]}}
+    changes = {"data": {"sources": [{"place": manifest, "weight": 99}, {"place": manifest}]}}
     with pytest.raises(TrainingError, match=r"takes \[4, 0\] clips"):
         train(read_recipe(recipe_file(tmp_path, world, "light", **changes)), Silent())
 
 
 def test_pairs_share_a_weight_of_one_in_the_proportions_of_the_recipe() -> None:
-    weights = loss_weights(Objective(pairs=("a_ac", "a_v"), weights={"a_ac": 3.0}, words_weight=0.5))
-    assert weights == {"a_ac": 0.75, "a_v": 0.25, "best_rq": 0.0, "words": 0.5}
+    losses = {"best_rq": {"weight": 0}, "words": {"weight": 0.5}, "my/file.py:Own": {}}
+    weights = loss_weights(Objective(pairs=("a_ac", "a_v"), weights={"a_ac": 3.0}, auxiliary=losses))
+    assert weights == {"a_ac": 0.75, "a_v": 0.25, "words": 0.5, "Own": 1.0}
 
 
 def test_the_learning_rate_warms_up_linearly_then_falls_as_a_cosine() -> None:

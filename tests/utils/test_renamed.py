@@ -7,12 +7,12 @@ from importlib import import_module
 import pytest
 
 OLD = {
-    "peav.data.manifest.CAPTION_KINDS": "peav.types.MODALITIES",
+    "peav.data.manifest.MODALITIES": "peav.types.MODALITIES",
     "peav.encoder.SPACES": "peav.types.MODALITIES",
     "peav.encoder.Space": "peav.types.Modality",
     "peav.eval.metrics.MetricError": "peav.errors.EvaluationError",
-    "peav.eval.protocols.ProtocolError": "peav.errors.EvaluationError",
-    "peav.eval.protocols.WORLD_DIRECTIONS": "peav.eval.directions.WORLD",
+    "peav.eval.protocols.EvaluationError": "peav.errors.EvaluationError",
+    "peav.eval.protocols.WORLD": "peav.eval.directions.WORLD",
     "peav.inference.sources.Unreadable": "peav.types.DecodeFailure",
     "peav.objectives.pairs.Medium": "peav.types.Modality",
     "peav.search.Row": "peav.search.library.LibraryRow",

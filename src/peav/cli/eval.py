@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,13 +23,17 @@ from peav.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from peav.eval.benchmarks import Benchmark
     from peav.eval.embedder import FileEmbedder
-    from peav.eval.tables import Table
 
 
 def eval(
     model: Annotated[str, typer.Argument(help="tiny, a hub name (facebook/pe-av-large) or a directory.")] = "tiny",
     world: Annotated[Path | None, typer.Option(help="A manifest with captions, e.g. of `peav world`.")] = None,
+    bench: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: manifest, sounds, grid, or a class of yours, path/to/file.py:Class=PATH."),
+    ] = None,
     split: Annotated[str, typer.Option(help="The split of the manifest and of GRID.")] = "test",
     esc10: Annotated[
         list[Path] | None, typer.Option(help="A folder of labeled sounds; of several, each and all together.")
@@ -59,25 +61,24 @@ def eval(
     Ties count against the model and chance stands beside each figure. Clips that cannot be read are left out and
     listed.
     """
-    from peav.eval import benchmarks
+    from peav.eval.benchmarks.grid import Grid
+    from peav.eval.benchmarks.manifest import Manifest
+    from peav.eval.benchmarks.sounds import Sounds
     from peav.eval.embedder import FileEmbedder
-    from peav.eval.grid import sentence_table
     from peav.utils.progress import bar
 
-    jobs: list[Callable[..., Table]] = []
+    wanted: list[Benchmark] = [_named(one) for one in bench or ()]
     if world is not None:
-        jobs.append(partial(benchmarks.world, manifest=world, split=split, candidates=candidates, seed=seed))
+        wanted.append(Manifest(world, split, candidates, seed))
     folders = esc10 or []
-    sets = [[folder] for folder in folders] + ([folders] if len(folders) > 1 else [])
-    jobs += [partial(benchmarks.sounds, folders=each, fold=fold) for each in sets]
+    wanted += [Sounds(folder, fold=fold) for folder in folders]
+    wanted += [Sounds(folders[0], tuple(folders[1:]), fold)] if len(folders) > 1 else []
     if grid is not None:
-        jobs.append(partial(benchmarks.grid, folder=grid, split=split, seed=seed))
-        if sentences:
-            jobs.append(partial(sentence_table, folder=grid, split=split))
+        wanted.append(Grid(grid, split, seed=seed, sentences=sentences))
     elif sentences:
         fail("--sentences is about GRID; give --grid FOLDER as well")
-    if not jobs:
-        fail("nothing to measure; give --world MANIFEST, --esc10 FOLDER or --grid FOLDER")
+    if not wanted:
+        fail("nothing to measure; give --world MANIFEST, --esc10 FOLDER, --grid FOLDER or --bench NAME=PATH")
     encoder = load(model, device, revision, dtype, cache_dir)
     with bar() as progress:
         task = progress.add_task("embedding clips", total=None)
@@ -87,7 +88,7 @@ def eval(
 
         embedder = FileEmbedder(encoder, normalize=normalize, batch_size=batch_size, progress=show)
         try:
-            tables = [job(embedder) for job in jobs]
+            tables = [table for one in wanted for table in one.run(embedder)]
         finally:
             failures = _failures(embedder)
     if as_json:
@@ -98,6 +99,17 @@ def eval(
     else:
         for table in tables:
             out.print(table.to_rich())
+
+
+def _named(option: str) -> Benchmark:
+    """The benchmark of NAME=PATH."""
+    from peav.eval.benchmarks import BENCHMARKS, Benchmark
+    from peav.utils.plugins import load_class
+
+    name, equals, path = option.partition("=")
+    if not equals or not path:
+        fail(f"--bench {option}: write it as NAME=PATH; names are {', '.join(BENCHMARKS)}, or path/to/file.py:Class")
+    return load_class(name, Benchmark, BENCHMARKS)(Path(path))
 
 
 def _failures(embedder: FileEmbedder) -> list[dict[str, str]]:

@@ -69,7 +69,7 @@ def train(
     pairs = {} if init is None else {"model": json.dumps(full_name(init, revision))}
     pairs |= {} if dtype is None else {"optim.bf16": json.dumps(dtype == "bfloat16")}
     pairs |= {} if cache_dir is None else {"hub_cache": json.dumps(str(cache_dir))}
-    pairs |= {} if data is None else {"data.sources": json.dumps([{"manifest": str(data)}])}
+    pairs |= {} if data is None else {"data.sources": json.dumps([{"place": str(data)}])}
     pairs |= dict(_split(override) for override in overrides or ())
     if init is not None and read_recipe(recipe, pairs).from_scratch:
         fail(f"--init goes with a recipe that has `tune:` (finetune) or `align:`, and {recipe} has neither")
@@ -119,7 +119,7 @@ class ProgressReporter:
         self.task: TaskID | None = None
 
     def stage(self, name: str, total: int | None) -> None:
-        self.task = self.progress.add_task(STAGES[name], total=total, note="")
+        self.task = self.progress.add_task(STAGES.get(name, name), total=total, note="")
 
     def advance(self, done: int, note: str = "") -> None:
         assert self.task is not None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from torch import Tensor
 from peav.data.manifest import Row
 from peav.features.cache import ClipFeatures
 from peav.inference.text import tokenize
-from peav.lab.word_labels import UNLABELLED, word_labels
 from peav.types import MODALITIES
+
+TargetMaker = Callable[[Row, int], np.ndarray]
+"""What an auxiliary loss knows of each of so many latents of a clip: (T,) int64, below 0 where it knows nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Batch:
     `audio`: latents (B, T, latent_dim), or waveforms (B, S) where the codec trains; `audio_lengths` (B,) in latents
     or samples. `frames`: (B, N, size, size, 3) uint8, or (B, N, F) features where the frame encoder is frozen;
     `frame_lengths` (B,). `groups`: for `audio` and `video`, (B,) int64: equal media share a number in every batch and
-    process, so that a clip that is drawn twice is not held against itself. `words`: (B, T) int64 labels of the latents,
-    see `lab.word_labels`; None without them.
+    process, so that a clip that is drawn twice is not held against itself. `targets`: (B, T) int64 by auxiliary loss,
+    below 0 where nothing is known.
     """
 
     ids: list[str]
@@ -49,7 +51,7 @@ class Batch:
     frame_lengths: Tensor
     texts: Mapping[str, Texts]
     groups: Mapping[str, Tensor]
-    words: Tensor | None = None
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device; ids stay."""
@@ -65,7 +67,7 @@ class Batch:
             frame_lengths=self.frame_lengths.to(device),
             texts=texts,
             groups={medium: numbers.to(device) for medium, numbers in self.groups.items()},
-            words=None if self.words is None else self.words.to(device),
+            targets={name: values.to(device) for name, values in self.targets.items()},
         )
 
 
@@ -74,8 +76,7 @@ class Collator:
 
     `transcript_share` is how often a clip with a transcript has it for its audio caption (a transcript is an audio
     caption in phase 2 of the paper). `real_share` is how often a clip that has both kinds has a caption that people
-    wrote, and not a synthetic one (1 : 10 in the paper). `words` numbers the words whose times become labels, `rate` is
-    latents a second.
+    wrote, and not a synthetic one (1 : 10 in the paper). `targets` are what auxiliary losses know of each latent.
     """
 
     def __init__(
@@ -83,13 +84,12 @@ class Collator:
         tokenizer: Tokenizer,
         max_tokens: int,
         transcript_share: float = 0.5,
-        words: dict[str, int] | None = None,
-        rate: float = 25.0,
         real_share: float = 1 / 11,
+        targets: Mapping[str, TargetMaker] | None = None,
     ) -> None:
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
-        self.transcript_share, self.words, self.rate = transcript_share, words, rate
-        self.real_share = real_share
+        self.transcript_share, self.real_share = transcript_share, real_share
+        self.targets = targets or {}
 
     def __call__(
         self,
@@ -112,19 +112,10 @@ class Collator:
             audio_lengths=audio_lengths,
             frames=frames,
             frame_lengths=frame_lengths,
-            texts={kind: self.tokenised(texts) for kind, texts in captions.items()},
+            texts={kind: self.tokenized(texts) for kind, texts in captions.items()},
             groups={"audio": _media_groups(heard), "video": _media_groups(seen)},
-            words=self._labels(rows, clips, audio.shape[1]) if self.words else None,
+            targets={name: _targets(make, rows, clips, audio.shape[1]) for name, make in self.targets.items()},
         )
-
-    def _labels(self, rows: Sequence[Row], clips: Sequence[ClipFeatures], size: int) -> Tensor:
-        assert self.words is not None
-        labels = torch.full((len(rows), size), UNLABELLED)
-        for target, row, clip in zip(labels, rows, clips, strict=True):
-            if clip.latents is not None:
-                frames = len(clip.latents)
-                target[:frames] = torch.from_numpy(word_labels(row.words, frames, self.rate, self.words))
-        return labels
 
     def _draw(self, row: Row, kind: str, rng: np.random.Generator) -> str | None:
         captions = row.captions.get(kind, [])
@@ -137,7 +128,7 @@ class Collator:
             captions = real if rng.random() < self.real_share else made
         return captions[rng.integers(len(captions))] if captions else None
 
-    def tokenised(self, texts: Sequence[str | None]) -> Texts:
+    def tokenized(self, texts: Sequence[str | None]) -> Texts:
         """Texts as the model reads them; None is marked as missing."""
         ids, mask = tokenize(self.tokenizer, [text or "" for text in texts], self.max_tokens)
         return Texts(
@@ -146,6 +137,15 @@ class Collator:
             present=torch.tensor([text is not None for text in texts]),
             groups=torch.tensor([_number((text or "").encode()) for text in texts]),
         )
+
+
+def _targets(make: TargetMaker, rows: Sequence[Row], clips: Sequence[ClipFeatures], size: int) -> Tensor:
+    """(B, size) int64; -1 past a clip's end and in clips whose sound is a waveform, since the codec trains."""
+    targets = torch.full((len(rows), size), -1)
+    for target, row, clip in zip(targets, rows, clips, strict=True):
+        if clip.latents is not None:
+            target[: len(clip.latents)] = torch.from_numpy(make(row, len(clip.latents)))
+    return targets
 
 
 def _media_groups(arrays: Sequence[np.ndarray | None]) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from peav.eval.protocols import KS, Classification, Retrieval
+
 Style = Literal["text", "count", "percent", "decimal"]
 
 
@@ -68,3 +70,42 @@ def _written(value: Any, style: Style) -> str:
     if style == "decimal":
         return f"{value:.2f}"
     return str(value)
+
+
+def retrieval_table(title: str, results: Sequence[Retrieval]) -> Table:
+    """Directions down; recall (per cent), its chance and the median rank across; narrow enough for 80 columns.
+
+    The plain data hold the chance at every k, the number of queries and the mean reciprocal rank as well.
+    """
+    columns = [
+        Column("direction", "direction"),
+        Column("targets", "targets", "count"),
+        *(Column(f"recall@{k}", f"R@{k}", "percent") for k in KS),
+        Column("chance@1", "chance@1", "percent"),
+        Column("median_rank", "median", "decimal"),
+    ]
+    rows = [
+        {
+            "direction": result.direction,
+            "queries": result.queries,
+            "targets": result.targets,
+            **{f"recall@{k}": value for k, value in result.recall.items()},
+            **{f"chance@{k}": value for k, value in result.chance.items()},
+            "median_rank": result.median_rank,
+            "mrr": result.mrr,
+        }
+        for result in results
+    ]
+    return Table(title, columns, rows)
+
+
+def classification_table(title: str, results: Sequence[Classification]) -> Table:
+    """Methods down; accuracy and the share of the commonest class across."""
+    columns = [
+        Column("method", "method"),
+        Column("clips", "clips", "count"),
+        Column("classes", "classes", "count"),
+        Column("accuracy", "accuracy", "percent"),
+        Column("chance", "chance", "percent"),
+    ]
+    return Table(title, columns, [vars(result) for result in results])

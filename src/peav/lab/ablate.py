@@ -13,7 +13,7 @@ from typing import Any
 
 from peav.distributed import is_alone
 from peav.errors import RecipeError, TrainingError
-from peav.train.reading import read_dataclass
+from peav.train.config_io import read_dataclass
 from peav.train.recipe import FIGURES, Recipe, read_recipe
 from peav.utils.lock import FolderLock
 

@@ -14,17 +14,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from peav.checkpoint import load_model
 from peav.data.manifest import Row
 from peav.errors import MediaError, RecipeError
+from peav.features.cache import clip_key
 from peav.features.logmel import LogMel
 from peav.media import load_audio
 from peav.model import PEAV
-from peav.train.recipe import Codec
+from peav.train.initialize import InitContext, Initializer
 
 READOUT_CROPS = 128
 COMPONENTS = 64
@@ -33,10 +37,53 @@ TARGET = (READOUT_CROPS, COMPONENTS, FLATTENING)  # codecs that learned towards 
 TRIES = 100
 
 
-def distil_codec(
+@dataclass(frozen=True)
+class DistillCodec(Initializer):
+    """Distil the codec for `steps`, from scratch where it has random weights; or, with `checkpoint` and no steps, take
+    the codec over from there.
+
+    Towers that were trained with another codec hear it as they heard that one, as nearly as a linear map between their
+    latents can tell (`keep_hearing`; it needs sound, so not with prepared sources alone).
+    """
+
+    steps: int = 0
+    batch_size: int = 8
+    lr: float = 2e-3
+    checkpoint: str | None = None
+
+    def run(self, model: PEAV, context: InitContext) -> None:
+        """Change the model's codec, and the audio tower's first layer with it."""
+        codec = model.audio.codec
+        before = deepcopy(codec)
+        if self.checkpoint is not None:
+            source = load_model(self.checkpoint, cache_dir=context.recipe.hub_cache)
+            codec.load_state_dict(source.audio.codec.state_dict())
+        if self.steps:
+            fresh = context.fresh and self.checkpoint is None and context.recipe.codec.checkpoint is None
+            clips = [[clip_key(row) for row in rows] for rows in context.sources]
+            made_of = [asdict(self), TARGET, clips]
+            context.kept("codec", codec, made_of, lambda: self._distill(model, context, fresh), start=not fresh)
+        old, new = before.state_dict(), codec.state_dict()
+        if not context.fresh and not all(torch.equal(old[name], new[name]) for name in new):
+            media = [rows for rows, bare in zip(context.sources, context.prepared, strict=True) if not bare]
+            keep_hearing(model, before, media, context.recipe.seed)
+
+    def _distill(self, model: PEAV, context: InitContext, fresh: bool) -> None:
+        context.reporter.stage("codec", self.steps)
+        distill_codec(
+            model,
+            context.sources,
+            self,
+            context.recipe.seed,
+            fresh=fresh,
+            progress=lambda step, error: context.reporter.advance(step, f"mse {error:.3f}"),
+        )
+
+
+def distill_codec(
     model: PEAV,
     sources: Sequence[Sequence[Row]],
-    config: Codec,
+    config: DistillCodec,
     seed: int,
     *,
     fresh: bool = True,
@@ -56,28 +103,28 @@ def distil_codec(
     """
     audible = _audible(sources)
     if not audible:
-        raise NoSound("the codec: no source has a clip with sound; add one, or set codec.distil_steps to 0")
+        raise NoSound("the codec: no source has a clip with sound; add one, or leave distill_codec out")
     codec_config = model.config.audio.codec
     rate, hop = codec_config.sampling_rate, codec_config.hop_length
     first = _crops(audible, READOUT_CROPS, rate, _first(seed))
     if fresh:
-        scale_convolutions(model, first[: 4 * config.distil_batch])
+        scale_convolutions(model, first[: 4 * config.batch_size])
     with torch.no_grad():
         target = Components(LogMel(rate, hop), first)
         readout = _fitted(model.encode_codec(first), target(first))
     parameters = [*model.audio.codec.parameters(), *readout.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=config.distil_lr, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0)
     errors = []
-    for step in range(config.distil_steps):
-        rate_now = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / config.distil_steps)) + 0.01
-        for group in optimiser.param_groups:
-            group["lr"] = config.distil_lr * rate_now
-        waveform = _crops(audible, config.distil_batch, rate, np.random.default_rng((seed, step + 1)))
+    for step in range(config.steps):
+        rate_now = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)) + 0.01
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * rate_now
+        waveform = _crops(audible, config.batch_size, rate, np.random.default_rng((seed, step + 1)))
         error = (readout(model.encode_codec(waveform)) - target(waveform)).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         error.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        optimizer.step()
         errors.append(error.item())
         progress(step + 1, errors[-1])
     return float(np.mean(errors[-max(1, len(errors) // 10) :]))

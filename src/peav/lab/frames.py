@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -20,21 +21,66 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.features.cache import FeatureCache
+from peav.features.cache import FeatureCache, clip_key
 from peav.lab.lips import Lips
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
-from peav.train.recipe import Frames
+from peav.train.initialize import InitContext, Initializer
 
 RAREST, COMMONEST = 0.002, 0.3  # share of clips whose captions use a word
 LIPS_WEIGHT = 5.0  # a frame has some twenty nats of captions and two of lips
+
+
+@dataclass(frozen=True)
+class PretrainFrames(Initializer):
+    """Teach the frame encoder the words of visual captions for `steps`.
+
+    `lips`: places of sources whose speakers' lips it learns to read as well, see `lab.lips`.
+    """
+
+    steps: int
+    batch_size: int = 96
+    lr: float = 2e-3
+    lips: tuple[str, ...] = ()
+
+    needs_features = True
+
+    def run(self, model: PEAV, context: InitContext) -> None:
+        """Change the model's frame encoder. Raises RecipeError where `lips` names no source."""
+        if unknown := [place for place in self.lips if place not in context.places]:
+            raise RecipeError(f"pretrain_frames: lips: {unknown[0]} is the place of no source")
+        rows = [row for some in context.sources for row in some]
+        talks = [place in self.lips for place in context.places]
+        speakers = [row for some, wanted in zip(context.sources, talks, strict=True) if wanted for row in some]
+        made_of = [
+            asdict(self),
+            [(clip_key(row), row.captions.get("video")) for row in rows],
+            [(clip_key(row), [asdict(word) for word in row.words]) for row in speakers],
+        ]
+        encoder = model.video.frame_encoder
+        context.kept(
+            "frames", encoder, made_of, lambda: self._teach(model, context, rows, speakers), start=not context.fresh
+        )
+
+    def _teach(self, model: PEAV, context: InitContext, rows: Sequence[Row], speakers: Sequence[Row]) -> None:
+        assert context.features is not None
+        context.reporter.stage("frames", self.steps)
+        pretrain_frames(
+            model,
+            rows,
+            context.features,
+            self,
+            context.recipe.seed,
+            speakers=speakers,
+            progress=lambda step, loss: context.reporter.advance(step, f"loss {loss:.3f}"),
+        )
 
 
 def pretrain_frames(
     model: PEAV,
     rows: Sequence[Row],
     cache: FeatureCache,
-    config: Frames,
+    config: PretrainFrames,
     seed: int,
     *,
     speakers: Sequence[Row] = (),
@@ -55,7 +101,7 @@ def pretrain_frames(
     rows = [row for row in rows if row.captions.get("video") and cache.load(row).frames is not None]
     words = caption_words(rows)
     if not words:
-        raise RecipeError("frames.pretrain_steps: no visual captions to learn from; set it to 0")
+        raise RecipeError("pretrain_frames: no visual captions to learn from; leave it out")
     targets = torch.stack([_target(row, words) for row in rows])
     encoder = model.video.frame_encoder
     head = nn.Linear(model.config.video.frame_encoder.output_dim, len(words))
@@ -64,23 +110,23 @@ def pretrain_frames(
     shape = model.config.video.frame_encoder
     lips = Lips(speakers, shape.image_size, shape.output_dim) if speakers else None
     parameters = [*encoder.parameters(), *head.parameters(), *(lips.parameters() if lips else ())]
-    optimiser = torch.optim.AdamW(parameters, lr=config.pretrain_lr, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.05)
     losses = []
-    for step in range(config.pretrain_steps):
-        rate = min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / config.pretrain_steps)) + 0.01
-        for group in optimiser.param_groups:
-            group["lr"] = config.pretrain_lr * rate
+    for step in range(config.steps):
+        rate = min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)) + 0.01
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * rate
         rng = np.random.default_rng((seed, 2, step))
-        chosen = rng.integers(len(rows), size=config.pretrain_batch)
+        chosen = rng.integers(len(rows), size=config.batch_size)
         logits = head(_features(encoder, torch.stack([_frame(cache, rows[index], rng) for index in chosen])))
         loss = F.binary_cross_entropy_with_logits(logits, targets[chosen], reduction="sum") / len(chosen)
         if lips is not None:
             mouths, said = lips.draw(rng)
             loss = loss + LIPS_WEIGHT * lips(_features(encoder, mouths.flatten(0, 1)).unflatten(0, said.shape), said)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
         progress(step + 1, losses[-1])
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))

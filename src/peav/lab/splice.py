@@ -9,13 +9,49 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from peav.data.manifest import Row
+from peav.data.transforms import SourceContext, SourceTransform
 from peav.features.cache import ClipFeatures, FeatureCache
 from peav.types import Word
+
+
+@dataclass
+class WordSwap(SourceTransform):
+    """Beside each clip stand `copies` hard negatives that have about a `share` of their words from another clip.
+
+    Only clips with timed words train. `pictures`: the copies have pictures too, for clips that look alike.
+    """
+
+    share: float
+    pictures: bool = False
+    copies: int = 1
+
+    fits = "each word of its transcript at its time"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"word_swap: share is a share of words, above 0 and at most 1, not {self.share}")
+        if self.copies < 1:
+            raise ValueError(f"word_swap: copies must be at least 1, not {self.copies}")
+
+    def train_rows(self, rows: list[Row], max_seconds: float) -> list[Row]:
+        """The rows that can be crossed with another."""
+        return spliceable(rows, max_seconds)
+
+    def start(self, rows: list[Row], context: SourceContext) -> list[Row]:
+        """Remember the sentences by their number of words."""
+        codec = context.cache.make.model.config.audio.codec
+        rate = codec.sampling_rate / codec.hop_length
+        self._splicer = Splicer(rows, context.cache, self.share, rate, codec.hop_length, self.pictures)
+        return rows
+
+    def draw(self, row: Row, rng: np.random.Generator, load: bool) -> tuple[Row, ClipFeatures | None]:
+        """A sentence made of this one and another."""
+        return self._splicer(row, rng) if load else (bare(row), None)
 
 
 class Splicer:

@@ -198,23 +198,19 @@ class PEAFrameConfig(_Config):
 
 # Width 64 x layers; the MLP is 8/3 of the width, rounded up to a multiple of 64.
 _OFFICIAL = {"small": (768, 2048, 12), "base": (1024, 2752, 16), "large": (1792, 4800, 28)}
-_TINY_TEXT = TextConfig(
-    vocab_size=2048,
-    hidden_size=256,
-    intermediate_size=384,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    pad_token_id=0,
-    cls_token_id=1,
-    sep_token_id=2,
-)
 
 
 def _tower(size: str, layers: int | None = None) -> TransformerConfig:
+    if size == "nano":
+        return TransformerConfig(64, 128, layers or 2, 1, head_dim=64)
     if size == "tiny":
         return TransformerConfig(256, 640, layers or 4, 4, head_dim=64)
     width, mlp, depth = _OFFICIAL[size]
     return TransformerConfig(width, mlp, layers or depth, width // 128)
+
+
+def _small_text(width: int, mlp: int, layers: int) -> TextConfig:
+    return TextConfig(2048, width, mlp, layers, width // 64, pad_token_id=0, cls_token_id=1, sep_token_id=2)
 
 
 def _tiny() -> PEAVConfig:
@@ -223,8 +219,20 @@ def _tiny() -> PEAVConfig:
         audio=AudioConfig(CodecConfig(hidden_size=8), _tower("tiny")),
         video=VideoConfig(frames, _tower("tiny", 2), num_frames=8),
         fusion=_tower("tiny", 1),
-        text=_TINY_TEXT,
+        text=_small_text(256, 384, 3),
         output_dim=256,
+    )
+
+
+def _nano() -> PEAVConfig:
+    """Too small to learn much: for tests of whole runs."""
+    frames = FrameEncoderConfig(32, 8, 64, 1, 1, output_dim=64)
+    return PEAVConfig(
+        audio=AudioConfig(CodecConfig(hidden_size=2), _tower("nano")),
+        video=VideoConfig(frames, _tower("nano", 1), num_frames=4),
+        fusion=_tower("nano", 1),
+        text=_small_text(64, 96, 2),
+        output_dim=64,
     )
 
 
@@ -237,11 +245,10 @@ def _official(size: str, num_frames: int | None) -> PEAVConfig:
 
 
 def _presets() -> dict[str, PEAVConfig | PEAFrameConfig]:
-    tiny = _tiny()
-    presets: dict[str, PEAVConfig | PEAFrameConfig] = {
-        "tiny": tiny,
-        "frame-tiny": PEAFrameConfig(tiny.audio, tiny.text, tiny.output_dim),
-    }
+    presets: dict[str, PEAVConfig | PEAFrameConfig] = {}
+    for name, config in (("nano", _nano()), ("tiny", _tiny())):
+        presets[name] = config
+        presets[f"frame-{name}"] = PEAFrameConfig(config.audio, config.text, config.output_dim)
     for size in _OFFICIAL:
         presets[size] = _official(size, None)
         presets[f"{size}-16-frame"] = _official(size, 16)

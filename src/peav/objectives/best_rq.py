@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from peav.objectives.auxiliary import AudioStates, AuxiliaryLoss, LossContext
 from peav.objectives.frame_loss import FrameLoss, frame_loss
 
 
@@ -117,3 +118,33 @@ def _valid(latents: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
     return frames < lengths.to(latents.device)[:, None]
+
+
+class BestRQLoss(AuxiliaryLoss):
+    """BEST-RQ as a recipe asks for it (`objective.auxiliary.best_rq`).
+
+    Args:
+        share: how many clips of a batch have spans hidden.
+        codes: size of the codebook.
+    """
+
+    hides = True
+
+    def __init__(self, context: LossContext, share: float = 0.5, codes: int = 1024) -> None:
+        super().__init__(context)
+        audio = context.config.audio
+        self.share = share
+        self.best_rq = BestRQ(audio.codec.latent_dim, audio.transformer.hidden_size, codes=codes, seed=context.seed)
+
+    def hide(self, latents: Tensor, lengths: Tensor, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """Hide spans of a share of the clips; whether a clip is among them is its generator's first draw."""
+        draws = torch.cat([torch.rand(1, generator=generator) for generator in generators])
+        hidden, mask = self.best_rq.mask(latents, lengths, generators)
+        chosen = (draws < self.share).to(latents.device)
+        return torch.where(chosen[:, None, None], hidden, latents), mask & chosen[:, None]
+
+    def on_audio(self, states: AudioStates) -> FrameLoss:
+        """Predict the labels of what was hidden."""
+        assert states.hidden is not None
+        labels = self.best_rq.labels(states.latents.detach(), states.lengths)
+        return self.best_rq.loss(states.sequence, labels, states.hidden)

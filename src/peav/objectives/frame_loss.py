@@ -12,18 +12,18 @@ from peav.distributed import ALONE, DistContext
 
 
 class FrameLoss(NamedTuple):
-    """Scalars: `total` (fp32, nats, with a graph), and how many frames were `right` and `labelled` at all."""
+    """Scalars: `total` (fp32, nats, with a graph), and how many frames were `right` and `labeled` at all."""
 
     total: Tensor
     right: Tensor
-    labelled: Tensor
+    labeled: Tensor
 
     def mean(self, dist: DistContext = ALONE) -> tuple[Tensor, Tensor]:
         """This process's share of the mean loss and of the accuracy over all labeled frames of the global batch.
 
         The shares of all processes add up; alone they are the means. Both are 0 where nothing is labeled.
         """
-        count = dist.all_reduce_sum(self.labelled).clamp(min=1)
+        count = dist.all_reduce_sum(self.labeled).clamp(min=1)
         return self.total / count, self.right / count
 
 

@@ -14,7 +14,7 @@ from peav.eval.directions import CLIPS, DIRECTIONS, SPEECH
 from peav.eval.metrics import chance_at_k, recall_at_k
 from peav.features.cache import FeatureCache, clip_key
 from peav.objectives.pairs import Embedding
-from peav.train.step import Forward
+from peav.train.contrastive_module import Forward
 
 Embed = Callable[[Batch, Sequence[Embedding]], Forward]
 SIDES: dict[str, tuple[Embedding, Embedding]] = {

@@ -19,7 +19,7 @@ from peav.train.lora import add_low_rank
 from peav.train.recipe import Recipe, Tune
 
 
-def restrict(model: PEAV, tune: Tune, pairs: Iterable[Pair], seed: int = 0) -> None:
+def set_trainable(model: PEAV, tune: Tune, pairs: Iterable[Pair], seed: int = 0) -> None:
     """Let nothing train but what `tune` names and the pairs use, in full or by LoRA, and the pairs' scales and biases.
 
     What is frozen already (the codec, cached frames) stays so.
@@ -39,7 +39,7 @@ def restrict(model: PEAV, tune: Tune, pairs: Iterable[Pair], seed: int = 0) -> N
 
 
 @torch.no_grad()
-def renew(model: PEAV, parts: Iterable[str], pairs: Iterable[Pair]) -> None:
+def reinit(model: PEAV, parts: Iterable[str], pairs: Iterable[Pair]) -> None:
     """Give what the pairs use of some of `PARTS` new random weights, and their scales and biases where these start.
 
     The codec and the frame encoder keep theirs.
@@ -77,7 +77,7 @@ def _parts(model: PEAV, pairs: Iterable[Pair]) -> dict[str, list[nn.Module]]:
     }
 
 
-def served(recipe: Recipe, rows: Sequence[Row], cache: FeatureCache) -> Recipe:
+def drop_unused_pairs(recipe: Recipe, rows: Sequence[Row], cache: FeatureCache) -> Recipe:
     """The recipe with those of its pairs alone of which some row has both sides.
 
     The others would teach nothing, while their towers run and decay.

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from peav.checkpoint import load_config
 from peav.errors import CheckpointError, RecipeError
 from peav.model import PEAV, PEAVConfig, preset
-from peav.train.finetune import restrict
+from peav.train.finetune import set_trainable
 from peav.train.recipe import Recipe
 
 TOKENS = 64  # a caption
@@ -60,7 +60,7 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     model.audio.codec.requires_grad_(recipe.codec.trainable)
     model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
     if recipe.tune is not None:
-        restrict(model, recipe.tune, recipe.objective.table())
+        set_trainable(model, recipe.tune, recipe.objective.table())
     parameters = sum(p.numel() for p in model.parameters())
     flops, kept = _clip(model, recipe)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -71,7 +71,7 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     memory = {
         "weights": 4.0 * parameters / shards,
         "gradients": 4.0 * trainable / shards,
-        "optimiser": 8.0 * trainable / shards,
+        "optimizer": 8.0 * trainable / shards,
         "activations": float(kept) * optim.batch_size / devices,
     }
     hours = step_flops * optim.steps / (teraflops * 1e12) / 3600

@@ -5,93 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from peav.errors import RecipeError
 from peav.eval.directions import CLIPS, SPEECH
 from peav.model import PRESETS
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
-from peav.synth.mix import Mixing, Mixtures
-from peav.train.reading import read_dataclass
+from peav.train.config_io import from_mapping, read_mapping
+from peav.train.legacy import modernized
 
-PLACES = ("manifest", "recordings", "mixtures", "prepared", "webdataset")
 FIGURES = (*CLIPS, SPEECH, "auroc")
 PARTS = ("audio", "video", "fusion", "text", "heads")
 
 
-@dataclass(frozen=True)
-class World:
-    """So many clips of each split of the procedural world, made under `folder` where they are not there yet.
-
-    `synthetic`: those to train on, in other sources of the folder too, have a captioning model's captions as well (see
-    `synth.world.captioner`); `data.real_share` says how often a clip's own are read.
-    """
-
-    folder: str
-    train: int
-    validation: int
-    test: int
-    seed: int = 0
-    synthetic: bool = False
+Options = Mapping[str, Any]
+"""What a class that a recipe names is made with: `{class: word_swap, share: 0.35}`."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A manifest and its share of every batch; `recordings` instead names a folder of labeled recordings, `mixtures`
-    soundscapes to be made (see `synth.mix`), `prepared` what `peav prepare` made (a folder, or an address),
-    `webdataset` tars (a path or an address with braces, `clips-{0000..0007}.tar`; see `data.webdataset`).
+    """Clips and their share of every batch.
 
-    With `only: transcript` its clips with speech train, nothing of it is held out: for more speech from a manifest that
-    is a source already. With `splice` only its clips with timed words train, and with each stands in the batch, on top
-    of `optim.batch_size`, a near miss that has about this share of its words from another clip (see `lab.splice`), or
-    as many as `near_misses` says; with `splice_video` it has its pictures too, for clips that look alike.
-    With `lips` a frame encoder that is pretrained learns to read the lips of its speakers, see `lab.lips`.
-    `test_fold` holds out one `fold` of its rows as the test split, whatever split they have. `without` names a manifest
-    of mixtures: the recordings that those were made of are left out. With `mix` its clips
-    with a label, or with events that sound alone, train: such a sound is heard in a soundscape drawn anew every time,
-    with others of the source and one caption for all (see `synth.mix`); `mixtures` spend the time for it once.
+    Attributes:
+        place: a path or an address (a manifest, WebDataset tars, a prepared folder, a folder of labeled recordings),
+            or a class that makes clips, `{class: world, ...}`; see `data.places`.
+        weight: its share, beside the other sources' weights.
+        transforms: what is done to its clips, in this order (see `data.transforms`).
     """
 
-    manifest: str | None = None
-    recordings: str | None = None
-    mixtures: Mixtures | None = None
-    prepared: str | None = None
-    webdataset: str | None = None
+    place: str | Options
     weight: float = 1.0
-    only: Literal["transcript"] | None = None
-    splice: float = 0.0
-    splice_video: bool = False
-    near_misses: int = 1
-    lips: bool = False
-    test_fold: int | None = None
-    without: str | None = None
-    mix: Mixing | None = None
+    transforms: tuple[str | Options, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.splice <= 1:
-            raise RecipeError(f"a source's splice is a share of words, from 0 to 1, not {self.splice}")
-        if (self.splice_video or self.near_misses != 1) and not self.splice:
-            raise RecipeError("a source's splice_video and near_misses go with `splice`, the share of words")
-        if self.near_misses < 1:
-            raise RecipeError(f"a source's near_misses must be at least 1, not {self.near_misses}; leave out `splice`")
-        if sum(getattr(self, place) is not None for place in PLACES) != 1:
-            raise RecipeError(f"a source needs just one of {', '.join(PLACES)}")
-        if self.without is not None and self.recordings is None:
-            raise RecipeError("a source's `without` goes with `recordings`; mixtures have a `without` of their own")
-        if self.test_fold is not None and self.mixtures is not None:
-            raise RecipeError("a source's `test_fold` is of its rows; mixtures have a `test_fold` of their own")
-        if self.mix is not None and (self.splice or self.prepared is not None):
-            raise RecipeError("a source's `mix` needs its recordings, and leaves no speech to splice; leave it out")
         if self.weight <= 0:
             raise RecipeError(f"a source's weight must be above 0, not {self.weight}")
 
     def __str__(self) -> str:
-        return str(next(getattr(self, place) for place in PLACES if getattr(self, place) is not None))
+        if isinstance(self.place, str):
+            return self.place
+        return str(self.place.get("folder", self.place["class"]))
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where clips come from. The world, when there is one, is a source of weight `world_weight`.
+    """Where clips come from.
 
     With a `temperature` T a source's share of every batch is its weight times n^(1/T), n being its number of clips: 1
     draws every clip equally often, higher ones favor small sources, and without one its size does not count.
@@ -99,9 +57,7 @@ class Data:
     """
 
     cache: str
-    world: World | None = None
-    world_weight: float = 1.0
-    sources: tuple[Source, ...] = ()
+    sources: tuple[Source, ...]
     max_seconds: float = 10.0
     temperature: float | None = None
     transcript_share: float = 0.5
@@ -109,8 +65,8 @@ class Data:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        if self.world is None and not self.sources:
-            raise RecipeError("data needs `world` or at least one entry in `sources`")
+        if not self.sources:
+            raise RecipeError("data.sources: give at least one")
         if self.temperature is not None and self.temperature <= 0:
             raise RecipeError(
                 f"data.temperature must be above 0, not {self.temperature}; leave it out for weights alone"
@@ -118,35 +74,22 @@ class Data:
         for name in ("transcript_share", "real_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"data.{name} is a share, from 0 to 1, not {getattr(self, name)}")
-        for source in self.sources:
-            if source.mix is not None and source.mix.duration > self.max_seconds:
-                raise RecipeError(
-                    f"mix.duration: soundscapes of {source.mix.duration:g} s do not fit into data.max_seconds, "
-                    f"{self.max_seconds:g}; change one of them"
-                )
 
 
 @dataclass(frozen=True)
 class Codec:
-    """The codec: the model's own, or taken over from `checkpoint`; then distilled on for `distil_steps` (see
-    `lab.codec`), from scratch where it has random weights.
+    """The codec of a fresh model: random, or taken over from `checkpoint`.
 
-    It is then frozen, as in the paper, unless it is `trainable`. Towers that were trained with another codec hear it as
-    they heard that one, as nearly as a linear map between their latents can tell (`lab.codec.keep_hearing`; it needs
-    sound, so not with `prepared` sources alone).
+    It is then frozen, as in the paper, unless it is `trainable`.
     """
 
     checkpoint: str | None = None
-    distil_steps: int = 0
-    distil_batch: int = 8
-    distil_lr: float = 2e-3
     trainable: bool = False
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The frame encoder: taken over from `checkpoint`, or taught the words of visual captions for `pretrain_steps`
-    (see `lab.frames`), or neither.
+    """The frame encoder: the model's own, or taken over from `checkpoint`.
 
     It then trains with the rest, or is `frozen` and its features are cached, which makes training much cheaper.
     `num_frames`: how many frames of a clip the model takes from then on, evenly (16 in the paper's `-16-frame` models);
@@ -154,17 +97,12 @@ class Frames:
     """
 
     checkpoint: str | None = None
-    pretrain_steps: int = 0
-    pretrain_batch: int = 96
-    pretrain_lr: float = 2e-3
     frozen: bool = False
     num_frames: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_frames is not None and self.num_frames < 1:
             raise RecipeError(f"frames.num_frames must be at least 1, not {self.num_frames}")
-        if self.checkpoint is not None and self.pretrain_steps:
-            raise RecipeError("frames: give `checkpoint` or `pretrain_steps`, not both")
 
 
 @dataclass(frozen=True)
@@ -177,17 +115,18 @@ class Text:
 
 @dataclass(frozen=True)
 class Objective:
-    """Which pairs, which loss, how much BEST-RQ and how much of `lab.words` on clips with timed words.
+    """Which pairs, which loss, and what else is learnt.
 
-    `best_rq_rows` is the share of clips whose spans are masked. `weights` lets pairs count for more or less than one.
+    Attributes:
+        weights: by pair; pairs may count for more or less than one.
+        auxiliary: losses beside the pairs, by name (see `objectives.auxiliary`), each with its `weight` and options:
+            `{best_rq: {weight: 0.1}}`. A weight of 0 leaves a loss out.
     """
 
     pairs: str | tuple[str, ...] = "pretrain"
     loss: Literal["sigmoid", "infonce"] = "sigmoid"
-    best_rq_weight: float = 0.0
-    best_rq_rows: float = 0.5
-    words_weight: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
+    auxiliary: Mapping[str, Options] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [pair.name for pair in self.table()]
@@ -196,6 +135,14 @@ class Objective:
             raise RecipeError(f"weights: {unknown[0]!r} is not among the pairs that train: {', '.join(names)}")
         if min(self.weights.values(), default=1.0) <= 0:
             raise RecipeError("weights: a pair's weight must be above 0; leave the pair out instead")
+        for name, options in self.auxiliary.items():
+            weight = options.get("weight", 1.0)
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0:
+                raise RecipeError(f"objective.auxiliary: {name}: weight must be a number from 0 on, not {weight!r}")
+
+    def losses(self) -> dict[str, Options]:
+        """The auxiliary losses that count."""
+        return {name: options for name, options in self.auxiliary.items() if options.get("weight", 1.0) > 0}
 
     def table(self) -> tuple[Pair, ...]:
         """The pairs that train."""
@@ -272,7 +219,7 @@ class Tune:
 
 @dataclass(frozen=True)
 class Align:
-    """Frame-level training on timed events (see `train.align`) in place of `objective`.
+    """Frame-level training on timed events (see `train.task_frames`) in place of `objective`.
 
     `clip_weight` above 0: whole clips against their captions too, so that retrieval is kept. `prior`: how often a label
     sounds is taken off what its frames teach (see `data.frame_targets.label_log_odds`).
@@ -312,7 +259,8 @@ class Recipe:
     With `tune` or `align` the model is always a checkpoint, `tiny` the shipped one; `align` makes a PE-A-Frame model of
     a PE-AV one. `parallel` says how several processes
     (torchrun) hold the model: each whole, or in shards. Checkpoints may be hub names, with `@` and a revision;
-    `hub_cache` is where they are kept, by default the hub's own cache.
+    `hub_cache` is where they are kept, by default the hub's own cache. `initializers` change the model before the first
+    step (see `train.initialize`).
     """
 
     name: str
@@ -321,6 +269,7 @@ class Recipe:
     optim: Optim
     model: str = "tiny"
     seed: int = 0
+    initializers: tuple[str | Options, ...] = ()
     codec: Codec = field(default_factory=Codec)
     frames: Frames = field(default_factory=Frames)
     text: Text = field(default_factory=Text)
@@ -345,19 +294,11 @@ class Recipe:
             )
         if self.optim.buckets > 1 and self.parallel == "fsdp":
             raise RecipeError("optim.buckets needs the model whole in each process; set parallel: ddp, or buckets: 1")
-        if self.parallel == "fsdp" and any(source.mix for source in self.data.sources):
+        if self.codec.checkpoint is not None and not self.from_scratch:
             raise RecipeError(
-                "a source's `mix` needs the codec whole in each process; set parallel: ddp, or use mixtures"
+                f"codec.checkpoint: model {self.model!r} is a checkpoint, which has a codec; leave it out, or take "
+                "another one over with the initializer {class: distill_codec, checkpoint: ...}"
             )
-        sees = not self.frames.frozen and self.align is None
-        alive = sees or self.frames.pretrain_steps or self.codec.trainable or self.codec.distil_steps
-        if alive and any(source.prepared is not None for source in self.data.sources):
-            raise RecipeError(
-                "a `prepared` source has no pictures or waveforms to train from: set frames.frozen: true, leave out "
-                "codec.trainable, codec.distil_steps and frames.pretrain_steps, and take both from a `checkpoint`"
-            )
-        if any(source.lips for source in self.data.sources) and not self.frames.pretrain_steps:
-            raise RecipeError("a source's `lips` are read in frames.pretrain_steps; set these, or leave out `lips`")
         if self.checkpoint_every < 1:
             raise RecipeError(f"checkpoint_every must be at least 1, not {self.checkpoint_every}")
 
@@ -368,7 +309,7 @@ class Recipe:
             "codec.trainable": self.codec.trainable,
             "optim.recompute": self.optim.recompute,
             "parallel: fsdp": self.parallel == "fsdp",
-            "splice": any(source.splice for source in self.data.sources),
+            "objective.auxiliary": bool(self.objective.auxiliary),
             "frames.num_frames": self.frames.num_frames is not None,
         }
         if given := [name for name, there in wrong.items() if there]:
@@ -386,4 +327,9 @@ def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
     Raises:
         RecipeError: the file is missing, a key is unknown or missing, or a value has the wrong type.
     """
-    return read_dataclass(Recipe, Path(path), overrides)
+    return recipe_of(read_mapping(Path(path), overrides))
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """A recipe of plain values, as YAML holds them; errors as of `read_recipe`."""
+    return from_mapping(Recipe, modernized(values))

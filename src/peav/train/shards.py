@@ -32,7 +32,7 @@ SUMS = "sums-{}.json"
 METADATA = ".metadata"
 
 
-def save_shards(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, dist: DistContext) -> None:
+def save_shards(path: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, dist: DistContext) -> None:
     """Write the folder `path`, which appears when it is whole; every process must call this.
 
     Raises:
@@ -43,8 +43,8 @@ def save_shards(path: Path, step: int, module: nn.Module, optimiser: torch.optim
         remove_unfinished(path.parent)
         temporary.mkdir(parents=True)
     dist.barrier()
-    weights, optimiser_state = get_state_dict(module, optimiser)
-    state = {"version": VERSION, "step": step, "module": weights, "optimiser": optimiser_state}
+    weights, optimiser_state = get_state_dict(module, optimizer)
+    state = {"version": VERSION, "step": step, "module": weights, "optimizer": optimiser_state}
     try:
         dcp.save(state, storage_writer=FileSystemWriter(temporary), process_group=dist.group)
     except dcp.api.CheckpointException as error:  # not an Exception: it would pass by who handles those
@@ -79,7 +79,7 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(hidden)
 
 
-def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, dist: DistContext) -> int:
+def load_shards(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, dist: DistContext) -> int:
     """Restore what `save_shards` wrote, in place; returns the number of steps done. Every process must call this.
 
     Raises:
@@ -91,23 +91,23 @@ def load_shards(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer,
     stored = reader.read_metadata().state_dict_metadata
     if "version" not in stored:
         raise StateError(f"{path}: {OLDER}")
-    weights, optimiser_state = get_state_dict(module, optimiser)
+    weights, optimiser_state = get_state_dict(module, optimizer)
     differing = sorted({f"module.{name}" for name in weights} ^ {key for key in stored if key.startswith("module.")})
     if differing:
         name = differing[0].removeprefix("module.")
         raise StateError(f"{path}: of another model, which differs in {name} and {len(differing) - 1} more")
-    state: dict[str, Any] = {"step": 0, "module": weights, "optimiser": optimiser_state}
+    state: dict[str, Any] = {"step": 0, "module": weights, "optimizer": optimiser_state}
     # Partial: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimizer state.
     planner = DefaultLoadPlanner(allow_partial_load=True)
     dcp.load(state, storage_reader=reader, planner=planner, process_group=dist.group, no_dist=dist.world_size == 1)
     options = StateDictOptions(strict=False)
     set_state_dict(
-        module, optimiser, model_state_dict=state["module"], optim_state_dict=state["optimiser"], options=options
+        module, optimizer, model_state_dict=state["module"], optim_state_dict=state["optimizer"], options=options
     )
-    learnt = {key.removeprefix("optimiser.state.").rsplit(".", 1)[0] for key in stored}
+    learnt = {key.removeprefix("optimizer.state.").rsplit(".", 1)[0] for key in stored}
     for name, parameter in module.named_parameters():
         if name not in learnt:
-            optimiser.state.pop(parameter, None)  # or torch would leave it a step behind the others
+            optimizer.state.pop(parameter, None)  # or torch would leave it a step behind the others
     return int(state["step"])
 
 

@@ -21,13 +21,12 @@ from peav.data.manifest import Row
 from peav.distributed import ALONE, DistContext, full, wrap
 from peav.errors import StateError, TrainingError
 from peav.model import PEAV, PEAFrame
-from peav.train.feed import Feed
+from peav.train.batches import BatchStream
 from peav.train.finetune import Average
 from peav.train.lora import merge_low_rank
 from peav.train.optimizer import make_optimizer, take_step
-from peav.train.reading import from_mapping
-from peav.train.recipe import Recipe
-from peav.train.state import load_state, remove_state, save_state, states, step_of
+from peav.train.recipe import Recipe, recipe_of
+from peav.train.train_checkpoint import load_state, remove_state, save_state, states, step_of
 from peav.utils.atomic import atomic_write
 
 Model = PEAV | PEAFrame
@@ -43,7 +42,7 @@ class Task(Protocol):
     """
 
     module: Any
-    feed: Feed
+    feed: BatchStream
     weights: Mapping[str, float]
 
     def losses(self, wrapped: nn.Module, batch: Any, number: int) -> dict[str, Tensor]:
@@ -78,7 +77,7 @@ class Trainer:
             self.average = Average(self.module.model, recipe.tune.ema)
             self.module.add_module("average", self.average)
         self.wrapped = wrap(self.module, self.module.model.towers(), recipe.parallel, dist)
-        self.optimiser = make_optimizer(self.module, recipe.optim)
+        self.optimizer = make_optimizer(self.module, recipe.optim)
         self.output = Path(recipe.output)
         self.step = 0
 
@@ -106,7 +105,7 @@ class Trainer:
                     self._keep(record["eval"])
                 self._log(record)
                 if self.step % self.recipe.checkpoint_every == 0 or self.step == optim.steps:
-                    save_state(self.output / "checkpoints", self.step, self.module, self.optimiser, self.dist)
+                    save_state(self.output / "checkpoints", self.step, self.module, self.optimizer, self.dist)
         finally:
             loader.shutdown(cancel_futures=True)
         self._take_best()
@@ -128,7 +127,7 @@ class Trainer:
         if name not in figures:
             raise TrainingError(f"evaluation.keep: {name!r} is not among the figures {', '.join(figures)}")
         if self._agreed(figures[name] > self._best()):
-            save_state(self.output / "best", self.step, self.module, self.optimiser, self.dist, keep=None)
+            save_state(self.output / "best", self.step, self.module, self.optimizer, self.dist, keep=None)
             if self.dist.is_main:
                 self._drop_older_best()
 
@@ -151,7 +150,7 @@ class Trainer:
         if name is None or not kept:
             return
         if self._agreed(self.evaluate(self.recipe.evaluation.candidates)[name] <= self._best()):
-            load_state(kept[-1], self.module, self.optimiser, self.dist)
+            load_state(kept[-1], self.module, self.optimizer, self.dist)
         if self.dist.is_main:
             for path in kept[:-1]:
                 remove_state(path)
@@ -199,7 +198,7 @@ class Trainer:
         reason = ""
         for path in reversed(found):
             try:
-                return load_state(path, self.module, self.optimiser, self.dist)
+                return load_state(path, self.module, self.optimizer, self.dist)
             except StateError as error:
                 warnings.warn(f"{error}; going on from the one before it", stacklevel=2)
                 reason = str(error)
@@ -214,7 +213,7 @@ class Trainer:
         """Keep the recipe with the run; a run goes on by the recipe that it began with, or not at all."""
         path, recipe = self.output / "recipe.json", json.loads(json.dumps(asdict(self.recipe)))
         if begun and path.exists():
-            before = asdict(from_mapping(Recipe, json.loads(path.read_text(encoding="utf-8"))))
+            before = asdict(recipe_of(json.loads(path.read_text(encoding="utf-8"))))
             before = json.loads(json.dumps(before))
             changed = [key for key in recipe if recipe[key] != before[key] and key != "output"]
             if changed:
@@ -236,9 +235,9 @@ class Trainer:
         self.module.train()
         optim = self.recipe.optim
         rate = learning_rate(self.step, optim.steps, optim.warmup, optim.final_lr) * optim.lr
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         parts = [self._backward(batch, self.step * len(batches) + part) for part, batch in enumerate(batches)]
-        norm = take_step(self.optimiser, rate, optim.clip_norm)
+        norm = take_step(self.optimizer, rate, optim.clip_norm)
         if not torch.isfinite(norm):
             raise TrainingError(f"the gradient of step {self.step} is not finite; lower optim.lr")
         if self.average is not None:

@@ -10,7 +10,8 @@ from typing import Any
 import av
 import pytest
 
-from peav.synth.world import MissingSpeechError, WorldError, generate, speech, write
+from peav.errors import MissingSpeechError, WorldError
+from peav.synth.world import generate, speech, write
 from peav.synth.world.splits import SPLITS
 from peav.synth.world.voices import VOICES
 

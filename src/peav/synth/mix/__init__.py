@@ -1,8 +1,7 @@
 """Soundscapes: labeled sounds placed on backgrounds, with the times at which each is heard."""
 
 from peav.errors import MixingError
-from peav.lab.remix import Remixer, mixable
-from peav.synth.mix.mixer import Mixer, Mixing, Sound, Soundscape, sounds_of
+from peav.synth.mix.mixer import Mixer, Mixing, Sound, Soundscape, said, sounds_of
 from peav.synth.mix.mixtures import Mixtures, make_mixer, make_mixtures, read_rows
 from peav.synth.mix.write import without_sources, write_mixes
 
@@ -11,13 +10,12 @@ __all__ = [
     "Mixing",
     "MixingError",
     "Mixtures",
-    "Remixer",
     "Sound",
     "Soundscape",
     "make_mixer",
     "make_mixtures",
-    "mixable",
     "read_rows",
+    "said",
     "sounds_of",
     "without_sources",
     "write_mixes",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from peav.data.manifest import Row, by_fold, read_manifest
+from peav.data.places import Place, PlaceContext
 from peav.data.recordings import read_recordings
 from peav.errors import MixingError
 from peav.features.failures import write_failures
@@ -18,7 +19,7 @@ from peav.utils.labels import readable
 
 
 @dataclass(frozen=True)
-class Mixtures:
+class Mixtures(Place):
     """So many soundscapes of labeled sounds under `folder`, made where they are not there yet.
 
     Attributes:
@@ -43,6 +44,11 @@ class Mixtures:
     def __post_init__(self) -> None:
         if self.train < 1 or self.validation < 0 or not self.sounds:
             raise MixingError("mixtures need `sounds` and a number of `train` clips above 0")
+
+    def rows(self, context: PlaceContext) -> list[Row]:
+        """See `make_mixtures`."""
+        context.stage("mixtures", self.train + self.validation)
+        return make_mixtures(self, context.workers, context.advance)
 
 
 def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], None] = lambda done: None) -> list[Row]:

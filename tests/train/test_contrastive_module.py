@@ -10,8 +10,8 @@ from parallel_worker import SIZE, model, random_batch
 from torch import Tensor
 
 from peav.objectives.pairs import needed
+from peav.train.contrastive_module import ContrastiveModule, forward
 from peav.train.recipe import Objective
-from peav.train.step import Trainable, forward
 
 
 def repeated(values: Tensor) -> Tensor:
@@ -29,8 +29,8 @@ def test_clips_drawn_twice_are_not_their_own_negatives_in_any_pair(loss: str) ->
         kind: replace(t, groups=torch.arange(SIZE), present=repeated(t.present)) for kind, t in batch.texts.items()
     }
     batch = replace(batch, **media, texts=texts, groups=clips)
-    objective = Objective(pairs="finetune", loss=loss, best_rq_weight=0, words_weight=0)
-    trainable = Trainable(model(0), objective).double().eval()
+    objective = Objective(pairs="finetune", loss=loss)
+    trainable = ContrastiveModule(model(0), objective).double().eval()
     batch = replace(batch, audio=batch.audio.double())
     got = trainable(batch)
     output = forward(trainable.model, batch, needed(trainable.pairs))

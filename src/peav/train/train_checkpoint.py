@@ -31,7 +31,7 @@ def save_state(
     folder: Path,
     step: int,
     module: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     dist: DistContext = ALONE,
     keep: int | None = KEEP,
 ) -> None:
@@ -41,10 +41,10 @@ def save_state(
     """
     name = f"step-{step:07d}"
     if isinstance(module, FSDPModule):
-        save_shards(folder / f"{name}.shards", step, module, optimiser, dist)
+        save_shards(folder / f"{name}.shards", step, module, optimizer, dist)
         other = folder / f"{name}.pt"
     else:
-        _save_whole(folder / f"{name}.pt", step, module, optimiser, dist)
+        _save_whole(folder / f"{name}.pt", step, module, optimizer, dist)
         other = folder / f"{name}.shards"
     if dist.is_main:
         for path in ([other] if other.exists() else []) + (states(folder)[:-keep] if keep else []):
@@ -53,27 +53,27 @@ def save_state(
     dist.barrier()
 
 
-def _save_whole(path: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, dist: DistContext) -> None:
+def _save_whole(path: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, dist: DistContext) -> None:
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights, optimiser_state = get_state_dict(module, optimiser, options=options)
+    weights, optimiser_state = get_state_dict(module, optimizer, options=options)
     if dist.is_main:
         remove_unfinished(path.parent)
         buffer = io.BytesIO()
-        torch.save({"version": VERSION, "step": step, "module": weights, "optimiser": optimiser_state}, buffer)
+        torch.save({"version": VERSION, "step": step, "module": weights, "optimizer": optimiser_state}, buffer)
         content = buffer.getbuffer()
         with atomic_write(path) as temporary, open(temporary, "wb") as out:
             out.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
             out.write(content)
 
 
-def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, dist: DistContext = ALONE) -> int:
+def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, dist: DistContext = ALONE) -> int:
     """Restore what `save_state` wrote, in place; returns the number of steps done. Every process must call this.
 
     Raises:
         StateError: the file is torn, or a bit of it has changed, or it is of another model.
     """
     if path.suffix == ".shards":
-        return load_shards(path, module, optimiser, dist)
+        return load_shards(path, module, optimizer, dist)
     state = read_state(path)
     if "version" not in state:
         raise StateError(f"{path}: {OLDER}")
@@ -83,11 +83,11 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, 
     # Not strict: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimizer state.
     options = StateDictOptions(full_state_dict=True, strict=False)
     set_state_dict(
-        module, optimiser, model_state_dict=state["module"], optim_state_dict=state["optimiser"], options=options
+        module, optimizer, model_state_dict=state["module"], optim_state_dict=state["optimizer"], options=options
     )
     for name, parameter in module.named_parameters():
-        if name not in state["optimiser"]["state"]:
-            optimiser.state.pop(parameter, None)  # or torch would leave it a step behind the others
+        if name not in state["optimizer"]["state"]:
+            optimizer.state.pop(parameter, None)  # or torch would leave it a step behind the others
     return int(state["step"])
 
 

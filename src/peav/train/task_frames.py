@@ -19,14 +19,14 @@ from peav.features.cache import ClipFeatures, FeatureCache
 from peav.model import PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss
+from peav.train.batches import BatchStream
 from peav.train.buckets import in_buckets
-from peav.train.feed import Feed
 from peav.train.recipe import Recipe
 from peav.utils.labels import readable
 
 
 @dataclass(frozen=True)
-class TimedBatch:
+class FrameBatch:
     """B clips with N texts for all of them: `clips`, the texts' `ids` (N, L) and `mask` (N, L), and as in
     `data.frame_targets.FrameTargets` `heard` and `known` (B, N, T) bool and `offsets` (N,)."""
 
@@ -37,31 +37,31 @@ class TimedBatch:
     known: Tensor
     offsets: Tensor
 
-    def to(self, device: torch.device) -> TimedBatch:
+    def to(self, device: torch.device) -> FrameBatch:
         """The same batch on a device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if name != "clips"}
         return replace(self, clips=self.clips.to(device), **moved)
 
 
-class TimedCollator:
-    """Makes `TimedBatch`es; every random draw comes from the generator that a call is given."""
+class FrameCollator:
+    """Makes `FrameBatch`es; every random draw comes from the generator that a call is given."""
 
     def __init__(self, collator: Collator, targets: FrameTargetMaker, prior: bool) -> None:
         self.collator, self.targets, self.prior = collator, targets, prior
 
     def __call__(
         self, rows: Sequence[Row], clips: Sequence[ClipFeatures], rng: np.random.Generator, part: slice = slice(None)
-    ) -> TimedBatch:
+    ) -> FrameBatch:
         """The batch of `rows[part]`, whose features `clips` are; texts are those of all rows."""
         batch = self.collator(rows, clips, rng, part)
         targets = self.targets(rows, part, batch.audio_lengths.tolist(), rng)
-        texts = self.collator.tokenised(targets.texts)
+        texts = self.collator.tokenized(targets.texts)
         offsets = targets.offsets if self.prior else torch.zeros_like(targets.offsets)
-        return TimedBatch(batch, texts.ids, texts.mask, targets.heard, targets.known, offsets)
+        return FrameBatch(batch, texts.ids, texts.mask, targets.heard, targets.known, offsets)
 
 
-class Aligned(nn.Module):
-    """The model and what only training needs, as `train.step.Trainable` is for PE-AV.
+class FrameModule(nn.Module):
+    """The model and what only training needs, as `train.contrastive_module.ContrastiveModule` is for PE-AV.
 
     `clip`: whole clips against their captions too, so that the model still retrieves.
     """
@@ -73,7 +73,7 @@ class Aligned(nn.Module):
         self.logit_scale = nn.Parameter(scale) if clip else None
 
     @torch.no_grad()
-    def start(self, batch: TimedBatch) -> None:
+    def start(self, batch: FrameBatch) -> None:
         """Set scale and bias by a run's first batch: logits with a deviation of 2 around the share of heard cells.
 
         What a clip-level loss has left is an arbitrary offset and a spread of other logits than frames'. They are then
@@ -91,7 +91,7 @@ class Aligned(nn.Module):
         self.model.logit_scale.fill_(2 / deviation)
         self.model.logit_bias.fill_(torch.logit(share) - 2 * mean / deviation)
 
-    def forward(self, batch: TimedBatch) -> dict[str, Tensor]:
+    def forward(self, batch: FrameBatch) -> dict[str, Tensor]:
         """This process's share of the losses, unweighted, by name: fp32 scalars."""
         model, clips = self.model, batch.clips
         audio = in_buckets(model.audio_hidden, clips.audio, clips.audio_lengths, self.buckets)
@@ -111,14 +111,14 @@ class Aligned(nn.Module):
         return losses
 
 
-class Alignment:
+class FrameTask:
     """Trains `model` in place; see `train.trainer.Task`."""
 
     def __init__(
         self,
         recipe: Recipe,
         model: PEAFrame,
-        feed: Feed,
+        feed: BatchStream,
         collator: Collator,
         targets: FrameTargetMaker,
         dist: DistContext = ALONE,
@@ -127,10 +127,10 @@ class Alignment:
         self.feed, self.collator, self.targets = feed, collator, targets
         self.weights: Mapping[str, float] = {"frames": 1.0, "clip": recipe.align.clip_weight}
         device = next(model.parameters()).device
-        self.module = Aligned(model, recipe.align.clip_weight > 0, recipe.optim.buckets, dist).to(device)
+        self.module = FrameModule(model, recipe.align.clip_weight > 0, recipe.optim.buckets, dist).to(device)
         model.audio.codec.requires_grad_(False)
 
-    def losses(self, wrapped: nn.Module, batch: TimedBatch, number: int) -> dict[str, Tensor]:
+    def losses(self, wrapped: nn.Module, batch: FrameBatch, number: int) -> dict[str, Tensor]:
         """This process's share of each loss on its part of batch `number`."""
         if number == 0:
             self.module.start(batch)
@@ -189,7 +189,7 @@ def evaluate_frames(
 
 def _read(model: PEAFrame, collator: Collator, texts: Sequence[str]) -> Tensor:
     device = next(model.parameters()).device
-    tokens = collator.tokenised(texts)
+    tokens = collator.tokenized(texts)
     return model.text_embedding(tokens.ids.to(device), tokens.mask.to(device))
 
 

@@ -14,8 +14,9 @@ from training_runs import Silent, losses, recipe_file
 
 from peav.checkpoint import load_model
 from peav.detector import Detector
+from peav.errors import RecipeError
 from peav.model import PEAV, PEAFrame
-from peav.train import RecipeError, read_recipe, train
+from peav.train import read_recipe, train
 
 
 def aligned(folder: Path, world: Path, name: str, steps: int = 4, **changes) -> Path:
@@ -62,7 +63,8 @@ def test_the_loss_of_frames_falls(world: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mix", [None, {"duration": 2, "events": [1, 3]}], ids=["clips", "soundscapes drawn anew"])
 def test_two_processes_train_frames_as_one_does(mix: dict | None, world: Path, tmp_path: Path) -> None:
-    data = {"sources": [{"manifest": str(world / "manifest.jsonl"), "mix": mix}], "max_seconds": 5}
+    transforms = [] if mix is None else [{"class": "remix", "how": mix}]
+    data = {"sources": [{"place": str(world / "manifest.jsonl"), "transforms": transforms}], "max_seconds": 5}
     train(read_recipe(aligned(tmp_path, world, "alone", 3, data=data)), Silent())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "peav"]
     shared = aligned(tmp_path, world, "shared", 3, data=data)
@@ -78,7 +80,7 @@ def test_clips_without_events_train_and_are_measured_too(world: Path, tmp_path: 
     lines = (world / "manifest.jsonl").read_text().splitlines()
     silent = world / "silent.jsonl"
     silent.write_text("".join(json.dumps(json.loads(line) | {"events": []}) + "\n" for line in lines))
-    path = aligned(tmp_path, world, "silent", 1, data={"sources": [{"manifest": str(silent)}]})
+    path = aligned(tmp_path, world, "silent", 1, data={"sources": [{"place": str(silent)}]})
     result = train(read_recipe(path), Silent())
     assert "auroc" not in result["test"]
     assert losses(tmp_path / "silent")[0]["frames"] == 0
@@ -89,7 +91,7 @@ def test_a_run_without_held_out_clips_still_gives_its_model(world: Path, tmp_pat
     lines = (world / "manifest.jsonl").read_text().splitlines()
     alone = world / "alone.jsonl"
     alone.write_text("".join(json.dumps(json.loads(line) | {"split": "train"}) + "\n" for line in lines))
-    train(read_recipe(aligned(tmp_path, world, "alone", 1, data={"sources": [{"manifest": str(alone)}]})), Silent())
+    train(read_recipe(aligned(tmp_path, world, "alone", 1, data={"sources": [{"place": str(alone)}]})), Silent())
     assert (tmp_path / "alone" / "model" / "model.safetensors").exists()
 
 

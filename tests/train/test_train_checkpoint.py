@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from peav.errors import StateError
-from peav.train.state import load_state, save_state
+from peav.train.train_checkpoint import load_state, save_state
 
 
 class Branches(nn.Module):
@@ -19,16 +19,16 @@ class Branches(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.late, self.never = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
-        self.optimiser = torch.optim.AdamW(self.parameters(), lr=0.1, weight_decay=0.1)
+        self.optimizer = torch.optim.AdamW(self.parameters(), lr=0.1, weight_decay=0.1)
 
     def step(self, number: int) -> float:
         x = torch.randn(3, 4, generator=torch.Generator().manual_seed(number))
         loss = self.first(x).square().mean()
         if number >= 3:
             loss = loss + self.late(x).square().mean()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return loss.item()
 
 
@@ -38,9 +38,9 @@ def test_a_restored_run_has_the_losses_and_weights_of_one_that_never_stopped(sav
     expected = [whole.step(number) for number in range(7)]
     for number in range(saved):
         stopped.step(number)
-    save_state(tmp_path, saved, stopped, stopped.optimiser)
+    save_state(tmp_path, saved, stopped, stopped.optimizer)
     resumed = Branches()
-    assert load_state(tmp_path / f"step-{saved:07d}.pt", resumed, resumed.optimiser) == saved
+    assert load_state(tmp_path / f"step-{saved:07d}.pt", resumed, resumed.optimizer) == saved
     assert [resumed.step(number) for number in range(saved, 7)] == expected[saved:]
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
 
@@ -48,11 +48,11 @@ def test_a_restored_run_has_the_losses_and_weights_of_one_that_never_stopped(sav
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     one, other = Branches(), Branches()
     one.step(0)
-    save_state(tmp_path, 1, one, one.optimiser)
+    save_state(tmp_path, 1, one, one.optimizer)
     other.more = nn.Linear(4, 4)
-    other.optimiser.add_param_group({"params": list(other.more.parameters())})
+    other.optimizer.add_param_group({"params": list(other.more.parameters())})
     with pytest.raises(StateError, match=r"differs in more.bias and 1 more"):
-        load_state(tmp_path / "step-0000001.pt", other, other.optimiser)
+        load_state(tmp_path / "step-0000001.pt", other, other.optimizer)
 
 
 def test_a_run_of_an_older_version_is_refused_and_the_reason_given(tmp_path: Path, monkeypatch) -> None:
@@ -61,6 +61,6 @@ def test_a_run_of_an_older_version_is_refused_and_the_reason_given(tmp_path: Pat
     one.step(0)
     save = torch.save
     monkeypatch.setattr(torch, "save", lambda state, *to: save({k: v for k, v in state.items() if k != "version"}, *to))
-    save_state(tmp_path, 1, one, one.optimiser)
+    save_state(tmp_path, 1, one, one.optimizer)
     with pytest.raises(StateError, match="older version of peav"):
-        load_state(tmp_path / "step-0000001.pt", one, one.optimiser)
+        load_state(tmp_path / "step-0000001.pt", one, one.optimizer)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from peav.data.manifest import Row
+from peav.data.transforms import SourceTransform
 from peav.synth.world.captions import article
 from peav.synth.world.kind import Kind
 from peav.synth.world.kinds import KINDS
@@ -20,6 +21,16 @@ from peav.synth.world.kinds import KINDS
 MISTAKEN = 0.15  # how often a thing is taken for another
 PARAPHRASES = 3
 PERSON = "person speaking"
+
+
+@dataclass
+class SyntheticCaptions(SourceTransform):
+    """Clips of the world have a captioning model's captions as well as their own; `data.real_share` says how often a
+    clip's own are read."""
+
+    def all_rows(self, rows: list[Row]) -> list[Row]:
+        """Every row with synthetic captions."""
+        return [with_synthetic_captions(row) for row in rows]
 
 
 def with_synthetic_captions(row: Row) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 import typing
 from collections.abc import Mapping
@@ -14,13 +15,19 @@ import yaml
 
 from peav.errors import RecipeError
 from peav.recipes import find_recipe, shipped_recipes
+from peav.utils.plugins import PluginError, load_class
 from peav.utils.text import read_text
 
 T = TypeVar("T")
 
 
-def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = None) -> T:
-    """Read a YAML file into a dataclass; arguments and errors as in `train.recipe.read_recipe`."""
+def read_dataclass(cls: type[T], path: Path) -> T:
+    """Read a YAML file into a dataclass; errors as in `train.recipe.read_recipe`."""
+    return from_mapping(cls, read_mapping(path))
+
+
+def read_mapping(path: Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A YAML file of keys and values; arguments and errors as in `train.recipe.read_recipe`."""
     path = find_recipe(path)
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; give a YAML file, or one of {', '.join(shipped_recipes())}")
@@ -29,7 +36,40 @@ def read_dataclass(cls: type[T], path: Path, overrides: dict[str, str] | None = 
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
     for key, value in (overrides or {}).items():
         _set(values, key, _yaml(value, key))
-    return from_mapping(cls, values)
+    return values
+
+
+def from_options(
+    base: type[T], registry: Mapping[str, str], options: str | Mapping[str, Any], where: str, *first: Any
+) -> T:
+    """An object of the class that `options` name (`{class: NAME, ...}`, or its name alone), made of the other options.
+
+    Args:
+        base, registry: as of `utils.plugins.load_class`.
+        where: the key of the recipe, for messages.
+        first: what its `__init__` takes before the options.
+
+    Raises:
+        RecipeError: there is no such class, an option is unknown, missing or has the wrong type.
+    """
+    options = {"class": options} if isinstance(options, str) else options
+    name = options.get("class")
+    if not isinstance(name, str):
+        raise RecipeError(f"{where}: {dict(options)} names no class; write {{class: NAME, ...}}")
+    try:
+        cls = load_class(name, base, registry)
+    except PluginError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    takes = list(inspect.signature(cls).parameters.values())[len(first) :]
+    given = {key: value for key, value in options.items() if key != "class"}
+    known = {one.name for one in takes}
+    if unknown := sorted(set(given) - known):
+        raise RecipeError(f"{where}: {name}: {unknown[0]}: no such option; here are {', '.join(known) or 'none'}")
+    if missing := [one.name for one in takes if one.default is one.empty and one.name not in given]:
+        raise RecipeError(f"{where}: {name}: {missing[0]}: is missing")
+    hints = typing.get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__)
+    converted = {key: _convert(hints.get(key, Any), value, f"{where}: {name}: {key}") for key, value in given.items()}
+    return cls(*first, **converted)
 
 
 def from_mapping(cls: type[T], values: Any) -> T:

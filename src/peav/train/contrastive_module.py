@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,9 @@ from torch.distributed.fsdp import FSDPModule
 
 from peav.data.collate import Batch
 from peav.distributed import ALONE, DistContext, full
-from peav.lab.words import WordFrames
 from peav.model import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, TowerOutput
 from peav.model.frame_encoder import to_pixels
-from peav.objectives.best_rq import BestRQ
+from peav.objectives.auxiliary import AudioStates, AuxiliaryLoss
 from peav.objectives.contrastive import mean_of_negatives
 from peav.objectives.frame_loss import FrameLoss
 from peav.objectives.pairs import Embedding, Pair, needed, pair_losses
@@ -27,22 +27,12 @@ HASH_FACTOR = 0x2545F4914F6CDD1D  # odd and large: sums of two 64-bit hashes, th
 
 
 @dataclass(frozen=True)
-class Masking:
-    """BEST-RQ on some rows of a batch: `rows` (B,) bool; each row's generator decides its spans."""
-
-    best_rq: BestRQ
-    rows: Tensor
-    generators: Sequence[torch.Generator]
-
-
-@dataclass(frozen=True)
 class Forward:
-    """`embeddings` (B, D) and `present` (B,) by embedding; the losses on the audio tower, where they ran."""
+    """`embeddings` (B, D) and `present` (B,) by embedding; by name the auxiliary losses on the audio tower that ran."""
 
     embeddings: Mapping[Embedding, Tensor]
     present: Mapping[Embedding, Tensor]
-    best_rq: FrameLoss | None
-    words: FrameLoss | None
+    on_audio: Mapping[str, FrameLoss | Tensor]
 
 
 @dataclass(frozen=True)
@@ -58,16 +48,16 @@ def forward(
     model: PEAV,
     batch: Batch,
     needed: Iterable[Embedding],
-    masking: Masking | None = None,
-    words: WordFrames | None = None,
+    losses: Mapping[str, AuxiliaryLoss] = MappingProxyType({}),
+    generators: Sequence[torch.Generator] = (),
     buckets: int = 1,
 ) -> Forward:
     """Embed a batch for training; streams are computed for the rows that have them, other rows are zero.
 
     Args:
         needed: what the pairs ask for, see `peav.objectives.pairs.needed`.
-        masking: hide spans of the audio latents and predict them; None leaves the audio whole.
-        words: learn the batch's timed words from the middle of the audio tower; None leaves them.
+        losses: auxiliary losses, by name; without one that hides latents the audio stays whole.
+        generators: one for each clip, for what is hidden of it.
         buckets: how many groups of like length the audio tower takes the clips in.
     """
     needed = tuple(needed)
@@ -77,11 +67,9 @@ def forward(
     if not present["audio_video"].any():
         batch = _with_empty_streams(batch, model)
     streams: dict[str, _Stream] = {}
-    best_rq = word_loss = None
+    on_audio: dict[str, FrameLoss | Tensor] = {}
     if media & {"audio", "audio_video"}:
-        streams["audio"], best_rq = _audio(model, batch, present["audio"], masking, buckets)
-        if words is not None and batch.words is not None:
-            word_loss = words.loss(streams["audio"].output.middle, batch.words[streams["audio"].rows])
+        streams["audio"], on_audio = _audio(model, batch, present["audio"], losses, generators, buckets)
     if media & {"video", "audio_video"}:
         streams["video"] = _video(model, batch)
     if "audio_video" in media:
@@ -99,7 +87,7 @@ def forward(
         parts += [f"text:{embedding.caption}"] if embedding.caption else []
         embeddings[embedding] = model.project(torch.cat([states[part] for part in parts], dim=-1), embedding.head)
         valid[embedding] = torch.stack([present[part] for part in parts]).all(0)
-    return Forward(embeddings, valid, best_rq, word_loss)
+    return Forward(embeddings, valid, on_audio)
 
 
 def _with_empty_streams(batch: Batch, model: PEAV) -> Batch:
@@ -107,37 +95,48 @@ def _with_empty_streams(batch: Batch, model: PEAV) -> Batch:
 
     Nothing comes of them, but every tower runs: processes that share a batch meet in every module, or wait for ever.
     """
-    audio, frames, words = batch.audio, batch.frames, batch.words
+    audio, frames, targets = batch.audio, batch.frames, batch.targets
     audio_lengths, frame_lengths = batch.audio_lengths.clone(), batch.frame_lengths.clone()
     size, config, like = len(batch.ids), model.config, model.video.proj.weight
     if not audio_lengths.any():
         audio = like.new_zeros(size, 1, config.audio.codec.latent_dim)
-        words = None if words is None else words.new_full((size, 1), -1)
+        targets = {name: values.new_full((size, 1), -1) for name, values in targets.items()}
     if not frame_lengths.any():
         frames = like.new_zeros(size, 1, config.video.frame_encoder.output_dim)
     audio_lengths[0] = max(int(audio_lengths[0]), 1 if audio.dim() == 3 else config.audio.codec.hop_length)
     frame_lengths[0] = max(int(frame_lengths[0]), 1)
     return replace(
-        batch, audio=audio, audio_lengths=audio_lengths, frames=frames, frame_lengths=frame_lengths, words=words
+        batch, audio=audio, audio_lengths=audio_lengths, frames=frames, frame_lengths=frame_lengths, targets=targets
     )
 
 
 def _audio(
-    model: PEAV, batch: Batch, real: Tensor, masking: Masking | None, buckets: int
-) -> tuple[_Stream, FrameLoss | None]:
+    model: PEAV,
+    batch: Batch,
+    real: Tensor,
+    losses: Mapping[str, AuxiliaryLoss],
+    generators: Sequence[torch.Generator],
+    buckets: int,
+) -> tuple[_Stream, dict[str, FrameLoss | Tensor]]:
     rows = batch.audio_lengths > 0
     audio, lengths = batch.audio[rows], batch.audio_lengths[rows]
     if audio.dim() == 2:  # waveforms, for a codec that trains
         audio = model.encode_codec(audio, lengths)
         lengths = lengths // model.config.audio.codec.hop_length
-    if masking is None:
-        return _Stream(in_buckets(model.audio_hidden, audio, lengths, buckets), lengths, rows), None
-    generators = [masking.generators[row] for row in rows.nonzero()[:, 0].tolist()]
-    hidden, mask = masking.best_rq.mask(audio, lengths, generators)
-    chosen = (masking.rows.to(rows.device) & real)[rows]
-    output = in_buckets(model.audio_hidden, torch.where(chosen[:, None, None], hidden, audio), lengths, buckets)
-    labels = masking.best_rq.labels(audio.detach(), lengths)
-    return _Stream(output, lengths, rows), masking.best_rq.loss(output.sequence, labels, mask & chosen[:, None])
+    heard, hidden = audio, None
+    for loss in losses.values():
+        if loss.hides:
+            own = [generators[row] for row in rows.nonzero()[:, 0].tolist()]
+            heard, hidden = loss.hide(audio, lengths * real[rows], own)  # nothing of a stream that is not there
+    output = in_buckets(model.audio_hidden, heard, lengths, buckets)
+    found: dict[str, FrameLoss | Tensor] = {}
+    for name, loss in losses.items():
+        targets = batch.targets[name][rows] if loss.has_targets else None
+        mask = hidden if loss.hides else None
+        value = loss.on_audio(AudioStates(audio, lengths, mask, output.middle, output.sequence, targets))
+        if value is not None:
+            found[name] = value
+    return _Stream(output, lengths, rows), found
 
 
 def _video(model: PEAV, batch: Batch) -> _Stream:
@@ -184,27 +183,32 @@ def _scatter(values: Tensor, rows: Tensor) -> Tensor:
     return full
 
 
-class Trainable(nn.Module):
+class ContrastiveModule(nn.Module):
     """The model and the parts that only training needs: one module that learns, is saved, and may be wrapped."""
 
     def __init__(
         self,
         model: PEAV,
         objective: Objective,
-        best_rq: BestRQ | None = None,
-        words: WordFrames | None = None,
+        losses: Mapping[str, AuxiliaryLoss] = MappingProxyType({}),
         dist: DistContext = ALONE,
         buckets: int = 1,
     ) -> None:
         super().__init__()
-        self.model, self.best_rq, self.words, self.buckets = model, best_rq, words, buckets
+        self.model, self.buckets = model, buckets
+        self.auxiliary = nn.ModuleDict(losses)
         self.pairs, self.loss, self.dist = objective.table(), objective.loss, dist
 
-    def forward(self, batch: Batch, masking: Masking | None = None) -> dict[str, Tensor]:
+    @property
+    def losses(self) -> dict[str, AuxiliaryLoss]:
+        """The auxiliary losses by name."""
+        return dict(self.auxiliary.items())  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch, generators: Sequence[torch.Generator] = ()) -> dict[str, Tensor]:
         """This process's share of every loss on its part of a batch, unweighted, by name: fp32 scalars."""
-        output = forward(self.model, batch, needed(self.pairs), masking, self.words, self.buckets)
-        groups = {embedding: _groups(batch, embedding) for embedding in output.embeddings}
         model = self.model
+        output = forward(model, batch, needed(self.pairs), self.losses, generators, self.buckets)
+        groups = {embedding: _groups(batch, embedding) for embedding in output.embeddings}
         losses = pair_losses(
             self.pairs,
             output.embeddings,
@@ -215,17 +219,21 @@ class Trainable(nn.Module):
             groups,
             self.dist,
         )
-        if self.best_rq is not None:
-            losses["best_rq"] = self._mean(output.best_rq)
-        if self.words is not None:
-            losses["words"] = self._mean(output.words)
+        for name, loss in self.losses.items():
+            value = output.on_audio.get(name)
+            if value is None:
+                value = loss.on_embeddings(output.embeddings, output.present)
+            losses[name] = self._share(value)
         return losses
 
     def embed(self, batch: Batch, wanted: Sequence[Embedding]) -> Forward:
         """Embeddings alone, as `forward` of this module's file gives them."""
         return forward(self.model, batch, wanted)
 
-    def _mean(self, loss: FrameLoss | None) -> Tensor:
+    def _share(self, loss: FrameLoss | Tensor | None) -> Tensor:
+        """This process's share of the mean of a loss over all processes."""
+        if isinstance(loss, Tensor):
+            return loss / self.dist.world_size
         zero = torch.zeros((), device=next(self.model.parameters()).device)
         return (loss or FrameLoss(zero, zero, zero.long())).mean(self.dist)[0]
 

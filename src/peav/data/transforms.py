@@ -1,0 +1,103 @@
+"""What a recipe does to the clips of a source: which of them train, and what they become each time they are drawn.
+
+A transform is a subclass of `SourceTransform` in a file of its own, with a line in `TRANSFORMS`; outside the package a
+recipe names it as `path/to/file.py:Class`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from peav.data.manifest import Row, by_fold
+from peav.features.cache import ClipFeatures, FeatureCache
+
+TRANSFORMS = {
+    "test_fold": "peav.data.transforms:TestFold",
+    "train_only": "peav.data.transforms:TrainOnly",
+    "transcripts": "peav.data.transforms:Transcripts",
+    "remix": "peav.lab.remix:Remix",
+    "synthetic_captions": "peav.lab.captioner:SyntheticCaptions",
+    "without_mixed": "peav.lab.remix:WithoutMixed",
+    "word_swap": "peav.lab.splice:WordSwap",
+}
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What a transform may use when a run begins: the features, the longest that a clip may be (seconds), and a file
+    for what it cannot use."""
+
+    cache: FeatureCache
+    max_seconds: float
+    failures: Path
+
+
+class SourceTransform:
+    """Changes the clips of one source; the base class changes nothing.
+
+    Its options are what `__init__` takes, in most a dataclass's fields. `copies` says what it does to a clip that is
+    drawn: None: nothing; 0: it is changed; N: N changed copies stand beside it in the batch, on top of
+    `optim.batch_size`. One transform of a source may have `copies`.
+    """
+
+    copies: int | None = None
+    fits: ClassVar[str] = ""
+    """What clips must have to train, for the message where none has it."""
+    needs_codec: ClassVar[bool] = False
+    """Whether `draw` runs the codec, which must then be whole in each process."""
+
+    def all_rows(self, rows: list[Row]) -> list[Row]:
+        """The rows of the source, those held out too, as they shall be read."""
+        return rows
+
+    def train_rows(self, rows: list[Row], max_seconds: float) -> list[Row]:
+        """The rows that train, of those that could."""
+        return rows
+
+    def start(self, rows: list[Row], context: SourceContext) -> list[Row]:
+        """Get ready to draw from `rows`, whose features are made; the rows that may be drawn."""
+        return rows
+
+    def draw(self, row: Row, rng: np.random.Generator, load: bool) -> tuple[Row, ClipFeatures | None]:
+        """What a drawn clip becomes, and its features.
+
+        Args:
+            load: whether the features are wanted. Without (another process computes this clip) the row alone is, and
+                must have the captions that it has with them: they are drawn for the whole batch by one generator.
+        """
+        raise NotImplementedError
+
+
+@dataclass
+class Transcripts(SourceTransform):
+    """Clips with speech train, nothing is held out: for more speech from a source that is there already."""
+
+    fits = "a transcript"
+
+    def all_rows(self, rows: list[Row]) -> list[Row]:
+        """The rows with a transcript that train."""
+        return [row for row in TrainOnly().all_rows(rows) if row.transcript]
+
+
+@dataclass
+class TrainOnly(SourceTransform):
+    """Nothing of the source is held out for the run's own figures."""
+
+    def all_rows(self, rows: list[Row]) -> list[Row]:
+        """The rows of split `train`, and those without a split."""
+        return [row for row in rows if row.split in (None, "train")]
+
+
+@dataclass
+class TestFold(SourceTransform):
+    """One `fold` of the rows is the test split, whatever split they have; all others train."""
+
+    fold: int
+
+    def all_rows(self, rows: list[Row]) -> list[Row]:
+        """The rows with their new splits. Raises ManifestError where no row has the fold."""
+        return by_fold(rows, self.fold, "the source")

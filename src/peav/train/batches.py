@@ -1,0 +1,101 @@
+"""The batches of a run, each a function of the seed and its number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+
+from peav.data.manifest import Row
+from peav.data.sampler import MixtureSampler
+from peav.data.transforms import SourceTransform
+from peav.distributed import ALONE, DistContext
+from peav.errors import TrainingError
+from peav.features.cache import ClipFeatures, FeatureCache
+
+
+class Collate(Protocol):
+    """Makes a batch of `rows[part]`, whose features `clips` are, with draws for all rows out of `rng`."""
+
+    def __call__(
+        self, rows: Sequence[Row], clips: Sequence[ClipFeatures], rng: np.random.Generator, part: slice = ...
+    ) -> Any: ...
+
+
+class BatchStream:
+    """Yields batch k as a function of (seed, k). With several processes each loads its own rows of it.
+
+    Args:
+        sources: the training rows of each source, with `weights` their shares of a batch.
+        cache: holds their features.
+        transforms: by the number of a source, what changes its clips when they are drawn.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Sequence[Row]],
+        weights: Sequence[float],
+        batch_size: int,
+        seed: int,
+        cache: FeatureCache,
+        collate: Collate,
+        transforms: Mapping[int, SourceTransform] = MappingProxyType({}),
+        dist: DistContext = ALONE,
+    ) -> None:
+        self.sources, self.seed, self.cache, self.collate = sources, seed, cache, collate
+        self.transforms, self.dist = transforms, dist
+        self.sampler = MixtureSampler([len(rows) for rows in sources], weights, batch_size, seed)
+        if 0 in self.sampler.counts:
+            raise TrainingError(
+                f"a batch of {batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
+                "never be seen; raise optim.batch_size or its weight"
+            )
+        self.size = batch_size + sum(
+            self.sampler.counts[source] * (transform.copies or 0) for source, transform in transforms.items()
+        )
+        if self.size % dist.world_size:
+            raise TrainingError(
+                f"{self.size} clips a batch do not divide among {dist.world_size} processes; change optim.batch_size"
+                f"{' (copies that transforms make come on top of it)' if self.size > batch_size else ''}"
+            )
+
+    @property
+    def places(self) -> range:
+        """Which places of a batch are this process's."""
+        return range(self.size)[self.dist.local_shard(self.size)]
+
+    def batch(self, number: int) -> Any:
+        """The collated batch of this number, counted from 0."""
+        sampled, own = self._sampled(number), self.places
+        rows, changed = [], {}
+        for place, (row, transform) in enumerate(sampled):
+            if transform is not None:
+                # Of another process's clips the row alone: captions are drawn for all rows by one generator.
+                rng = np.random.default_rng((self.seed, 2 if transform.copies else 3, number, place))
+                row, changed[place] = transform.draw(row, rng, load=place in own)
+            rows.append(row)
+        plain = iter(self.cache.load_all([rows[place] for place in own if place not in changed]))
+        clips = []
+        for place in own:
+            clip = changed[place] if place in changed else next(plain)
+            assert clip is not None, "a transform that was asked for features gave none"
+            clips.append(clip)
+        return self.collate(
+            rows, clips, np.random.default_rng((self.seed, 1, number)), self.dist.local_shard(self.size)
+        )
+
+    def ids(self, number: int) -> list[str]:
+        """The ids of the clips of a batch, in its order."""
+        return [row.id for row, _ in self._sampled(number)]
+
+    def _sampled(self, number: int) -> list[tuple[Row, SourceTransform | None]]:
+        """The clips of a batch, each with what changes it; after a clip the copies that a transform makes of it."""
+        sampled: list[tuple[Row, SourceTransform | None]] = []
+        for source, index in self.sampler.batch(number):
+            row, transform = self.sources[source][index], self.transforms.get(source)
+            copies = 0 if transform is None else transform.copies
+            sampled.append((row, None if copies else transform))
+            sampled += [(row, transform)] * (copies or 0)
+        return sampled

@@ -1,0 +1,151 @@
+"""The clips of a run: read from every source, their features made, those that cannot be used left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from peav.data.manifest import Row
+from peav.data.places import PLACES, Place, PlaceContext, is_prepared, read_place
+from peav.data.transforms import TRANSFORMS, SourceContext, SourceTransform
+from peav.errors import RecipeError, TrainingError
+from peav.features.cache import FeatureCache, clip_key
+from peav.features.failures import TooManyFailures, write_failures
+from peav.train.config_io import from_options
+from peav.train.progress import Reporter
+from peav.train.recipe import Recipe, Source
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Training rows by source with their weights, and held-out rows; `transforms` are by the number of a source what
+    changes its clips when they are drawn."""
+
+    sources: list[list[Row]]
+    weights: list[float]
+    validation: list[Row]
+    test: list[Row]
+    transforms: Mapping[int, SourceTransform] = field(default_factory=dict)
+
+    def groups(self) -> list[list[Row]]:
+        """The rows of each source, then those held out."""
+        return [*self.sources, self.validation, self.test]
+
+    def shares(self, temperature: float | None) -> list[float]:
+        """How the sources share a batch, see `recipe.Data`; they need not sum to one."""
+        if temperature is None:
+            return self.weights
+        return [
+            weight * len(rows) ** (1 / temperature) for weight, rows in zip(self.weights, self.sources, strict=True)
+        ]
+
+    def sound_alone(self) -> Clips:
+        """The clips that have sound, without their pictures."""
+        *sources, validation, test = [
+            [replace(row, video_path=None) for row in rows if row.audio_path is not None] for rows in self.groups()
+        ]
+        return replace(self, sources=sources, validation=validation, test=test)
+
+    def all(self) -> list[Row]:
+        """Every row."""
+        return [row for rows in self.groups() for row in rows]
+
+    def started(self, recipe: Recipe, cache: FeatureCache) -> Clips:
+        """The clips that may be drawn, once transforms are ready to change them."""
+        sources = list(self.sources)
+        for number, transform in self.transforms.items():
+            failures = Path(recipe.output) / f"source-{number}-failures.jsonl"
+            context = SourceContext(cache, recipe.data.max_seconds, failures)
+            sources[number] = transform.start(sources[number], context)
+        return replace(self, sources=sources)
+
+
+def prepared_folders(recipe: Recipe) -> list[str | None]:
+    """Of each source the folder of prepared features that it is, None where it is something else."""
+    places = [source.place for source in recipe.data.sources]
+    return [place if isinstance(place, str) and is_prepared(place) else None for place in places]
+
+
+def gather(recipe: Recipe, reporter: Reporter) -> Clips:
+    """The rows of every source; those that a class makes are made first where they are missing.
+
+    Raises:
+        RecipeError: a source has no row that trains, or names what there is not.
+    """
+    data = recipe.data
+    context = PlaceContext(data.cache, data.workers, reporter.stage, reporter.advance)
+    sources: list[list[Row]] = []
+    held_out: dict[str, list[Row]] = {"validation": [], "test": []}
+    changing: dict[int, SourceTransform] = {}
+    transforms = [_transforms(recipe, source) for source in data.sources]  # all of them first: a mistake costs no time
+    for number, (source, own) in enumerate(zip(data.sources, transforms, strict=True)):
+        rows = _rows(source, context)
+        for transform in own:
+            rows = transform.all_rows(rows)
+        for split, some in held_out.items():
+            some += [row for row in rows if row.split == split]
+        chosen = [row for row in rows if row.split in (None, "train")]
+        for transform in own:
+            chosen = transform.train_rows(chosen, data.max_seconds)
+            if transform.copies is not None:
+                changing[number] = transform
+        if not chosen:
+            fit = " and ".join(transform.fits for transform in own if transform.fits)
+            raise RecipeError(f"{source}: no row of split train{fit and f' with {fit}'}")
+        sources.append(chosen)
+    # A manifest may be a source twice, once as it is and once changed: each of its clips is tested on once.
+    validation, test = (list({clip_key(row): row.by_people() for row in rows}.values()) for rows in held_out.values())
+    return Clips(sources, [source.weight for source in data.sources], validation, test, changing)
+
+
+def _rows(source: Source, context: PlaceContext) -> list[Row]:
+    if isinstance(source.place, str):
+        return read_place(source.place, context)
+    return from_options(Place, PLACES, source.place, "a source's place").rows(context)
+
+
+def _transforms(recipe: Recipe, source: Source) -> list[SourceTransform]:
+    found = [
+        from_options(SourceTransform, TRANSFORMS, options, f"{source}: transforms") for options in source.transforms
+    ]
+    if sum(transform.copies is not None for transform in found) > 1:
+        raise RecipeError(f"{source}: two transforms change what is drawn; leave one out")
+    if recipe.parallel == "fsdp" and any(transform.needs_codec for transform in found):
+        raise RecipeError(f"{source}: a transform needs the codec whole in each process; set parallel: ddp")
+    if isinstance(source.place, str) and is_prepared(source.place) and any(one.needs_codec for one in found):
+        raise RecipeError(f"{source}: a transform needs recordings, and these are prepared features; leave it out")
+    return found
+
+
+def with_features(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: Reporter) -> Clips:
+    """Make the features of every clip; those that cannot be decoded go to `failures.jsonl` and out of the run."""
+    everything = clips.all()
+    reporter.stage("features", len(everything))
+    failures = Path(recipe.output) / "failures.jsonl"
+    try:
+        good, failed = cache.prepare(everything, reporter.advance, recipe.data.workers)
+    except TooManyFailures as error:
+        write_failures(str(failures), ({"id": row.id, "reason": reason} for row, reason in error.failed))
+        raise TrainingError(f"{error}; all are in {failures}") from error
+    write_failures(str(failures), ({"id": row.id, "reason": reason} for row, reason in failed))
+    if failed:
+        reporter.advance(len(everything), f"{len(failed)} left out, see {failures}")
+    kept = {cache.path(row) for row in good}  # not by id: two sources may use the same ids
+    *sources, validation, test = [
+        [row.with_streams(*cache.streams(row)) if row.plain else row for row in rows if cache.path(row) in kept]
+        for rows in clips.groups()
+    ]
+    if not all(sources):
+        raise TrainingError(f"a source has no clip that can be decoded, see {failures}")
+    return replace(clips, sources=sources, validation=validation, test=test)
+
+
+def texts_of(rows: Sequence[Row]) -> list[str]:
+    """Every caption and transcript."""
+    return [text for row in rows for text in _texts(row)]
+
+
+def _texts(row: Row) -> list[str]:
+    captions = [caption for kind in row.captions.values() for caption in kind]
+    return [*captions, row.transcript] if row.transcript else captions

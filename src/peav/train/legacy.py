@@ -1,0 +1,138 @@
+"""Recipes as they were written before sources had a place and transforms: read, with a warning, for one release."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from peav.model import PRESETS
+
+_PLACES = ("manifest", "recordings", "prepared", "webdataset")
+_SOURCE = (*_PLACES, "mixtures", "only", "splice", "splice_video", "near_misses", "lips", "test_fold", "without", "mix")
+
+
+def modernized(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same recipe in today's keys. Warns where it had older ones; what cannot be a recipe comes back as it is."""
+    new = deepcopy(dict(values))
+    data = new.get("data")
+    initializers: list[dict[str, Any]] = []
+    old = _objective(new) | _codec(new, initializers) | _frames(new, initializers)
+    if isinstance(data, dict):
+        lips: list[str] = []
+        old |= _sources(data, lips)
+        for one in initializers:
+            if one["class"] == "pretrain_frames" and lips:
+                one["lips"] = lips
+    if initializers:
+        new["initializers"] = [*initializers, *new.get("initializers", ())]
+    if old:
+        warnings.warn(
+            f"this recipe is written in keys that go with the next release: {', '.join(sorted(old))}; "
+            "docs/training.md has today's",
+            FutureWarning,
+            stacklevel=3,
+        )
+    return new
+
+
+def _taken(section: Any, *names: str) -> dict[str, Any]:
+    """Old keys of a section, taken out of it."""
+    return {name: section.pop(name) for name in names if name in section} if isinstance(section, dict) else {}
+
+
+def _objective(recipe: dict[str, Any]) -> set[str]:
+    old = _taken(recipe.get("objective"), "best_rq_weight", "best_rq_rows", "words_weight")
+    if not old:
+        return set()
+    losses = recipe["objective"].setdefault("auxiliary", {})
+    for name, weight in (("best_rq", "best_rq_weight"), ("words", "words_weight")):
+        if weight in old:
+            losses[name] = {**losses.get(name, {}), "weight": old[weight]}
+    if "best_rq_rows" in old and losses.get("best_rq", {}).get("weight"):
+        losses["best_rq"]["share"] = old["best_rq_rows"]
+    for name in [name for name, options in losses.items() if options.get("weight") == 0]:
+        del losses[name]
+    return {f"objective.{name}" for name in old}
+
+
+def _codec(recipe: dict[str, Any], initializers: list[dict[str, Any]]) -> set[str]:
+    codec = recipe.get("codec")
+    old = _taken(codec, "distil_steps", "distil_batch", "distil_lr")
+    fresh = recipe.get("model", "tiny") in PRESETS and not recipe.get("tune") and not recipe.get("align")
+    options = {
+        new: old[name]
+        for name, new in (("distil_steps", "steps"), ("distil_batch", "batch_size"), ("distil_lr", "lr"))
+        if name in old and old.get("distil_steps")
+    }
+    if not fresh and isinstance(codec, dict) and codec.get("checkpoint") is not None:
+        options["checkpoint"] = codec.pop("checkpoint")
+        old["checkpoint"] = options["checkpoint"]
+    if options:
+        initializers.append({"class": "distill_codec", **options})
+    return {f"codec.{name}" for name in old}
+
+
+def _frames(recipe: dict[str, Any], initializers: list[dict[str, Any]]) -> set[str]:
+    old = _taken(recipe.get("frames"), "pretrain_steps", "pretrain_batch", "pretrain_lr")
+    if old.get("pretrain_steps"):
+        names = {"pretrain_steps": "steps", "pretrain_batch": "batch_size", "pretrain_lr": "lr"}
+        initializers.append({"class": "pretrain_frames", **{names[name]: value for name, value in old.items()}})
+    return {f"frames.{name}" for name in old}
+
+
+def _sources(data: dict[str, Any], lips: list[str]) -> set[str]:
+    old = _taken(data, "world", "world_weight")
+    world, sources, names = old.get("world"), [], {f"data.{name}" for name in old}
+    captioned = None  # the folder of a world whose clips have synthetic captions too
+    if isinstance(world, dict):
+        if world.pop("synthetic", False):
+            captioned = Path(world.get("folder", "")).resolve()
+        sources.append(_source({"class": "world", **world}, old.get("world_weight", 1.0), captioned is not None))
+    for source in data.get("sources") or ():
+        if not isinstance(source, dict) or "place" in source:
+            sources.append(source)
+            continue
+        given = {name: value for name, value in source.items() if name in _SOURCE and value is not None}
+        names |= {f"data.sources.{name}" for name in given}
+        place: Any = next((given[name] for name in _PLACES if name in given), None)
+        if place is None and isinstance(given.get("mixtures"), dict):
+            place = {"class": "mixtures", **given["mixtures"]}
+        if place is None:
+            sources.append(source)
+            continue
+        own = captioned is not None and "manifest" in given and Path(place).resolve().parent == captioned
+        if given.get("lips"):
+            lips.append(place)
+        sources.append(_source(place, source.get("weight", 1.0), own) | _transforms(given, own))
+    if sources:
+        data["sources"] = sources
+    return names
+
+
+def _source(place: Any, weight: float, captioned: bool) -> dict[str, Any]:
+    transforms = ["synthetic_captions"] if captioned else []
+    return {"place": place, "weight": weight, "transforms": transforms}
+
+
+def _transforms(given: Mapping[str, Any], captioned: bool) -> dict[str, Any]:
+    """The transforms of a source in the order in which its keys took effect."""
+    found: list[Any] = []
+    if "without" in given:
+        found.append({"class": "without_mixed", "manifest": given["without"]})
+    if captioned:
+        found.append("synthetic_captions")
+    if "test_fold" in given:
+        found.append({"class": "test_fold", "fold": given["test_fold"]})
+    if "only" in given:
+        found.append("transcripts")
+    elif "recordings" in given:
+        found.append("train_only")
+    if given.get("splice"):
+        copies, pictures = given.get("near_misses", 1), given.get("splice_video", False)
+        found.append({"class": "word_swap", "share": given["splice"], "pictures": pictures, "copies": copies})
+    if "mix" in given:
+        found.append({"class": "remix", "how": given["mix"]})
+    return {"transforms": found}
