@@ -30,7 +30,7 @@ def recipe_file(folder: Path, world: Path, name: str, steps: int = 6, **changes)
         "model": "tiny" if taken else "nano",
         "output": str(folder / name),
         "data": {"cache": str(world / "cache"), "sources": [{"place": str(world / "manifest.jsonl")}]},
-        "objective": {"auxiliary": {"best_rq": {"weight": 0.1}}, "pairs": "finetune"},
+        "objective": {"auxiliary": {} if "align" in changes else {"best_rq": {"weight": 0.1}}, "pairs": "finetune"},
         "optim": {"steps": steps, "batch_size": 4, "warmup": 2, "bf16": False},
         "evaluation": {"every": 100, "candidates": 4, "final_candidates": 4},
         "checkpoint_every": 2,

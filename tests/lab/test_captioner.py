@@ -30,7 +30,7 @@ def test_every_kind_of_caption_that_a_clip_has_gets_synthetic_ones_behind_its_ow
 
 
 def test_what_is_silent_is_not_heard_and_who_speaks_is() -> None:
-    events = (Event(0.0, 1.0, KINDS["dog"].label), Event(1.0, 2.0, "woman speaking"))
+    events = (Event(KINDS["dog"].label, onset=0.0, offset=1.0), Event("woman speaking", onset=1.0, offset=2.0))
     row = clip(0, {"audio": ["a dog barking"]}, events=events, transcript="hello")
     for text in with_synthetic_captions(row).synthetic["audio"]:
         first, second = sorted(text.split(" and "), key=lambda part: PERSON in part)

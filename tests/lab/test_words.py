@@ -36,7 +36,7 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_labelled_frames() -> No
                 naive.append(scores.exp().sum().log() - scores[labels[b, t]])
                 right.append(float(scores.argmax() == labels[b, t]))
     torch.testing.assert_close(loss, torch.stack(naive).mean())
-    assert accuracy.item() == sum(right) / len(right)
+    assert accuracy.item() == torch.tensor(sum(right) / len(right)).item()
 
 
 def test_unlabelled_frames_do_not_matter_and_a_batch_without_labels_costs_nothing() -> None:

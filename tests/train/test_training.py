@@ -62,7 +62,7 @@ def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_a_checkpoint_that_loads_and_a_log_of_every_step(whole_run: Path) -> None:
     model = load_model(whole_run / "model")
-    assert model.project(torch.zeros(1, 256), "audio").shape == (1, 256)
+    assert model.project(torch.zeros(1, 64), "audio").shape == (1, 64)
     assert load_tokenizer(whole_run / "model") is not None
     log = losses(whole_run)
     assert len(log) == 6
@@ -114,7 +114,7 @@ def test_a_run_goes_on_though_recipes_have_got_new_keys_since(whole_run: Path, w
     path = whole_run / "recipe.json"
     kept = path.read_text()
     old = json.loads(kept)
-    del old["align"], old["data"]["sources"][0]["prepared"], old["evaluation"]["keep"]
+    del old["align"], old["data"]["sources"][0]["transforms"], old["evaluation"]["keep"]
     path.write_text(json.dumps(old))
     train(read_recipe(recipe_file(whole_run.parent, world, "whole")), Silent(), resume=True)
     assert json.loads(path.read_text()) == json.loads(kept)

@@ -47,6 +47,8 @@ def _objective(recipe: dict[str, Any]) -> set[str]:
     old = _taken(recipe.get("objective"), "best_rq_weight", "best_rq_rows", "words_weight")
     if not old:
         return set()
+    if recipe.get("align"):  # where they had no effect
+        return {f"objective.{name}" for name in old}
     losses = recipe["objective"].setdefault("auxiliary", {})
     for name, weight in (("best_rq", "best_rq_weight"), ("words", "words_weight")):
         if weight in old:
