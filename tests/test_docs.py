@@ -152,7 +152,10 @@ def test_the_snippets_of_a_page_run_in_its_order(page: str, media: Path, tmp_pat
 
 
 def run_python(snippet: Snippet, names: dict[str, Any]) -> None:
-    """Lines of `print(...)  # text` must have printed the text."""
+    """Lines of `print(...)  # text` must have printed the text. What begins with `# own.py` is of that file."""
+    if file := re.match(r"# (\w+\.py)\n", snippet.text):
+        with Path(file[1]).open("a") as own:
+            own.write(snippet.text)
     with redirect_stdout(io.StringIO()) as printed:
         exec(compile(snippet.text, f"{snippet.page}: {snippet.name}", "exec"), names)
     lines = printed.getvalue().splitlines()
@@ -168,8 +171,11 @@ def run_command(words: list[str]) -> None:
 
 
 def read_yaml(text: str) -> None:
-    """A recipe of training or of ablations, whose keys must be real."""
+    """A recipe of training or of ablations, or a part of one, whose keys must be real."""
     recipe = yaml.safe_load(text)
+    if "name" not in recipe:
+        read_recipe("smoke", {key: json.dumps(value) for key, value in recipe.items()})
+        return
     path = Path(f"{recipe['name']}.yaml")
     path.write_text(text)
     (read_ablations if "groups" in recipe else read_recipe)(path)

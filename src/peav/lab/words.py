@@ -1,4 +1,4 @@
-"""Spoken words, frame by frame: what is said when, learnt from the middle of the audio tower.
+"""Spoken words, frame by frame: what is said when, learned from the middle of the audio tower.
 
 Contrastive learning on transcripts picks up one word slot at a time; where a manifest knows the times of the words
 (forced alignment, synthesis), a cross-entropy on every frame teaches them all at once, and the upper half of the tower

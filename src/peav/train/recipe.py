@@ -115,7 +115,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Objective:
-    """Which pairs, which loss, and what else is learnt.
+    """Which pairs, which loss, and what else is learned.
 
     Attributes:
         weights: by pair; pairs may count for more or less than one.
