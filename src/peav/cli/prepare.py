@@ -32,7 +32,7 @@ def prepare(
 ) -> None:
     """Store codec latents and frame features of all clips in shards; run again, it goes on where it was stopped.
 
-    Train on them with `sources: [{prepared: CACHE}]`.
+    Train on them with `sources: [{place: CACHE}]`.
     """
     from peav.data.webdataset import read_webdataset
     from peav.features.prepare import prepare as run
