@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
 from peav.media import load_audio, load_frames, probe
+from peav.media.write import write_media
 
 POSTER_WIDTH = 320
 PREVIEW_SECONDS = 10.0
@@ -51,32 +49,18 @@ def preview(path: Path, has_video: bool) -> str:
 def _transcode(path: Path, has_video: bool) -> bytes:
     """An mp4 of the first 10 s, at most 320 pixels wide."""
     buffer = io.BytesIO()
-    has_audio = probe(path).has_audio
-    with av.open(buffer, "w", format="mp4") as container:
-        # Both streams before the first packet: it writes the header.
-        video = container.add_stream("libx264", rate=PREVIEW_FPS, options=X264) if has_video else None
-        audio = container.add_stream("aac", rate=48000, layout="mono") if has_audio else None
-        if video is not None:
-            container.mux(_encode_frames(video, path))
-        if audio is not None:
-            container.mux(_encode_sound(audio, path))
+    sound = [load_audio(path, end=PREVIEW_SECONDS)] if probe(path).has_audio else None
+    pictures = _small(load_frames(path, fps=PREVIEW_FPS, end=PREVIEW_SECONDS).pixels) if has_video else None
+    write_media(buffer, "mp4", audio=sound, video=pictures, fps=PREVIEW_FPS, video_options=X264)
     return buffer.getvalue()
 
 
-def _encode_frames(stream: Any, path: Path) -> list[Any]:
-    frames = load_frames(path, fps=PREVIEW_FPS, end=PREVIEW_SECONDS).pixels
-    height, width = frames.shape[1:3]
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """Frames (N, H, W, 3) at most 320 pixels wide, with even sides."""
+    height, width = pixels.shape[1:3]
     scale = min(1.0, POSTER_WIDTH / width)
-    stream.width, stream.height = (2 * max(1, round(side * scale / 2)) for side in (width, height))
-    stream.pix_fmt = "yuv420p"
-    pictures = [av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24") for pixels in frames]
-    return [packet for picture in (*pictures, None) for packet in stream.encode(picture)]
-
-
-def _encode_sound(stream: Any, path: Path) -> list[Any]:
-    frame = av.AudioFrame.from_ndarray(load_audio(path, end=PREVIEW_SECONDS)[None], "fltp", "mono")
-    frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), 0
-    return [*stream.encode(frame), *stream.encode(None)]
+    size = [2 * max(1, round(side * scale / 2)) for side in (width, height)]
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size)) for frame in pixels])
 
 
 def _address(kind: str, data: bytes) -> str:

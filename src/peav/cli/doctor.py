@@ -11,7 +11,6 @@ import platform
 import re
 import shutil
 import tempfile
-import wave
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -177,23 +176,14 @@ def _decode_mp4() -> str:
 
 
 def _mp4() -> bytes:
-    import av
     import numpy as np
+
+    from peav.media.write import write_media
 
     buffer = io.BytesIO()
     tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(48000) / 48000)).astype(np.float32)
-    with av.open(buffer, "w", format="mp4") as container:
-        video = container.add_stream("mpeg4", rate=10)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        audio = container.add_stream("aac", rate=48000, layout="mono")
-        for number in range(10):
-            picture = np.full((48, 64, 3), 20 * number, np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        sound = av.AudioFrame.from_ndarray(tone[None], "fltp", "mono")
-        sound.sample_rate = 48000
-        container.mux(audio.encode(sound))
-        for stream in (video, audio):
-            container.mux(stream.encode(None))
+    pictures = np.stack([np.full((48, 64, 3), 20 * number, np.uint8) for number in range(10)])
+    write_media(buffer, "mp4", audio=[tone], video=pictures, fps=10)
     return buffer.getvalue()
 
 
@@ -201,14 +191,11 @@ def _decode_wav() -> str:
     import numpy as np
 
     from peav.media import load_audio
+    from peav.media.write import write_media
 
-    steps = np.arange(-800, 800, dtype="<i2")
+    steps = np.arange(-800, 800, dtype=np.int16)
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(48000)
-        file.writeframes(steps.tobytes())
+    write_media(buffer, "wav", audio=[steps])
     samples = load_audio(buffer.getvalue())
     if not np.array_equal(samples, steps / np.float32(32768)):
         raise CheckError("16-bit samples did not come back exactly")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
-from fractions import Fraction
 from html import escape
 from importlib.resources import files
 
-import av
 import numpy as np
 
 from peav.events.render.timeline import COLOURS, Timeline, tick_label, tick_step
-from peav.media import Source, Waveform, iter_audio
+from peav.media import Source, iter_audio
+from peav.media.write import write_media
 from peav.types import Event
 
-BIT_RATE = 64_000  # half a megabyte a minute
+BIT_RATE = "64000"  # half a megabyte a minute
 LONGEST_ZOOM = 40.0
 
 
@@ -41,23 +39,10 @@ def page(timeline: Timeline, sound: bytes) -> str:
 
 
 def encoded(source: Source) -> bytes:
-    """A file's sound as mono AAC, which every browser plays."""
-    return encode(block for _, block in iter_audio(source, 30.0))
-
-
-def encode(blocks: Iterator[Waveform]) -> bytes:
-    """Sound that comes in blocks of samples at 48 kHz as mono AAC in MP4."""
+    """A file's sound as mono AAC in MP4, which every browser plays."""
     buffer = io.BytesIO()
-    at = 0
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("aac", rate=48000, layout="mono")
-        stream.bit_rate = BIT_RATE
-        for block in blocks:
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), "fltp", "mono")
-            frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), at
-            at += len(block)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    blocks = (block for _, block in iter_audio(source, 30.0))
+    write_media(buffer, "mp4", audio=blocks, audio_options={"b": BIT_RATE})
     return buffer.getvalue()
 
 

@@ -11,14 +11,13 @@ from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import av
 import numpy as np
 
 from peav.data.manifest import Row, write_manifest
 from peav.data.recordings import origin
 from peav.data.records import read_records
 from peav.errors import ManifestError, MixingError
-from peav.synth.mix.loudness import Waveform
+from peav.media.write import write_media
 from peav.synth.mix.mixer import RATE, Mixer, Sound, Soundscape
 from peav.types import Event
 from peav.utils.atomic import atomic_write
@@ -107,7 +106,7 @@ def _write_batch(out: Path, mixer: Mixer, seed: int, split: str | None, batch: r
         scape = mixer(generator(seed, split, index))
         path = f"media/mix-{index:06d}.flac"
         with atomic_write(out / path) as temporary:
-            _write_flac(temporary, scape.waveform)
+            write_media(temporary, "flac", audio=[np.round(scape.waveform * 32767).astype(np.int16)])
         name = f"mix-{split or 'all'}-{seed}-{index:06d}"
         records.append({"id": name, "path": path, "split": split} | _described(scape))
     return records
@@ -133,14 +132,3 @@ def _described(scape: Soundscape) -> dict[str, Any]:
 
 def _marked(event: Event) -> dict[str, Any]:
     return {"onset": event.onset, "offset": event.offset, "label": event.label, "texts": event.texts}
-
-
-def _write_flac(path: Path, waveform: Waveform) -> None:
-    """16-bit mono at 48 kHz."""
-    samples = np.round(waveform * 32767).astype(np.int16)
-    with av.open(str(path), "w", format="flac") as file:
-        stream = file.add_stream("flac", rate=RATE, layout="mono")
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts = RATE, 0
-        file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import wave
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -13,20 +12,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from peav.errors import WorldError
+from peav.media.write import write_media
 from peav.synth.world.captions import captions
-from peav.synth.world.render import FRAME_SIZE, frames, waveform
+from peav.synth.world.render import frames, waveform
 from peav.synth.world.scene import Mix, Scene, compose
-from peav.synth.world.sounds import RATE, Signal
+from peav.synth.world.sounds import Signal
 from peav.synth.world.splits import SPLITS
 from peav.utils.atomic import atomic_write
 
 LICENSE = "CC0-1.0"
 _FRAME_RATE = Fraction(25, 2)
+_AAC = {"b": "96000", "aac_coder": "fast"}
+_H264 = {"preset": "ultrafast", "crf": "26"}
 _BATCH = 8
 _WORTH_A_PROCESS = 64  # clips: starting a process costs as much as making so many
 _VERSION = 4  # raised when the same seed no longer makes the same clips
@@ -146,39 +147,22 @@ def _make(out: Path, seed: int, mix: Mix, split: str, index: int) -> Row:
             assert clip.waveform is not None
             write_wav(temporary, clip.waveform)
         else:
-            write_mp4(temporary, clip.frames, clip.waveform)
+            sound = None if clip.waveform is None else [clip.waveform]
+            write_media(
+                temporary,
+                "mp4",
+                audio=sound,
+                video=clip.frames,
+                fps=_FRAME_RATE,
+                audio_options=_AAC,
+                video_options=_H264,
+            )
     return clip.row
 
 
 def write_wav(path: Path, sound: Signal) -> None:
     """16-bit mono at 48 kHz."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes((sound * 32767).astype("<i2").tobytes())
-
-
-def write_mp4(path: Path, pictures: NDArray[np.uint8], sound: Signal | None) -> None:
-    """H.264 at 12.5 frames a second and, where there is sound, AAC mono at 48 kHz."""
-    options = {"preset": "ultrafast", "crf": "26"}
-    with av.open(str(path), "w", format="mp4") as file:
-        video = file.add_stream("libx264", rate=_FRAME_RATE, options=options)
-        video.width = video.height = FRAME_SIZE
-        video.pix_fmt = "yuv420p"
-        video.codec_context.thread_count = 1
-        audio = None
-        if sound is not None:
-            audio = file.add_stream("aac", rate=RATE, layout="mono", options={"aac_coder": "fast"})
-            audio.bit_rate = 96_000
-        for picture in pictures:
-            file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        file.mux(video.encode(None))
-        if audio is not None and sound is not None:
-            samples = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
-            samples.sample_rate, samples.pts = RATE, 0
-            file.mux(audio.encode(samples))
-            file.mux(audio.encode(None))
+    write_media(path, "wav", audio=[(sound * 32767).astype(np.int16)])
 
 
 def _shares(clips: int, splits: Sequence[str]) -> dict[str, int]:
