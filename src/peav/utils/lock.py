@@ -3,63 +3,66 @@
 from __future__ import annotations
 
 import errno
-import os
-import sys
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+_PATIENCE = 0.1  # seconds, in which a lock file that was just removed is made again
 
 
 class FolderLock:
     """Holds `folder/lock`, making the folder; the system lets go of it when the process ends, however it ends.
 
-    On a file system without locks (some network ones) nothing is held and nothing is refused.
+    On a file system without locks (some network ones) nothing is held and nothing is refused; where it does not even
+    know the call, filelock holds the folder by a file that is there.
+
+    Args:
+        held: what to raise in the place of BlockingIOError.
 
     Raises:
         BlockingIOError: another process, or another lock of this one, holds the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock"
-        self.descriptor: int | None = self._open()
+    def __init__(self, folder: Path, held: Exception | None = None) -> None:
+        self.path, self._held = folder / "lock", held
+        self._lock = FileLock(self.path, thread_local=False)
+        while not self._acquired():
+            pass  # the folder was just released, and so removed
+        self._released = False
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Let go, and remove the lock file and the folder if there is nothing else in it; twice is once."""
-        if self.descriptor is None:
+        if self._released:
             return
+        self._released = True
         with suppress(OSError):  # something else is in the folder, or the next process has begun in it
-            self.path.unlink()
+            self.path.unlink()  # while it is held: who waits for it sees that it is gone, and makes another
             self.path.parent.rmdir()
-        os.close(self.descriptor)
-        self.descriptor = None
+        self._lock.release()
 
-    def _open(self) -> int:
-        while True:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            except FileNotFoundError:  # the folder was just released
-                continue
-            with ExitStack() as undo:
-                undo.callback(os.close, descriptor)
-                _lock(descriptor)
-                with suppress(FileNotFoundError):  # the file was released, and so removed, between opening and locking
-                    if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
-                        undo.pop_all()
-                        return descriptor
-
-
-def _lock(descriptor: int) -> None:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise BlockingIOError(error.errno, "held by another process") from error
+    def _acquired(self) -> bool:
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=_PATIENCE)
+        except Timeout as error:
+            held = self._held or BlockingIOError(errno.EWOULDBLOCK, "held by another process", str(self.path))
+            raise held from error
+        except FileNotFoundError:
+            return False
+        except FileExistsError:  # the folder went while `mkdir` looked whether it is one, or a file has its name
+            if folder.exists() and not folder.is_dir():
+                raise
+            return False
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+        return True
