@@ -25,8 +25,9 @@ from rich.table import Table
 import peav.train.run as run
 from peav.checkpoint import load_model
 from peav.data.manifest import Row, read_manifest
-from peav.features.cache import ClipFeatures, FeatureCache
+from peav.features.extract import ClipFeatures
 from peav.features.prepare import prepare
+from peav.features.store import FeatureCache
 from peav.synth.world import generate
 from peav.train import read_recipe, train
 
@@ -43,7 +44,7 @@ class Uncached(FeatureCache):
         return self
 
     def load(self, row: Row) -> ClipFeatures:
-        return self.make.encode_frames(self.make(row))
+        return self.extract.encode_frames(self.extract(row))
 
 
 class Clock:

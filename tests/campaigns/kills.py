@@ -51,7 +51,7 @@ elif verb == "detect":
     noted(Ledger, "add", lambda self, version, fields: version[0])
 else:
     from peav.features.prepare import Pending
-    noted(Pending, "add", lambda self, key, version, features: key)
+    noted(Pending, "add", lambda self, clip, data: clip.key)
 from peav.cli.main import app
 app()
 """

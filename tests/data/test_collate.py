@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from peav.data.collate import Collator
 from peav.data.manifest import Row
-from peav.features.cache import ClipFeatures
+from peav.features.extract import ClipFeatures
 from peav.inference.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(["a bell rings", "a dog barks", "hello world"], 400)

@@ -18,9 +18,9 @@ from peav.checkpoint import load_model
 from peav.data.manifest import Row, read_manifest
 from peav.data.webdataset import expand, read_webdataset
 from peav.errors import ManifestError
-from peav.features.cache import FeatureCache
 from peav.features.prepare import prepare
 from peav.features.prepared import read_prepared
+from peav.features.store import FeatureCache
 from peav.media import MissingFileError, UnreadableFileError, load_audio, load_frames, probe
 from peav.synth.world import generate
 from peav.utils.storage import FilePart, write_all

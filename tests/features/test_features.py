@@ -14,9 +14,9 @@ import torch
 from media.make import patch, pictures, tone, write_video
 
 from peav.data.manifest import Row, read_manifest
-from peav.features.cache import FeatureCache
 from peav.features.prepare import prepare
 from peav.features.prepared import read_prepared
+from peav.features.store import FeatureCache
 from peav.media import StreamWarning, load_audio, load_frames
 from peav.model import PEAV, preset
 from peav.synth.world import generate

@@ -18,11 +18,12 @@ import torch
 from peav.checkpoint import load_model
 from peav.data.manifest import Row, read_manifest
 from peav.errors import PreparedError, StorageError
-from peav.features.cache import ClipFeatures, FeatureCache, FeatureMaker
 from peav.features.decode import Decoded
+from peav.features.extract import ClipFeatures, FeatureExtractor
 from peav.features.failures import TooManyFailures
-from peav.features.prepare import Prepared, frozen_parts, prepare
+from peav.features.prepare import Prepared, feature_spec, prepare
 from peav.features.prepared import PreparedClip, check_prepared, read_prepared
+from peav.features.store import FeatureCache
 from peav.jobs import Stopped
 from peav.model import PEAV
 from peav.synth.world import generate
@@ -103,7 +104,7 @@ def test_shards_are_plain_tars_whose_indices_tell_where_each_clip_lies(made: Pat
 
 
 def test_nothing_is_computed_twice(made: Path, rows: list[Row], model: PEAV, root: Path, monkeypatch) -> None:
-    monkeypatch.setattr(FeatureMaker, "of_decoded", lambda self, clip: pytest.fail("a clip is computed again"))
+    monkeypatch.setattr(FeatureExtractor, "of_decoded", lambda self, clip: pytest.fail("a clip is computed again"))
     assert run(rows, made, model, root) == Prepared(7, 0, 0)
 
 
@@ -180,12 +181,12 @@ def test_another_model_or_size_is_refused_by_name(made: Path, rows: list[Row], m
     torch.manual_seed(0)
     other = PEAV(model.config)
     with pytest.raises(PreparedError, match=r"prepared by tiny with codec \w+, not \w+; frame encoder \w+.* in mine"):
-        check_prepared(str(made), frozen_parts(other, 10.0, "mine"))
+        check_prepared(str(made), feature_spec(other, 10.0, "mine"))
     with pytest.raises(PreparedError, match=r"max seconds 10.0, not 5.0"):
-        check_prepared(str(made), frozen_parts(model, 5.0, "tiny"))
+        check_prepared(str(made), feature_spec(model, 5.0, "tiny"))
     with pytest.raises(PreparedError, match=r"begun by tiny with max seconds 10.0, not 5.0"):
         run(rows, made, model, root, max_seconds=5.0)
-    check_prepared(str(made), frozen_parts(model, 10.0, "another name for it"))
+    check_prepared(str(made), feature_spec(model, 10.0, "another name for it"))
 
 
 def test_a_folder_that_was_not_prepared_is_named(tmp_path: Path) -> None:
@@ -238,6 +239,22 @@ def test_a_run_that_is_stopped_within_a_shard_keeps_what_it_has_computed(
     assert all(read_all(str(tmp_path / name)) == read_all(str(made / name)) for name in names_in(str(made)))
 
 
+def test_a_stopped_run_goes_on_where_the_manifest_has_another_order(
+    made: Path, rows: list[Row], model: PEAV, root: Path, tmp_path: Path
+) -> None:
+    def stop(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped):
+        run(rows, tmp_path, model, root, progress=stop)
+    assert run(rows[::-1], tmp_path, model, root, shard_clips=1) == Prepared(7, 5, 0)
+    cache = FeatureCache(tmp_path / "cache", model)
+    ours, theirs = ({row.id: cache.load(row) for row in read_prepared(str(f))} for f in (tmp_path, made))
+    assert ours.keys() == theirs.keys()
+    assert all(same(ours[name], theirs[name]) for name in ours)
+
+
 def test_a_clip_that_crashes_its_decoder_is_one_line_on_every_run(
     rows: list[Row], model: PEAV, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,9 +293,9 @@ def test_too_many_bad_files_stop_the_run_and_a_mistake_in_a_program_stops_it_at_
         run([*gone, *rows], tmp_path, model, root, shard_clips=50)
     assert len((tmp_path / "failures.jsonl").read_text().splitlines()) == 21
 
-    def mistake(self: FeatureMaker, clip: Decoded) -> ClipFeatures:
+    def mistake(self: FeatureExtractor, clip: Decoded) -> ClipFeatures:
         raise TypeError("wrong")
 
-    monkeypatch.setattr(FeatureMaker, "of_decoded", mistake)
+    monkeypatch.setattr(FeatureExtractor, "of_decoded", mistake)
     with pytest.raises(TypeError, match="wrong"):
         run(rows, tmp_path / "other", model, root)

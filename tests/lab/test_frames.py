@@ -9,7 +9,7 @@ import torch
 
 from peav.data.manifest import Row, read_manifest
 from peav.errors import RecipeError
-from peav.features.cache import FeatureCache
+from peav.features.store import FeatureCache
 from peav.lab.frames import PretrainFrames, caption_words, pretrain_frames
 from peav.model import PEAV, preset
 

@@ -15,7 +15,7 @@ from training_runs import Silent, recipe_file
 from peav.checkpoint import load_model
 from peav.data.manifest import Row, read_manifest
 from peav.errors import RecipeError
-from peav.features.cache import FeatureCache
+from peav.features.store import FeatureCache
 from peav.lab import frames
 from peav.lab.frames import PretrainFrames, pretrain_frames
 from peav.lab.lips import CLIPS, STRETCH, Lips

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peav.data.manifest import Row
-from peav.features.cache import ClipFeatures
+from peav.features.extract import ClipFeatures
 from peav.lab.splice import Splicer, cross, spliceable
 from peav.types import Word
 

@@ -15,7 +15,7 @@ from peav.checkpoint import load_model
 from peav.cli.main import app
 from peav.data.manifest import Row, read_manifest
 from peav.errors import ManifestError
-from peav.features.cache import FeatureMaker
+from peav.features.extract import FeatureExtractor
 from peav.media import load_audio
 from peav.synth.mix import (
     Mixer,
@@ -318,7 +318,7 @@ def test_a_remixed_clip_is_heard_among_others_and_told_as_such(rows: list[Row]) 
     assert [clip.id for clip in clips] == [row.id for row in rows]
     assert (clips[2].transcript, clips[2].video_path, clips[2].synthetic) == (None, None, {})
     remixer = Remixer(
-        Mixer(sounds_of(clips), how=Mixing(duration=4.0, events=(1, 3))), FeatureMaker(load_model("tiny"))
+        Mixer(sounds_of(clips), how=Mixing(duration=4.0, events=(1, 3))), FeatureExtractor(load_model("tiny"))
     )
     others = set()
     for seed in range(10):
@@ -337,7 +337,7 @@ def test_a_remixed_clip_is_heard_among_others_and_told_as_such(rows: list[Row]) 
 def test_a_clip_in_which_nothing_is_heard_is_no_sound_to_mix(rows: list[Row], tmp_path: Path) -> None:
     silent = Row("silent", audio_path=save(tmp_path / "silent.wav", np.zeros(RATE, np.float32)), extra={"label": "x"})
     mixer = make_mixer([*rows, silent], (), tmp_path / "failures.jsonl")
-    remixer = Remixer(mixer, FeatureMaker(load_model("tiny")))
+    remixer = Remixer(mixer, FeatureExtractor(load_model("tiny")))
     assert [remixer.takes(row) for row in (*rows, silent)] == [True, True, True, False]
 
 

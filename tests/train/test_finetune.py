@@ -26,7 +26,7 @@ from peav.checkpoint.convert import read_model_id
 from peav.cli.main import app
 from peav.data.manifest import read_manifest, write_manifest
 from peav.errors import RecipeError
-from peav.features.cache import FeatureCache
+from peav.features.store import FeatureCache
 from peav.media import load_audio
 from peav.model import PEAV
 from peav.objectives.pairs import FINETUNE, PAIRS

@@ -11,7 +11,7 @@ from training_runs import Silent, recipe_file
 
 from peav.checkpoint import load_model, load_tokenizer, resolve
 from peav.distributed import ALONE
-from peav.features.cache import FeatureCache
+from peav.features.store import FeatureCache
 from peav.train import read_recipe
 from peav.train.clips import gather
 from peav.train.run import _task

@@ -23,7 +23,7 @@ from peav.checkpoint import load_model, load_tokenizer, resolve
 from peav.data.collate import Collator
 from peav.data.manifest import Row, read_manifest, write_manifest
 from peav.errors import RecipeError, TrainingError
-from peav.features.cache import FeatureCache
+from peav.features.store import FeatureCache
 from peav.lab.codec import DistillCodec
 from peav.model import PEAV, preset
 from peav.train import read_recipe, train

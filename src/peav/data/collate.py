@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from peav.data.manifest import Row
-from peav.features.cache import ClipFeatures
+from peav.features.extract import ClipFeatures
 from peav.inference.text import tokenize
 from peav.types import MODALITIES
 

@@ -10,7 +10,7 @@ from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.data.records import SUFFIXES
 from peav.data.webdataset import read_webdataset
-from peav.features.prepared import ABOUT, read_prepared
+from peav.features.prepared import SPEC_FILE, read_prepared
 from peav.utils.storage import is_remote
 
 # Short names of the classes that a recipe may give as a source's place; any other is path/to/file.py:Class.
@@ -56,4 +56,4 @@ def read_place(place: str, context: PlaceContext) -> list[Row]:
 
 def is_prepared(place: str) -> bool:
     """Whether a place holds what `peav prepare` made; of addresses no other folders can be read."""
-    return (is_remote(place) and not place.endswith((".tar", *SUFFIXES))) or (Path(place) / ABOUT).is_file()
+    return (is_remote(place) and not place.endswith((".tar", *SUFFIXES))) or (Path(place) / SPEC_FILE).is_file()

@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from peav.data.manifest import Row, by_fold
-from peav.features.cache import ClipFeatures, FeatureCache
+from peav.features.extract import ClipFeatures
+from peav.features.store import FeatureCache
 
 TRANSFORMS = {
     "test_fold": "peav.data.transforms:TestFold",

@@ -10,8 +10,8 @@ import numpy as np
 
 from peav.data.manifest import Row
 from peav.errors import MediaError
-from peav.features.cache import clip_key
 from peav.features.decode import Cut, Decoded, decode_each, decode_task, probe_each
+from peav.features.extract import clip_key
 from peav.types import DecodeFailure, Modality
 
 RATE = 48000  # of what `decode_task` decodes

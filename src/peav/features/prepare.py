@@ -7,19 +7,18 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import load, save
-
 from peav.data.manifest import Row
 from peav.errors import MediaError, PreparedError
-from peav.features.cache import ClipFeatures, FeatureMaker, add_weights, clip_key, media_version
+from peav.features.extract import FeatureExtractor, add_weights, clip_key, media_version
 from peav.features.failures import Failures, write_failures
-from peav.features.prepared import ABOUT, CLIPS, FAILURES, FORMAT, Frozen, frozen_of, place_of, to_line
+from peav.features.prepared import CLIPS, FAILURES, FORMAT, SPEC_FILE, FeatureSpec, read_spec, shard_entry, to_line
+from peav.features.store import clip_bytes
 from peav.jobs import Pace, stoppable
 from peav.model import PEAV
 from peav.utils.lock import FolderLock
@@ -37,54 +36,13 @@ class Prepared:
     failed: int
 
 
-class Shards:
-    """The shards of a folder: `places` says where each clip lies, as fields of a `PreparedClip`."""
+@dataclass(frozen=True)
+class Clip:
+    """A clip to prepare: its row, its key in the folder, and the version of its media."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.places: dict[str, dict[str, Any]] = {}
-        indices = [name for name in names_in(folder) if name.startswith("shard-") and name.endswith(".jsonl")]
-        for name in indices:
-            self._take(name, read_all(join(folder, name)))
-        self.number = 1 + max((int(name[6:-6]) for name in indices), default=-1)
-
-    def has(self, key: str, version: str) -> bool:
-        """Whether there are features of a clip, made of this version of its media; of older shards it is not known."""
-        return key in self.places and version in ("", self.places[key].get("version", version))
-
-    def write(self, clips: Sequence[tuple[str, str, ClipFeatures]]) -> None:
-        """One more shard of keys, versions and features; its index comes last, so that a shard counts from then on."""
-        name = f"shard-{self.number:06d}"
-        shard, lines = io.BytesIO(), []
-        with tarfile.open(fileobj=shard, mode="w") as tar:
-            for key, version, features in clips:
-                arrays = features.arrays()
-                data = save(arrays)
-                member = tarfile.TarInfo(f"{key}.safetensors")
-                member.size = len(data)
-                start = tar.offset + tarfile.BLOCKSIZE  # past the member's header
-                tar.addfile(member, io.BytesIO(data))
-                lines.append(json.dumps(place_of(key, start, arrays, data, version)) + "\n")
-        write_all(join(self.folder, f"{name}.tar"), shard.getvalue())
-        index = "".join(lines).encode()
-        write_all(join(self.folder, f"{name}.jsonl"), index)
-        self._take(f"{name}.jsonl", index)
-        self.number += 1
-
-    def _take(self, name: str, index: bytes) -> None:
-        shard = f"{name.removesuffix('.jsonl')}.tar"
-        for line in map(json.loads, index.splitlines()):
-            self.places[line["name"]] = line | {"shard": shard}
-
-
-def frozen_parts(model: PEAV, max_seconds: float, name: str) -> Frozen:
-    """What features made with a model depend on; `name` is how messages call the model."""
-    make = FeatureMaker(model, max_seconds=max_seconds)
-    codec, frames = hashlib.sha256(), hashlib.sha256()
-    add_weights(codec, model.audio.codec)
-    add_weights(frames, model.video.frame_encoder)
-    digests = codec.hexdigest()[:12], frames.hexdigest()[:12]
-    return Frozen(name, *digests, make.image_size, make.num_frames, float(max_seconds))
+    key: str
+    version: str
+    row: Row
 
 
 def prepare(
@@ -116,55 +74,113 @@ def prepare(
         PreparedError: another codec, frame encoder or size made what is there, or another process writes there.
         TooManyFailures: see `features.failures`.
     """
-    done = [0]
-    with (
-        stoppable(lambda: f"stopped: {done[0]} of {len(rows)} clips are kept; run the same command again, it goes on"),
-        _alone(folder),
-    ):
-        _claim(folder, frozen_parts(model, max_seconds, name))
-        shards, failed = Shards(folder), _failed(folder)
-        keyed = [(clip_key(_from(root, row)), row) for row in rows]
-        versions = {key: media_version(row) for key, row in keyed}
-        # A clip that failed is tried again when its file has changed; older lists do not say which file failed.
-        failed = {key: line for key, line in failed.items() if line.get("version") in (None, versions.get(key))}
-        todo = [(key, row) for key, row in keyed if not shards.has(key, versions[key]) and key not in failed]
-        pending, pace = Pending(folder), Pace()
-        make, failures = FeatureMaker(model, max_seconds=max_seconds), Failures(len(rows), before=len(failed))
-        done[0], computed = len(rows) - len(todo), 0
-        made = make.of_rows([row for key, row in todo if pending.get(key, versions[key]) is None], jobs)
-        for first in range(0, len(todo), shard_clips):
-            part = todo[first : first + shard_clips]
-            clips: list[tuple[str, str, ClipFeatures]] = []
-            try:
-                for key, row in part:
-                    result: ClipFeatures | MediaError | None = pending.get(key, versions[key])
-                    if result is None:
-                        result = next(made)
-                        if isinstance(result, ClipFeatures):
-                            result = make.encode_frames(result)
-                            pending.add(key, versions[key], result)
-                            computed += 1
-                    if isinstance(result, MediaError):
-                        reason = f"{type(result).__name__}: {result}"
-                        failed[key] = {"clip": key, "id": row.id, "reason": reason, "version": versions[key]}
-                        failures.note(row, reason)
-                    else:
-                        clips.append((key, versions[key], result))
-                        failures.note(row, None)
-                    done[0] += 1
-                    progress(done[0])
-                    if pace.due():
-                        pending.flush()
-                        write_failures(join(folder, FAILURES), failed.values())
-            finally:
-                pending.flush()
-                write_failures(join(folder, FAILURES), failed.values())
-            if clips:
-                shards.write(clips)
-            pending.clear()
-        listed = [to_line(row, shards.places[key]) for key, row in keyed if key in shards.places]
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress(done)
+
+    held = PreparedError(f"{folder}: another process prepares clips there; wait for it")
+    lock = nullcontext() if is_remote(folder) else FolderLock(Path(folder), held)
+    kept = "clips are kept; run the same command again, it goes on"
+    with stoppable(lambda: f"stopped: {done} of {len(rows)} {kept}"), lock:
+        _claim(folder, feature_spec(model, max_seconds, name))
+        clips = [Clip(clip_key(_from(root, row)), media_version(row), row) for row in rows]
+        run = _Run(folder, clips, FeatureExtractor(model, max_seconds=max_seconds), jobs)
+        done = len(clips) - len(run.todo)
+        for first in range(0, len(run.todo), shard_clips):
+            run.write_shard(run.todo[first : first + shard_clips], advance)
+        places = run.shards.places
+        listed = [to_line(clip.row, places[clip.key]) for clip in clips if clip.key in places]
         write_all(join(folder, CLIPS), b"".join(listed))
-        return Prepared(len(listed), computed, len(rows) - len(listed))
+        return Prepared(len(listed), run.computed, len(rows) - len(listed))
+
+
+class _Run:
+    """One run of `prepare`: what the folder holds, what failed, and what is still to do."""
+
+    def __init__(self, folder: str, clips: Sequence[Clip], extract: FeatureExtractor, jobs: int) -> None:
+        self.folder, self.extract = folder, extract
+        self.shards, self.pending, self.pace, self.computed = Shards(folder), Pending(folder), Pace(), 0
+        # A clip that failed is tried again when its file has changed; older lists do not say which file failed.
+        versions = {clip.key: clip.version for clip in clips}
+        self.failed = {k: line for k, line in _failed(folder).items() if line.get("version") in (None, versions.get(k))}
+        todo = [clip for clip in clips if not self.shards.has(clip) and clip.key not in self.failed]
+        self.todo = sorted(todo, key=lambda clip: self.pending.get(clip) is None)
+        self.failures = Failures(len(clips), before=len(self.failed))
+        self.made = extract.of_rows([clip.row for clip in self.todo if self.pending.get(clip) is None], jobs)
+
+    def write_shard(self, clips: Sequence[Clip], advance: Callable[[], None]) -> None:
+        """Compute what is not pending, and write one more shard of all that can be read."""
+        good: list[tuple[Clip, bytes]] = []
+        try:
+            for clip in clips:
+                result = self.pending.get(clip) or self._compute(clip)
+                if isinstance(result, MediaError):
+                    self._fail(clip, f"{type(result).__name__}: {result}")
+                else:
+                    good.append((clip, result))
+                    self.failures.note(clip.row, None)
+                advance()
+                if self.pace.due():
+                    self._save()
+        finally:
+            self._save()
+        if good:
+            self.shards.write(good)
+        self.pending.clear()
+
+    def _compute(self, clip: Clip) -> bytes | MediaError:
+        features = next(self.made)
+        if isinstance(features, MediaError):
+            return features
+        data = clip_bytes(self.extract.encode_frames(features), clip.version)
+        self.pending.add(clip, data)
+        self.computed += 1
+        return data
+
+    def _fail(self, clip: Clip, reason: str) -> None:
+        self.failed[clip.key] = {"clip": clip.key, "id": clip.row.id, "reason": reason, "version": clip.version}
+        self.failures.note(clip.row, reason)
+
+    def _save(self) -> None:
+        self.pending.flush()
+        write_failures(join(self.folder, FAILURES), self.failed.values())
+
+
+class Shards:
+    """The shards of a folder: `places` says where each clip lies, as fields of a `PreparedClip`."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.places: dict[str, dict[str, Any]] = {}
+        indices = [name for name in names_in(folder) if name.startswith("shard-") and name.endswith(".jsonl")]
+        for name in indices:
+            self._take(name, read_all(join(folder, name)))
+        self.number = 1 + max((int(name[6:-6]) for name in indices), default=-1)
+
+    def has(self, clip: Clip) -> bool:
+        """Whether there are features of a clip, made of its media as they are; of older shards it is not known."""
+        return clip.key in self.places and clip.version in ("", self.places[clip.key].get("version", clip.version))
+
+    def write(self, clips: Sequence[tuple[Clip, bytes]]) -> None:
+        """One more shard; its index comes last, so that a shard counts from then on."""
+        name = f"shard-{self.number:06d}"
+        shard, offsets = _tar((f"{clip.key}.safetensors", data) for clip, data in clips)
+        entries = [
+            shard_entry(clip.key, start, data, clip.version) for (clip, data), start in zip(clips, offsets, strict=True)
+        ]
+        write_all(join(self.folder, f"{name}.tar"), shard)
+        index = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+        write_all(join(self.folder, f"{name}.jsonl"), index)
+        self._take(f"{name}.jsonl", index)
+        self.number += 1
+
+    def _take(self, name: str, index: bytes) -> None:
+        shard = f"{name.removesuffix('.jsonl')}.tar"
+        for line in map(json.loads, index.splitlines()):
+            self.places[line["name"]] = line | {"shard": shard}
 
 
 class Pending:
@@ -173,37 +189,29 @@ class Pending:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.names = [name for name in names_in(folder) if name.startswith("pending-")]
-        self.clips: dict[tuple[str, str], ClipFeatures] = {}
-        self.new: dict[tuple[str, str], ClipFeatures] = {}
+        self.clips: dict[str, bytes] = {}  # by key and version
+        self.new: dict[str, bytes] = {}
         for name in self.names:
             with tarfile.open(fileobj=io.BytesIO(read_all(join(folder, name)))) as tar:
                 for member in tar:
                     data = tar.extractfile(member)
                     assert data is not None
-                    key, _, version = member.name.partition("|")
-                    self.clips[key, version] = ClipFeatures(**load(data.read()))
+                    self.clips[member.name] = data.read()
 
-    def get(self, key: str, version: str) -> ClipFeatures | None:
+    def get(self, clip: Clip) -> bytes | None:
         """The features of this version of a clip, if they are there."""
-        return self.clips.get((key, version))
+        return self.clips.get(f"{clip.key}|{clip.version}")
 
-    def add(self, key: str, version: str, features: ClipFeatures) -> None:
+    def add(self, clip: Clip, data: bytes) -> None:
         """Note new ones, for the next `flush`."""
-        self.new[key, version] = features
+        self.new[f"{clip.key}|{clip.version}"] = data
 
     def flush(self) -> None:
         """Have what is new on the disk."""
         if not self.new:
             return
-        file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for (key, version), features in self.new.items():
-                data = save(features.arrays())
-                member = tarfile.TarInfo(f"{key}|{version}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
         name = f"pending-{len(self.names):06d}.tar"
-        write_all(join(self.folder, name), file.getvalue())
+        write_all(join(self.folder, name), _tar(self.new.items())[0])
         self.names.append(name)
         self.new = {}
 
@@ -211,35 +219,42 @@ class Pending:
         """They stand in a shard."""
         for name in self.names:
             remove(join(self.folder, name))
-        self.names, self.clips, self.new = [], {}, {}
+        self.names, self.new = [], {}  # `clips` may hold some of a later shard, where the manifest's order has changed
 
 
-@contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    if is_remote(folder):
-        yield
-        return
-    try:
-        lock = FolderLock(Path(folder))
-    except BlockingIOError as error:
-        raise PreparedError(f"{folder}: another process prepares clips there; wait for it") from error
-    try:
-        yield
-    finally:
-        lock.release()
+def feature_spec(model: PEAV, max_seconds: float, name: str) -> FeatureSpec:
+    """What features made with a model depend on; `name` is how messages call the model."""
+    extract = FeatureExtractor(model, max_seconds=max_seconds)
+    codec, frames = hashlib.sha256(), hashlib.sha256()
+    add_weights(codec, model.audio.codec)
+    add_weights(frames, model.video.frame_encoder)
+    digests = codec.hexdigest()[:12], frames.hexdigest()[:12]
+    return FeatureSpec(name, *digests, extract.image_size, extract.num_frames, float(max_seconds))
 
 
-def _claim(folder: str, frozen: Frozen) -> None:
+def _tar(members: Iterable[tuple[str, bytes]]) -> tuple[bytes, list[int]]:
+    """A tar, and where each member's bytes start in it."""
+    file, offsets = io.BytesIO(), []
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            offsets.append(tar.offset + tarfile.BLOCKSIZE)  # past the member's header
+            tar.addfile(member, io.BytesIO(data))
+    return file.getvalue(), offsets
+
+
+def _claim(folder: str, spec: FeatureSpec) -> None:
     """Note what makes the features of a new folder; an old one goes on with the same."""
-    if ABOUT in names_in(folder):
-        made = frozen_of(folder)
-        if differing := made.differences(frozen):
+    if SPEC_FILE in names_in(folder):
+        made = read_spec(folder)
+        if differing := made.differences(spec):
             raise PreparedError(
-                f"{folder} was begun by {made.model} with {'; '.join(differing)} as in {frozen.model}: "
+                f"{folder} was begun by {made.model} with {'; '.join(differing)} as in {spec.model}: "
                 "go on with that model and size, or choose another folder"
             )
         return
-    write_all(join(folder, ABOUT), (json.dumps({"format": FORMAT, **asdict(frozen)}, indent=1) + "\n").encode())
+    write_all(join(folder, SPEC_FILE), (json.dumps({"format": FORMAT, **asdict(spec)}, indent=1) + "\n").encode())
 
 
 def _failed(folder: str) -> dict[str, dict[str, str]]:

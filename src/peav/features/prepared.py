@@ -25,7 +25,7 @@ from peav.errors import PreparedError
 from peav.types import Event, Word
 from peav.utils.storage import FilePart, join, read_all
 
-ABOUT, CLIPS, FAILURES = "prepared.json", "clips.jsonl", "failures.jsonl"
+SPEC_FILE, CLIPS, FAILURES = "prepared.json", "clips.jsonl", "failures.jsonl"
 FORMAT = 1
 
 
@@ -49,14 +49,15 @@ class PreparedClip(FilePart):
         return arrays
 
 
-def place_of(name: str, offset: int, arrays: Mapping[str, np.ndarray], data: bytes, version: str) -> dict[str, Any]:
-    """The fields of a `PreparedClip` but for its path."""
+def shard_entry(name: str, offset: int, data: bytes, version: str) -> dict[str, Any]:
+    """The fields of a `PreparedClip` but for its path; `data` is the clip as safetensors."""
+    arrays = load(data)
     streams = {"audio": "latents" in arrays, "video": "frames" in arrays}
     return {"name": name, "offset": offset, "size": len(data), "crc": zlib.crc32(data), "version": version} | streams
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FeatureSpec:
     """What features depend on: digests of the frozen parts' weights, sizes. `model` is only a name for messages."""
 
     model: str
@@ -66,7 +67,7 @@ class Frozen:
     num_frames: int
     max_seconds: float
 
-    def differences(self, other: Frozen) -> list[str]:
+    def differences(self, other: FeatureSpec) -> list[str]:
         """Where two differ, `codec 1a2b, not 3c4d`; names of models do not count."""
         ours, theirs = asdict(self), asdict(other)
         return [
@@ -82,7 +83,7 @@ def read_prepared(folder: str) -> list[Row]:
     Raises:
         PreparedError: it is no prepared folder, or `peav prepare` has not come to its end there.
     """
-    frozen_of(folder)
+    read_spec(folder)
     try:
         lines = read_all(join(folder, CLIPS)).splitlines()
     except FileNotFoundError as error:
@@ -90,27 +91,27 @@ def read_prepared(folder: str) -> list[Row]:
     return [_row(json.loads(line), folder) for line in lines]
 
 
-def check_prepared(folder: str, frozen: Frozen) -> None:
+def check_prepared(folder: str, spec: FeatureSpec) -> None:
     """Raises PreparedError, naming both, unless the folder was made by just these frozen parts."""
-    made = frozen_of(folder)
-    if differing := made.differences(frozen):
+    made = read_spec(folder)
+    if differing := made.differences(spec):
         raise PreparedError(
-            f"{folder} was prepared by {made.model} with {'; '.join(differing)} as in {frozen.model}: prepare the "
+            f"{folder} was prepared by {made.model} with {'; '.join(differing)} as in {spec.model}: prepare the "
             "clips again with this model, or take codec, frames and frames.num_frames from the one that prepared them"
         )
 
 
-def frozen_of(folder: str) -> Frozen:
+def read_spec(folder: str) -> FeatureSpec:
     """What made a prepared folder. Raises PreparedError."""
     try:
-        about = json.loads(read_all(join(folder, ABOUT)))
+        about = json.loads(read_all(join(folder, SPEC_FILE)))
         if about.pop("format") != FORMAT:
             raise PreparedError(f"{folder}: made by another version of peav; prepare it again")
-        return Frozen(**about)
+        return FeatureSpec(**about)
     except FileNotFoundError as error:
-        raise PreparedError(f"{folder}: no {ABOUT} here; give a folder that `peav prepare` made") from error
+        raise PreparedError(f"{folder}: no {SPEC_FILE} here; give a folder that `peav prepare` made") from error
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise PreparedError(f"{folder}/{ABOUT}: cannot be read ({error!r}); prepare the clips again") from error
+        raise PreparedError(f"{folder}/{SPEC_FILE}: cannot be read ({error!r}); prepare the clips again") from error
 
 
 def to_line(row: Row, place: Mapping[str, Any]) -> bytes:

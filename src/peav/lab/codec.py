@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from peav.checkpoint import load_model
 from peav.data.manifest import Row
 from peav.errors import MediaError, RecipeError
-from peav.features.cache import clip_key
+from peav.features.extract import clip_key
 from peav.features.logmel import LogMel
 from peav.media import load_audio
 from peav.model import PEAV

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.features.cache import FeatureCache, clip_key
+from peav.features.extract import clip_key
+from peav.features.store import FeatureCache
 from peav.lab.lips import Lips
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels

@@ -11,7 +11,7 @@ import numpy as np
 from peav.data.manifest import Row
 from peav.data.transforms import SourceContext, SourceTransform
 from peav.errors import MixingError
-from peav.features.cache import ClipFeatures, FeatureMaker
+from peav.features.extract import ClipFeatures, FeatureExtractor
 from peav.synth.mix import Mixer, Mixing, Sound, make_mixer, said, sounds_of, without_sources
 from peav.synth.mix.loudness import Waveform
 from peav.types import Event
@@ -45,7 +45,7 @@ class Remix(SourceTransform):
     def start(self, rows: list[Row], context: SourceContext) -> list[Row]:
         """The rows in which something is heard, each with an event of no length for each of its labels: these are
         known before a soundscape is drawn, how long they sound is not."""
-        self._remixer = Remixer(make_mixer(rows, (), context.failures, self.how), context.cache.make)
+        self._remixer = Remixer(make_mixer(rows, (), context.failures, self.how), context.cache.extract)
         heard = [row for row in rows if self._remixer.takes(row)]
         return [
             replace(row, events=tuple(Event(sound.label, onset=0.0, offset=0.0) for sound in sounds_of([row])))
@@ -77,7 +77,7 @@ class Remixer:
         make: computes their features.
     """
 
-    def __init__(self, mixer: Mixer, make: FeatureMaker) -> None:
+    def __init__(self, mixer: Mixer, make: FeatureExtractor) -> None:
         self.mixer, self.make = mixer, make
         self._sounds: dict[str, list[Sound]] = defaultdict(list)
         for sound in mixer.sounds:

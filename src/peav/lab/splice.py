@@ -15,7 +15,8 @@ import numpy as np
 
 from peav.data.manifest import Row
 from peav.data.transforms import SourceContext, SourceTransform
-from peav.features.cache import ClipFeatures, FeatureCache
+from peav.features.extract import ClipFeatures
+from peav.features.store import FeatureCache
 from peav.types import Word
 
 
@@ -44,7 +45,7 @@ class WordSwap(SourceTransform):
 
     def start(self, rows: list[Row], context: SourceContext) -> list[Row]:
         """Remember the sentences by their number of words."""
-        codec = context.cache.make.model.config.audio.codec
+        codec = context.cache.extract.model.config.audio.codec
         rate = codec.sampling_rate / codec.hop_length
         self._splicer = Splicer(rows, context.cache, self.share, rate, codec.hop_length, self.pictures)
         return rows

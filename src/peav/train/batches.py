@@ -13,7 +13,8 @@ from peav.data.sampler import MixtureSampler
 from peav.data.transforms import SourceTransform
 from peav.distributed import ALONE, DistContext
 from peav.errors import TrainingError
-from peav.features.cache import ClipFeatures, FeatureCache
+from peav.features.extract import ClipFeatures
+from peav.features.store import FeatureCache
 
 
 class Collate(Protocol):

@@ -10,8 +10,9 @@ from peav.data.manifest import Row
 from peav.data.places import PLACES, Place, PlaceContext, is_prepared, read_place
 from peav.data.transforms import TRANSFORMS, SourceContext, SourceTransform
 from peav.errors import RecipeError, TrainingError
-from peav.features.cache import FeatureCache, clip_key
+from peav.features.extract import clip_key
 from peav.features.failures import TooManyFailures, write_failures
+from peav.features.store import FeatureCache
 from peav.train.config_io import from_options
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe, Source

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.features.cache import FeatureCache
+from peav.features.store import FeatureCache
 from peav.model import PEAV
 from peav.objectives.pairs import Pair, needed
 from peav.train.evaluate import has

@@ -20,7 +20,8 @@ from tokenizers import Tokenizer
 from peav.checkpoint import load_model, load_text_encoder, load_tokenizer, resolve
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.features.cache import FeatureCache, add_weights
+from peav.features.extract import add_weights
+from peav.features.store import FeatureCache
 from peav.model import PEAV
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from peav.checkpoint import load_config
 from peav.errors import CheckpointError, RecipeError
+from peav.features.extract import DEFAULT_NUM_FRAMES
 from peav.model import PEAV, PEAVConfig, preset
 from peav.train.finetune import set_trainable
 from peav.train.recipe import Recipe
@@ -18,7 +19,6 @@ from peav.train.recipe import Recipe
 TOKENS = 64  # a caption
 TERAFLOPS = 400.0  # an H100 at two fifths of its dense bf16 peak
 CAPTIONS = 3
-FRAMES = 16  # training takes so many from models that otherwise take all
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _clip(model: PEAV, recipe: Recipe) -> tuple[dict[str, float], int]:
     config, kept = model.config, _Kept(model)
     codec, frame = config.audio.codec, config.video.frame_encoder
     steps = int(recipe.data.max_seconds * codec.sampling_rate) // codec.hop_length
-    frames = recipe.frames.num_frames or config.video.num_frames or FRAMES
+    frames = recipe.frames.num_frames or config.video.num_frames or DEFAULT_NUM_FRAMES
 
     def count(work: Callable[[], Tensor], trains: bool, times: float = 1.0) -> float:
         before = kept.bytes

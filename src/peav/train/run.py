@@ -18,9 +18,9 @@ from peav.data.collate import Collator
 from peav.data.frame_targets import FrameTargetMaker
 from peav.distributed import DistContext, local_device, process_group
 from peav.errors import RecipeError
-from peav.features.cache import FeatureCache
-from peav.features.prepare import frozen_parts
+from peav.features.prepare import feature_spec
 from peav.features.prepared import check_prepared
+from peav.features.store import FeatureCache
 from peav.inference.tokenizer import train_tokenizer
 from peav.model import PEAV, PEAFrame, PEAVConfig, preset
 from peav.objectives.auxiliary import AUXILIARY, AuxiliaryLoss, LossContext, loss_name
@@ -134,7 +134,7 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
             one.run(model, context)
     take_frames(recipe, model)
     if any(prepared):
-        frozen = frozen_parts(model, recipe.data.max_seconds, f"{recipe.model}, as this recipe has it")
+        frozen = feature_spec(model, recipe.data.max_seconds, f"{recipe.model}, as this recipe has it")
         for folder in filter(None, prepared):
             check_prepared(folder, frozen)
     data = recipe.data

@@ -15,7 +15,8 @@ from peav.data.manifest import Row
 from peav.distributed import ALONE, DistContext
 from peav.eval.detection import auroc, macro
 from peav.eval.metrics import recall_at_k
-from peav.features.cache import ClipFeatures, FeatureCache
+from peav.features.extract import ClipFeatures
+from peav.features.store import FeatureCache
 from peav.model import PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss

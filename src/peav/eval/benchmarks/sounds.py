@@ -16,8 +16,8 @@ from peav.eval.benchmarks import Benchmark
 from peav.eval.embedder import RATE, Embedder
 from peav.eval.protocols import Classification, linear_probe, probe, zero_shot
 from peav.eval.tables import Table, classification_table
-from peav.features.cache import clip_key
 from peav.features.decode import Cut, decode_each, decode_task
+from peav.features.extract import clip_key
 from peav.features.logmel import log_mel_statistics
 
 LOG_MEL = "log-mel statistics, linear probe"
