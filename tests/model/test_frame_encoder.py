@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from peav.model import FrameEncoderConfig
-from peav.model.frame_encoder import FrameEncoder
+from peav.inference import batching
+from peav.model import PEAV, FrameEncoderConfig, preset
+from peav.model.frame_encoder import FrameEncoder, to_pixels
 
 CONFIG = FrameEncoderConfig(64, 16, 32, 2, 2, output_dim=24, pool_heads=4)
 
@@ -74,3 +75,18 @@ def test_every_position_and_pixel_matters() -> None:
 
 def test_another_size_of_image_is_taken() -> None:
     assert encoder()(torch.rand(2, 3, 96, 32)).shape == (2, 24)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_are_scaled_in_float32_whatever_the_dtype(dtype: torch.dtype) -> None:
+    frames = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(2, 16, 16, 3)
+    naive = ((frames.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5).to(dtype)
+    assert torch.equal(to_pixels(frames, dtype), naive)
+
+
+def test_inference_and_training_see_the_same_pixels() -> None:
+    torch.manual_seed(0)
+    model = PEAV(preset("tiny")).eval()
+    frames = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(batching.frame_features(model, frames.numpy()), model.frame_features(to_pixels(frames)))

@@ -89,3 +89,19 @@ def test_files_are_readable_by_others_as_usual(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "atomic") as temporary:
         temporary.write_text("")
     assert (tmp_path / "atomic").stat().st_mode == plain.stat().st_mode
+
+
+def test_another_container_on_the_machine_never_takes_a_living_writers_file_for_litter(tmp_path: Path) -> None:
+    code = (
+        "import sys; from peav.utils.atomic import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as t: t.write_text('new')"
+    )
+    other = ["unshare", "--pid", "--fork", sys.executable, "-c", code]
+    if subprocess.run([*other[:3], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("making a process namespace takes more rights")
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        for name in ("a.txt", "b.txt"):  # processes of the other namespace know no process of ours
+            subprocess.run([*other, str(tmp_path / name)], check=True)
+        assert temporary.exists()
+    assert (tmp_path / "a.txt").read_text() == "half"

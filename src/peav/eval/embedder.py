@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice
+from itertools import islice, product
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from peav.data.manifest import Row
 from peav.errors import MediaError
 from peav.features.decode import Cut, Decoded, decode_each, decode_task, probe_each
 from peav.features.extract import clip_key
+from peav.inference.pooling import weighted_mean
 from peav.types import DecodeFailure, Modality
 
 RATE = 48000  # of what `decode_task` decodes
@@ -94,22 +98,21 @@ class FileEmbedder:
         return int(self.encoder.output_dim)
 
     def _embed(self, rows: dict[str, Row], spaces: Collection[Modality]) -> None:
-        sums = {(key, space): np.zeros(self._width) for key in rows for space in spaces}
-        seconds = dict.fromkeys(sums, 0.0)
+        windows: dict[tuple[str, Modality], list[tuple[Tensor, float]]] = defaultdict(list)
         for key, result in self._windows(rows, tuple(spaces)):
             if isinstance(result, MediaError):
                 self.failed[key] = rows[key], result
                 continue
-            weight = max(result.end - result.start, 1e-3)  # pictures without times have no duration
             for space, embedding in result.embeddings.items():
-                sums[key, space] += weight * embedding
-                seconds[key, space] += weight
-        for (key, space), total in sums.items():
+                windows[key, space].append((torch.from_numpy(embedding), result.end - result.start))
+        for key, space in product(rows, spaces):
             if key in self.failed:
                 continue
-            if seconds[key, space] == 0.0:
+            if found := windows[key, space]:
+                mean = weighted_mean(*zip(*found, strict=True)).numpy()
+            else:
                 self._lacking.setdefault(key, set()).add(space)
-            mean = (total / (seconds[key, space] or np.nan)).astype(np.float32)
+                mean = np.full(self._width, np.nan, np.float32)
             self._known[key, space] = unit(mean) if self.normalize else mean
 
     def texts(self, texts: Sequence[str], space: Modality) -> np.ndarray:

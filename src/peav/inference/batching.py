@@ -12,6 +12,7 @@ from torch import Tensor
 from peav.errors import NonFiniteError
 from peav.inference.sources import Finished, Item, MediaWindow, read_ahead
 from peav.model import PEAV
+from peav.model.frame_encoder import to_pixels
 from peav.types import DecodeFailure
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
@@ -196,8 +197,7 @@ def frame_features(model: PEAV, frames: np.ndarray) -> Tensor:
     device, dtype = place(model)
     parts = []
     for chunk in torch.split(torch.from_numpy(frames), FRAMES_AT_ONCE):
-        pixels = chunk.to(device).permute(0, 3, 1, 2).to(torch.float32)
-        parts.append(model.frame_features(((pixels / 255 - 0.5) / 0.5).to(dtype)))
+        parts.append(model.frame_features(to_pixels(chunk.to(device), dtype)))
     return torch.cat(parts)
 
 

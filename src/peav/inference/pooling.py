@@ -20,7 +20,12 @@ def mean_of_windows(parts: Sequence[Part]) -> Tensor:
         seconds[space] = seconds.get(space, 0.0) + length
     chosen = "audio_video" if "audio_video" in seconds else max(seconds, key=lambda space: seconds[space])
     lengths, rows = zip(*((length, row) for space, length, row in parts if space == chosen), strict=True)
+    return weighted_mean(rows, lengths)
+
+
+def weighted_mean(rows: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """(D,): the weighted mean of rows (D,); a single row stays bit for bit what it is."""
     if len(rows) == 1:
         return rows[0]
-    weights = torch.tensor(lengths, device=rows[0].device)
-    return (weights / weights.sum()) @ torch.stack(rows)
+    shares = torch.tensor(weights, device=rows[0].device)
+    return (shares / shares.sum()) @ torch.stack(list(rows))

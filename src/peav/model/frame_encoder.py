@@ -13,8 +13,8 @@ ROPE_THETA = 10000.0
 
 
 def to_pixels(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 frames (M, H, W, 3) to what the encoder takes: (M, 3, H, W) in [-1, 1]."""
-    return frames.permute(0, 3, 1, 2).to(dtype).div_(127.5).sub_(1.0)
+    """uint8 frames (M, H, W, 3) to what the encoder takes: (M, 3, H, W) in [-1, 1], computed in float32."""
+    return frames.permute(0, 3, 1, 2).to(torch.float32).div_(255).sub_(0.5).div_(0.5).to(dtype)
 
 
 class Mlp(nn.Module):

@@ -13,9 +13,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# Machines that share a folder are told apart, since each knows only its own processes.
-_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def _machine() -> str:
+    """Names this machine since its start, and this container on it: who shares a folder knows only his own processes.
+
+    The host name alone does not tell: containers of one image often have the same.
+    """
+    marks = [platform.node()]
+    with suppress(OSError):  # not on Linux
+        marks += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return f"{zlib.crc32('|'.join(marks).encode()):08x}"
+
+
+_MACHINE = _machine()
 _TEMPORARY = re.compile(rf"\..+\.peav-{_MACHINE}-(\d{{1,9}})-\w+\.tmp")
 
 
