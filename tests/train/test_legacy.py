@@ -81,3 +81,11 @@ def test_new_keys_give_no_warning(tmp_path: Path) -> None:
 def test_an_old_key_that_is_set_from_outside_changes_a_new_recipe(tmp_path: Path) -> None:
     changed = read(tmp_path, NEW, **{"objective.words_weight": "0", "objective.best_rq_weight": "0.2"})
     assert dict(changed.objective.auxiliary) == {"best_rq": {"weight": 0.2, "share": 0.3}}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_old_keys_from_outside_leave_an_initializer_out_or_change_it(tmp_path: Path) -> None:
+    taken = read(
+        tmp_path, NEW, **{"codec.checkpoint": "there", "codec.distil_steps": "0", "frames.pretrain_steps": "0"}
+    )
+    assert taken.initializers == ({"class": "distill_codec", "steps": 0, "lr": 0.0015, "checkpoint": "there"},)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,15 @@ _SOURCE = (*_PLACES, "mixtures", "only", "splice", "splice_video", "near_misses"
 def modernized(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same recipe in today's keys. Warns where it had older ones; what cannot be a recipe comes back as it is."""
     new = deepcopy(dict(values))
-    data = new.get("data")
-    initializers: list[dict[str, Any]] = []
-    old = _objective(new) | _codec(new, initializers) | _frames(new, initializers)
-    if isinstance(data, dict):
+    changed: dict[str, dict[str, Any]] = {}  # initializers by class
+    old = _objective(new) | _codec(new, changed) | _frames(new, changed)
+    if isinstance(new.get("data"), dict):
         lips: list[str] = []
-        old |= _sources(data, lips)
-        for one in initializers:
-            if one["class"] == "pretrain_frames" and lips:
-                one["lips"] = lips
-    if initializers:
-        new["initializers"] = [*initializers, *new.get("initializers", ())]
+        old |= _sources(new["data"], lips)
+        if lips and "pretrain_frames" in changed:
+            changed["pretrain_frames"]["lips"] = lips
+    if changed:
+        new["initializers"] = _initializers(new.get("initializers") or (), changed)
     if old:
         warnings.warn(
             f"this recipe is written in keys that go with the next release: {', '.join(sorted(old))}; "
@@ -36,6 +34,20 @@ def modernized(values: Mapping[str, Any]) -> dict[str, Any]:
             stacklevel=3,
         )
     return new
+
+
+def _initializers(there: Iterable[Any], changed: Mapping[str, dict[str, Any]]) -> list[Any]:
+    """Those of a recipe with what old keys say of them (a `--set` may change a recipe of today's keys)."""
+    named = {one if isinstance(one, str) else one.get("class"): one for one in there}
+    merged: dict[Any, Any] = {}
+    for name in dict.fromkeys([*changed, *named]):
+        one = named.get(name, {"class": name})
+        merged[name] = (
+            {**({"class": one} if isinstance(one, str) else one), **changed[name]} if name in changed else one
+        )
+        if name in changed and not merged[name].get("steps") and not merged[name].get("checkpoint"):
+            del merged[name]  # steps: 0 was how it was left out
+    return list(merged.values())
 
 
 def _taken(section: Any, *names: str) -> dict[str, Any]:
@@ -60,28 +72,23 @@ def _objective(recipe: dict[str, Any]) -> set[str]:
     return {f"objective.{name}" for name in old}
 
 
-def _codec(recipe: dict[str, Any], initializers: list[dict[str, Any]]) -> set[str]:
+def _codec(recipe: dict[str, Any], changed: dict[str, dict[str, Any]]) -> set[str]:
     codec = recipe.get("codec")
     old = _taken(codec, "distil_steps", "distil_batch", "distil_lr")
     fresh = recipe.get("model", "tiny") in PRESETS and not recipe.get("tune") and not recipe.get("align")
-    options = {
-        new: old[name]
-        for name, new in (("distil_steps", "steps"), ("distil_batch", "batch_size"), ("distil_lr", "lr"))
-        if name in old and old.get("distil_steps")
-    }
+    names = {"distil_steps": "steps", "distil_batch": "batch_size", "distil_lr": "lr", "checkpoint": "checkpoint"}
     if not fresh and isinstance(codec, dict) and codec.get("checkpoint") is not None:
-        options["checkpoint"] = codec.pop("checkpoint")
-        old["checkpoint"] = options["checkpoint"]
-    if options:
-        initializers.append({"class": "distill_codec", **options})
+        old["checkpoint"] = codec.pop("checkpoint")
+    if old:
+        changed["distill_codec"] = {names[name]: value for name, value in old.items()}
     return {f"codec.{name}" for name in old}
 
 
-def _frames(recipe: dict[str, Any], initializers: list[dict[str, Any]]) -> set[str]:
+def _frames(recipe: dict[str, Any], changed: dict[str, dict[str, Any]]) -> set[str]:
     old = _taken(recipe.get("frames"), "pretrain_steps", "pretrain_batch", "pretrain_lr")
-    if old.get("pretrain_steps"):
-        names = {"pretrain_steps": "steps", "pretrain_batch": "batch_size", "pretrain_lr": "lr"}
-        initializers.append({"class": "pretrain_frames", **{names[name]: value for name, value in old.items()}})
+    names = {"pretrain_steps": "steps", "pretrain_batch": "batch_size", "pretrain_lr": "lr"}
+    if old:
+        changed["pretrain_frames"] = {names[name]: value for name, value in old.items()}
     return {f"frames.{name}" for name in old}
 
 
