@@ -16,16 +16,15 @@ from peav.cli.main import app
 from peav.data.manifest import Row, read_manifest
 from peav.errors import ManifestError
 from peav.features.extract import FeatureExtractor
+from peav.lab.remix import Remixer, mixable
 from peav.media import load_audio
 from peav.synth.mix import (
     Mixer,
     Mixing,
     MixingError,
     Mixtures,
-    Remixer,
     make_mixer,
     make_mixtures,
-    mixable,
     sounds_of,
     without_sources,
     write_mixes,
