@@ -29,7 +29,7 @@ from rich.table import Table
 import peav
 from peav.checkpoint import convert, load_tokenizer, save_pretrained
 from peav.detector import Detector
-from peav.inference.streaming import LIVE, RECORDED, Windowing
+from peav.inference.streaming import LIVE, RECORDED, StreamingWindow
 from peav.media import load_audio
 from peav.model import PEAFrame, PEAFrameConfig, preset
 
@@ -137,8 +137,10 @@ def shift_table(model: str, files: list[Path]) -> Table:
     read = detector.encode_labels(SOUNDS)
     sound = np.concatenate([load_audio(path) for path in files])
     skipped = round(SHIFT * 25)
-    table = Table("past, step, ahead", "mean", "99 %", "other side of 0.3", "CPU seconds", title="difference of scores")
-    for windowing in (Windowing(0, 30, 0), Windowing(5, 20, 5), RECORDED, Windowing(12, 6, 6), LIVE):
+    table = Table(
+        "left context, hop, lookahead", "mean", "99 %", "other side of 0.3", "CPU seconds", title="difference of scores"
+    )
+    for windowing in (StreamingWindow(0, 30, 0), StreamingWindow(5, 20, 5), RECORDED, StreamingWindow(12, 6, 6), LIVE):
         with Watch() as watch:
             whole, later = (
                 detector.scores(part, read, sampling_rate=RATE, windowing=windowing).probabilities
@@ -147,7 +149,7 @@ def shift_table(model: str, files: list[Path]) -> Table:
         whole, later = whole[:, skipped + ENDS : -ENDS], later[:, ENDS:-ENDS]
         apart = np.abs(whole - later)
         flips = ((whole > 0.3) != (later > 0.3)).mean()
-        name = f"{windowing.past:g}, {windowing.step:g}, {windowing.ahead:g}"
+        name = f"{windowing.left_context:g}, {windowing.hop:g}, {windowing.lookahead:g}"
         figures = f"{apart.mean():.4f}", f"{np.quantile(apart, 0.99):.4f}", f"{flips:.2%}", f"{watch.seconds:.1f}"
         table.add_row(name, *figures)
     return table

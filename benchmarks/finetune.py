@@ -17,12 +17,11 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import peav
 from peav.checkpoint import load_model
-from peav.cli.train import ProgressReporter
+from peav.cli.train import ProgressReporter, training_bar
 from peav.data.manifest import Row, write_manifest
 from peav.data.recordings import read_recordings
 from peav.eval.embedder import FileEmbedder
@@ -70,7 +69,7 @@ def main() -> None:
         "seed": str(arguments.seed),
     }
     before = accuracies(arguments.init, learnt, tested, names)
-    with Progress(*Progress.get_default_columns(), "{task.fields[note]}") as progress:
+    with training_bar() as progress:
         began = time.process_time()
         train(read_recipe(arguments.recipe, settings), ProgressReporter(progress))
         seconds = time.process_time() - began

@@ -29,7 +29,7 @@ from peav.events import Event, FrameScores
 from peav.events.formats import read_events
 from peav.media import NoAudioStreamError, load_audio, pad_to_hop
 from peav.model import PEAFrame
-from peav.utils.labels import readable
+from peav.utils.text import readable
 
 RATE, HOP = 48_000, 1920
 

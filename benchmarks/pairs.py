@@ -11,10 +11,9 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from peav.cli.train import ProgressReporter
+from peav.cli.train import ProgressReporter, training_bar
 from peav.train import read_recipe, train
 
 VARIANTS = {"A-AC alone": "[a_ac]", "all eight": "pretrain"}
@@ -36,7 +35,7 @@ def main() -> None:
             # Named after all that may differ: a run found there is gone on with.
             "output": f"runs/pairs/{arguments.recipe.stem}-{name.replace(' ', '-')}-{arguments.seed}",
         }
-        with Progress(*Progress.get_default_columns(), "{task.fields[note]}") as progress:
+        with training_bar() as progress:
             figures = train(read_recipe(arguments.recipe, changes), ProgressReporter(progress), resume=True)["test"]
         table.add_row(name, *(f"{100 * figures[key]:.1f} %" for key in (*DIRECTIONS, "chance")))
     Console().print(table)

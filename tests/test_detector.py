@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 
 import peav
 from peav.checkpoint import CheckpointError, save_pretrained
-from peav.detector import Detector, LabelError, Labels
-from peav.inference.streaming import LIVE, Windowing
+from peav.detector import Detector, EncodedLabels
+from peav.errors import LabelError
+from peav.inference.streaming import LIVE, StreamingWindow
 from peav.media import (
     MediaError,
     NoAudioStreamError,
@@ -32,7 +33,7 @@ from peav.media import (
     load_audio,
 )
 
-SHORT = Windowing(past=0.4, step=0.4, ahead=0.2)
+SHORT = StreamingWindow(left_context=0.4, hop=0.4, lookahead=0.2)
 SOUND = tone(2.5, seed=1)[0]
 
 
@@ -53,7 +54,7 @@ def test_golden_logits_and_spans(golden: Path, layout: str) -> None:
     for index in range(2):
         clip = load_clip(golden, index)
         with torch.inference_mode():
-            text = Labels(("text",), detector.model.text_embedding(clip.ids))
+            text = EncodedLabels(("text",), detector.model.text_embedding(clip.ids))
         scores = detector.scores(clip.waveform[0], text, sampling_rate=48000)
         wanted = outputs[f"clip{index}.logits"].sigmoid().numpy()[0]
         assert np.abs(scores.probabilities[0] - wanted).max() <= 2e-5
@@ -108,7 +109,7 @@ def test_frames_are_settled_within_the_stated_latency(detector: Detector) -> Non
     for at in range(0, len(SOUND), 960):
         settled += stream.push(SOUND[at : at + 960]).shape[1]
         assert stream.duration - settled * 0.04 < stream.latency + 960 / 48000
-    assert detector.stream(LABELS).latency == pytest.approx(LIVE.step + LIVE.ahead + 6 * 0.04)
+    assert detector.stream(LABELS).latency == pytest.approx(LIVE.hop + LIVE.lookahead + 6 * 0.04)
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,23 +17,18 @@ if TYPE_CHECKING:
     import torch
 
     from peav.detector import Detector
-    from peav.encoder import Encoder
+    from peav.encoder import Encoder, similarity
 
 __version__ = "0.1.0"
 __all__ = ["Detector", "Encoder", "load", "similarity"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Encoder` and `Detector`, imported when they are first asked for, so that `import peav` stays light."""
-    if name == "Encoder":
-        from peav.encoder import Encoder
-
-        return Encoder
-    if name == "Detector":
-        from peav.detector import Detector
-
-        return Detector
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """The public names but `load`, imported when they are first asked for, so that `import peav` stays light."""
+    homes = {"Encoder": "peav.encoder", "similarity": "peav.encoder", "Detector": "peav.detector"}
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(homes[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -63,16 +59,3 @@ def load(
     from peav.encoder import Encoder
 
     return Encoder.from_pretrained(name, device=device, dtype=dtype, revision=revision, cache_dir=cache_dir)
-
-
-def similarity(a: Any, b: Any) -> Any:
-    """Dot products of two sets of embeddings, (n, D) x (m, D) -> (n, m); numpy arrays or tensors.
-
-    A single embedding (D,) on either side drops its axis.
-
-    Raises:
-        ValueError: different widths.
-    """
-    from peav.encoder import similarity as dot_products
-
-    return dot_products(a, b)

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from peav.errors import LabelError, MediaError, UnsupportedInputError
+from peav.errors import EventsError, MediaError, UnsupportedInputError
+from peav.events.outputs import DetectRun, FileEvents, Format, Outputs
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
 from peav.events.types import FrameScores
-from peav.inference.batching import place
+from peav.inference.labels import LabelInput, label_texts
 from peav.inference.pretrained import Pretrained
+from peav.inference.scoring import Scored, Unfinished, score_files
 from peav.inference.sources import is_single, name_of, read_ahead, unwrap
-from peav.inference.streaming import LIVE, RECORDED, LatentBlocks, Stitcher, Windowing
-from peav.media import Resampler, as_waveform, iter_audio
+from peav.inference.streaming import LIVE, RECORDED, SECONDS_AT_ONCE, FrameStream, StreamingWindow
+from peav.jobs import Ledger, Version, plan, stoppable
+from peav.media import as_waveform, iter_audio
+from peav.media.find import media_files
 from peav.model import PEAFrame
-from peav.model.codec import reach
-from peav.types import FRAME, Event
-from peav.utils.labels import readable
-
-SECONDS_AT_ONCE = 10
+from peav.types import Event
+from peav.utils.lock import FolderLock
+from peav.utils.renamed import renamed
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class EncodedLabels:
     """Labels that the text tower has read: names, and a row of `embeddings` (N, output_dim) for each."""
 
     names: tuple[str, ...]
     embeddings: Tensor
-
-
-Wanted = str | Sequence[str] | Mapping[str, str] | Labels
 
 
 class Detector(Pretrained[PEAFrame]):
@@ -51,8 +53,8 @@ class Detector(Pretrained[PEAFrame]):
     shorter than one frame of 40 ms; no event ends past the recording. Bad ones raise the `peav.media.MediaError` (a
     ValueError) that says what is wrong with them.
 
-    A frame's score depends on the recording, the labels and the `Windowing` alone, bit for bit: how the samples came,
-    from a file or live in blocks of any size, makes no difference.
+    A frame's score depends on the recording, the labels and the `StreamingWindow` alone, bit for bit: how the samples
+    came, from a file or live in blocks of any size, makes no difference.
     """
 
     _kind = PEAFrame
@@ -86,7 +88,7 @@ class Detector(Pretrained[PEAFrame]):
     def detect(
         self,
         audio: Any,
-        labels: Wanted,
+        labels: LabelInput | EncodedLabels,
         threshold: float | Mapping[str, float] = THRESHOLD,
         *,
         sampling_rate: int | None = None,
@@ -94,7 +96,7 @@ class Detector(Pretrained[PEAFrame]):
         median: float = 0.0,
         min_gap: float = 0.0,
         min_length: float = 0.0,
-        windowing: Windowing = RECORDED,
+        windowing: StreamingWindow = RECORDED,
     ) -> list[Event]:
         """The events of a recording, by onset.
 
@@ -104,7 +106,7 @@ class Detector(Pretrained[PEAFrame]):
             threshold: the probability above which a label sounds, for all of them or by label.
             sampling_rate: of a waveform, in Hz.
             low, median, min_gap, min_length: see `peav.events.Postprocessing`.
-            windowing: how a long recording is cut; see `peav.inference.streaming.Windowing`.
+            windowing: how a long recording is cut; see `peav.inference.streaming.StreamingWindow`.
 
         Raises:
             LabelError: no labels, an empty one, one twice.
@@ -117,41 +119,43 @@ class Detector(Pretrained[PEAFrame]):
     def scores(
         self,
         audio: Any,
-        labels: Wanted,
+        labels: LabelInput | EncodedLabels,
         *,
         sampling_rate: int | None = None,
-        windowing: Windowing = RECORDED,
+        windowing: StreamingWindow = RECORDED,
     ) -> FrameScores:
         """The probability of every label in every frame of 40 ms; arguments and errors as in `detect`."""
         stream = self.stream(labels, windowing=windowing)
         parts = [stream.push(block) for block in self._blocks(audio, sampling_rate)]
         return FrameScores(stream.labels, np.concatenate([*parts, stream.finish()], axis=1), stream.duration)
 
-    def stream(self, labels: Wanted, *, sampling_rate: int | None = None, windowing: Windowing = LIVE) -> FrameStream:
+    def stream(
+        self, labels: LabelInput | EncodedLabels, *, sampling_rate: int | None = None, windowing: StreamingWindow = LIVE
+    ) -> FrameStream:
         """Score sound while it comes in; see `FrameStream`.
 
         Args:
             sampling_rate: of what will be pushed, in Hz; None: the model's own, 48 kHz.
-            windowing: more `step` and `ahead` mean more delay and less work.
+            windowing: more `hop` and `lookahead` mean more delay and less work.
         """
         rate = self.sampling_rate if sampling_rate is None else sampling_rate
-        return FrameStream(self, self.encode_labels(labels), rate, windowing)
+        read = self.encode_labels(labels)
+        return FrameStream(self.model, read.names, read.embeddings, rate, windowing)
 
-    def encode_labels(self, labels: Wanted) -> Labels:
+    def encode_labels(self, labels: LabelInput | EncodedLabels) -> EncodedLabels:
         """Read labels once, to give them to any number of calls.
 
         Raises:
             LabelError: no labels, an empty one, one twice, something that is no string.
             ValueError: a checkpoint without a tokenizer.
         """
-        if isinstance(labels, Labels):
+        if isinstance(labels, EncodedLabels):
             return labels
-        names = check_labels(labels)
-        texts = [labels[name] if isinstance(labels, Mapping) else readable(name) for name in names]
+        texts = label_texts(labels)
         # One at a time: a label's scores are then its own, whatever it stands beside.
-        states = self._text_states(check_labels(texts, repeats=True), batch_size=1)
+        states = self._text_states(list(texts.values()), batch_size=1)
         with torch.inference_mode():
-            return Labels(names, self.model.heads["text"](states))
+            return EncodedLabels(tuple(texts), self.model.heads["text"](states))
 
     @property
     def sampling_rate(self) -> int:
@@ -180,123 +184,112 @@ class Detector(Pretrained[PEAFrame]):
         yield from (waveform[at : at + size] for at in range(0, len(waveform), size))
 
 
-class FrameStream:
-    """Scores of a recording that is still going on; made by `Detector.stream`.
+def detect_files(
+    detector: Detector,
+    paths: Iterable[str | os.PathLike[str]],
+    labels: LabelInput,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    postprocessing: Postprocessing | None = None,
+    format: Format | None = "json",
+    scores: bool = False,
+    plot: Path | None = None,
+    html: Path | None = None,
+    limit: int | None = None,
+    resume: bool = True,
+    show_progress: bool = False,
+) -> DetectRun:
+    """Find the events of files and folders, in files of any length.
 
-    Push samples in blocks of any size: every push returns the frames that it settles, for good. The blocks make no
-    difference: all that comes back, joined, equals `Detector.scores` with the same windowing, bit for bit.
+    A file that cannot be decoded, also one that crashes its decoder, costs itself alone. With `output`, that folder
+    gets `detections.jsonl` with a line for each file, a file for each input in `format`, and `failures.jsonl`. Whatever
+    ends the process, the same call goes on from there, within a file too.
 
-    Attributes:
-        labels: the names of the rows.
-        latency: seconds from the start of a frame to when it is settled, at most: one step and what lies ahead of it,
-            and six frames of the codec's context. Resampling adds some milliseconds.
+    Args:
+        paths: folders are searched for media.
+        labels: what to listen for, as in `Detector.detect`.
+        output: a folder for results; None: they are returned alone.
+        postprocessing: from scores to events; None: above 0.3, nothing else.
+        format: of the file for each input; None: none is written.
+        scores: write every frame's scores too, into `output/scores`.
+        plot, html: draw a timeline, as PNG and as a page with a player; of several files, each its own.
+        limit: listen to at most so many files.
+        resume: with `output`, skip files that were done or failed before, unchanged; else start anew.
+
+    Raises:
+        LabelError: no labels, an empty one, one twice.
+        EventsError: another process writes to the folder.
+        MissingFileError: none of the paths is there. Stopped: Ctrl-C or SIGTERM.
     """
+    files = list(dict.fromkeys(file.absolute() for file in media_files(paths)))
+    how, folder = postprocessing or Postprocessing(), None if output is None else Path(output)
+    texts = label_texts(labels)
+    outputs = Outputs(files, folder, format, scores, plot, html)
+    read = detector.encode_labels(texts)
 
-    def __init__(self, detector: Detector, labels: Labels, sampling_rate: int, windowing: Windowing) -> None:
-        codec, model = detector.model.config.audio.codec, detector.model
-        self.labels = labels.names
-        self._model, self._texts = model, labels.embeddings
-        self._device, self._dtype = place(model)
-        self._resampler = Resampler(sampling_rate, codec.sampling_rate)
-        _, step, ahead = windowing.steps
-        if sum(windowing.steps) >= model.config.audio.transformer.max_positions:
-            raise ValueError(
-                f"{windowing}: longer than the tower's {model.config.audio.transformer.max_positions} frames"
-            )
-        halo = -(-reach(codec.strides, last=1) // codec.hop_length)
-        self.latency = (step + ahead + halo) * FRAME
-        self._codec = LatentBlocks(self._encode, codec.hop_length, halo, step + ahead, step)
-        self._tower = Stitcher(self._score, windowing, len(self.labels))
-        self._finished = False
+    def found_in(todo: Sequence[Path], unfinished: Unfinished | None = None) -> Iterator[FileEvents]:
+        def stream() -> FrameStream:
+            return detector.stream(read, windowing=RECORDED)
 
-    @property
-    def duration(self) -> float:
-        """Seconds of sound so far."""
-        return self._codec.end / self._model.config.audio.codec.sampling_rate
+        rate = detector.sampling_rate
+        for path, scored in score_files(stream, todo, rate, unfinished, show_progress=show_progress):
+            yield _events(path, scored, read.names, how, outputs)
 
-    def push(self, samples: Any) -> np.ndarray:
-        """The next samples, (S,) or (C, S); returns (labels, T) float32 of the frames that are now settled.
+    if folder is None:
+        return DetectRun(list(found_in(files[:limit])))
+    settings = {"model": detector.model_id, "labels": texts, **asdict(how)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    found: list[FileEvents] = []
+    kept = "files of this run are done; run the same command again, it goes on"
+    with stoppable(lambda: f"stopped: {len(found)} {kept}"), _alone(folder):
+        done = Ledger(folder / "detections.jsonl", {"settings": digest}, alone=True, resume=resume)
+        failures = Ledger(folder / "failures.jsonl", {"library": done.path.name})
 
-        T is 0 for most small blocks. Nothing may be pushed after `finish`.
+        def complete(path: Path, version: Version) -> bool:
+            return done.has(version) and outputs.complete(path)
 
-        Raises:
-            NonFiniteError: NaN or infinity among them; this block is left out, and the stream can go on.
-            UnsupportedInputError: no array of samples, or another number of channels than before.
-        """
-        self._check_open()
-        count = samples.numel() if isinstance(samples, Tensor) else np.size(samples)
-        return self._settle(self._resampler.push(samples) if count else np.empty(0, np.float32))
-
-    def finish(self) -> np.ndarray:
-        """The end of the recording; returns (labels, T) float32 of the frames that are left."""
-        self._check_open()
-        self._finished = True
-        settled = self._settle(self._resampler.finish())
-        with torch.inference_mode():
-            parts = [scores for latents in self._codec.finish() for scores in self._tower.push(latents)]
-            rest = _joined([*parts, self._tower.finish()], len(self.labels))
-        return np.concatenate([settled, rest], axis=1)
-
-    def state(self) -> dict[str, Any]:
-        """All that it holds between two blocks of 48 kHz sound, for `resume` in another process: plain values and
-        tensors."""
-        codec, tower = self._codec, self._tower
-        held = {name: getattr(codec, name) for name in ("stop", "done", "begin", "end")}
-        held["samples"] = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *codec.parts]))
-        return {"codec": held, "tower": {name: getattr(tower, name) for name in ("start", "begin", "latents", "tail")}}
-
-    def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`, as if this stream had been given the same blocks."""
-        held = dict(state["codec"])
-        self._codec.parts = [held.pop("samples").numpy()]
-        for part, values in ((self._codec, held), (self._tower, state["tower"])):
-            for name, value in values.items():
-                setattr(
-                    part, name, value.to(self._device) if name in ("latents", "tail") and value is not None else value
-                )
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("this stream is finished; make a new one for the next recording")
-
-    def _settle(self, waveform: np.ndarray) -> np.ndarray:
-        size = SECONDS_AT_ONCE * self._model.config.audio.codec.sampling_rate
-        with torch.inference_mode():
-            parts = [
-                scores
-                for at in range(0, len(waveform), size)
-                for latents in self._codec.push(waveform[at : at + size])
-                for scores in self._tower.push(latents)
-            ]
-        return _joined(parts, len(self.labels))
-
-    def _encode(self, waveform: np.ndarray) -> Tensor:
-        """(S,) -> latents (T, C)."""
-        return self._model.encode_codec(torch.from_numpy(waveform)[None].to(self._device, self._dtype))[0]
-
-    def _score(self, latents: Tensor) -> Tensor:
-        """(T, C) -> probabilities (labels, T) float32."""
-        frames = self._model.audio_frames(latents[None])
-        return self._model.score(frames, self._texts)[0].float().sigmoid()
+        work = plan(files, complete, failures, limit=limit, resume=resume)
+        unfinished = Unfinished(folder / "unfinished.pt", digest, work.todo, resume)
+        for one in found_in(list(work.todo), unfinished):
+            if one.error is None:
+                done.add(work.todo[one.path], {key: one.to_dict()[key] for key in ("duration", "events")})
+            else:
+                failures.fail(work.todo[one.path], one.error)
+            unfinished.clear()
+            found.append(one)
+        done.close()
+        failures.close()
+    return DetectRun(found, work.skipped, work.failed_before)
 
 
-def check_labels(labels: str | Iterable[str], repeats: bool = False) -> tuple[str, ...]:
-    """The labels as they are, one or many. Raises LabelError where they cannot be looked for."""
-    names = (labels,) if isinstance(labels, str) else tuple(labels)
-    if not names:
-        raise LabelError("no labels: name at least one sound to listen for")
-    for name in names:
-        if not isinstance(name, str):
-            raise LabelError(f"a label is a string, not {type(name).__name__}")
-        if not name.strip():
-            raise LabelError("an empty label: every label says what to listen for")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice and not repeats:
-        raise LabelError(f"{', '.join(map(repr, twice))} stands twice among the labels; give each once")
-    return names
+def _events(
+    path: Path, scored: Scored | MediaError, labels: tuple[str, ...], how: Postprocessing, outputs: Outputs
+) -> FileEvents:
+    """The events of one file, once they are written."""
+    if isinstance(scored, MediaError):
+        return FileEvents(path, error=scored)
+    scores = FrameScores(labels, *scored)
+    events = find_events(scores, how)
+    try:
+        outputs.write(path, scores, events)
+    except MediaError as error:  # a timeline decodes the file again
+        return FileEvents(path, error=error)
+    return FileEvents(path, scores.duration, tuple(events))
 
 
-def _joined(parts: Sequence[Tensor], labels: int) -> np.ndarray:
-    """(labels, T) float32 on the CPU."""
-    arrays = [part.cpu().numpy() for part in parts]
-    return np.concatenate([np.empty((labels, 0), np.float32), *arrays], axis=1)
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        lock = FolderLock(folder)
+    except BlockingIOError as error:
+        raise EventsError(
+            f"{folder}: another `peav detect` is writing to it; wait for its end, or give another folder to -o"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"LabelError": "peav.errors:LabelError", "Labels": "peav.detector:EncodedLabels"})

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from peav.inference.batching import Embedded, embed_stream
-from peav.inference.isolation import IsolatedReader
-from peav.inference.pooling import Part, mean_of_windows
+from peav.inference.batching import Embedded, embed_inputs, or_raise, own_space, reader_for, spaces_of
+from peav.inference.classification import Classification
+from peav.inference.labels import LabelInput, label_texts
+from peav.inference.options import Options, TensorOptions, TextOptions, check_options
+from peav.inference.pooling import pool_windows
 from peav.inference.pretrained import Pretrained
-from peav.inference.sources import Finished, MediaWindow, Reader, Streams, as_list, is_single
+from peav.inference.sources import MediaWindow, Streams, WindowReader, as_list, is_single
 from peav.inference.text import check_texts
 from peav.model import PEAV
 from peav.types import MODALITIES, DecodeFailure, Modality, WindowEmbedding
-from peav.utils.progress import by_index
 from peav.utils.renamed import renamed
 
+TEXT_PAIR: dict[Modality, str] = {"audio": "a_avc", "video": "v_avc", "audio_video": "av_avc"}
+"""For each space, the trained pair of its media with captions of all that is heard and seen."""
 Array = np.ndarray | Tensor
+E = TypeVar("E", np.ndarray, Tensor)
 Texts = str | Iterable[str]
 
 
-class Options(TypedDict, total=False):
-    """Keywords shared by `encode`, `encode_audio`, `encode_video` and `encode_audio_video`.
+def similarity(a: E, b: E) -> E:
+    """Dot products of two sets of embeddings, both arrays or both tensors.
 
-    batch_size: windows per forward pass (8).
-    window: seconds per window (30.0); None takes each input whole, up to what the towers take (400 s of sound).
-    normalize: scale every embedding to unit length (False).
-    show_progress: a progress bar on stderr (False).
-    convert_to_numpy: numpy arrays (True); else tensors on the model's device.
+    Args:
+        a: (D,) or (n, D). b: (D,) or (m, D).
+
+    Returns:
+        (n, m), or without the axis of a side that was a single embedding.
+
+    Raises:
+        ValueError: different widths.
     """
-
-    batch_size: int
-    window: float | None
-    normalize: bool
-    show_progress: bool
-    convert_to_numpy: bool
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"embeddings of width {a.shape[-1]} and {b.shape[-1]} are from different models")
+    product: E = a @ (b.mT if b.ndim > 1 else b)
+    return product
 
 
 class Encoder(Pretrained[PEAV]):
@@ -67,23 +72,28 @@ class Encoder(Pretrained[PEAV]):
         """Width D of every embedding."""
         return int(self.model.config.output_dim)
 
-    def encode_audio(
-        self, inputs: Any, text: Texts | None = None, *, sampling_rate: int | None = None, **options: Unpack[Options]
-    ) -> Array:
+    @overload
+    def encode_audio(self, inputs: Any, text: Texts | None = None, **options: Unpack[Options]) -> np.ndarray: ...
+    @overload
+    def encode_audio(self, inputs: Any, text: Texts | None = None, **options: Unpack[TensorOptions]) -> Tensor: ...
+    def encode_audio(self, inputs: Any, text: Texts | None = None, **options: Any) -> Array:
         """Embed sound: (D,) or (n, D) in the `audio` space.
 
         Args:
             inputs: one input or a list; see the class.
             text: what is *seen* (one for all or one per input): embeds sound plus text, a query for the `video` space.
-            sampling_rate: of waveforms, in Hz.
             options: see `Options`.
 
         Raises:
             MediaError: an input that cannot be read or has no sound.
         """
-        return self._pooled(inputs, "audio", text, sampling_rate, options)
+        return self._encode("encode_audio", inputs, "audio", text, options)
 
-    def encode_video(self, inputs: Any, text: Texts | None = None, **options: Unpack[Options]) -> Array:
+    @overload
+    def encode_video(self, inputs: Any, text: Texts | None = None, **options: Unpack[Options]) -> np.ndarray: ...
+    @overload
+    def encode_video(self, inputs: Any, text: Texts | None = None, **options: Unpack[TensorOptions]) -> Tensor: ...
+    def encode_video(self, inputs: Any, text: Texts | None = None, **options: Any) -> Array:
         """Embed pictures: (D,) or (n, D) in the `video` space.
 
         Args:
@@ -94,26 +104,46 @@ class Encoder(Pretrained[PEAV]):
         Raises:
             MediaError: an input that cannot be read or has no pictures.
         """
-        return self._pooled(inputs, "video", text, None, options)
+        return self._encode("encode_video", inputs, "video", text, options)
 
-    def encode_audio_video(self, inputs: Any, *, sampling_rate: int | None = None, **options: Unpack[Options]) -> Array:
+    @overload
+    def encode_audio_video(self, inputs: Any, **options: Unpack[Options]) -> np.ndarray: ...
+    @overload
+    def encode_audio_video(self, inputs: Any, **options: Unpack[TensorOptions]) -> Tensor: ...
+    def encode_audio_video(self, inputs: Any, **options: Any) -> Array:
         """Embed sound and pictures together: (D,) or (n, D) in the `audio_video` space.
 
         Raises:
             MediaError: an input that cannot be read or lacks one of the two streams.
         """
-        return self._pooled(inputs, "audio_video", None, sampling_rate, options)
+        return self._encode("encode_audio_video", inputs, "audio_video", None, options)
 
-    def encode(self, inputs: Any, *, sampling_rate: int | None = None, **options: Unpack[Options]) -> Array:
+    @overload
+    def encode(self, inputs: Any, **options: Unpack[Options]) -> np.ndarray: ...
+    @overload
+    def encode(self, inputs: Any, **options: Unpack[TensorOptions]) -> Tensor: ...
+    def encode(self, inputs: Any, **options: Any) -> Array:
         """Embed each input in the space of the streams that it has (sound, pictures or both): (D,) or (n, D).
 
         Args:
             inputs: one input or a list; see the class.
-            sampling_rate: of waveforms, in Hz.
             options: see `Options`.
         """
-        return self._pooled(inputs, "any", None, sampling_rate, options)
+        return self._encode("encode", inputs, "any", None, options)
 
+    @overload
+    def encode_text(
+        self,
+        texts: Texts,
+        space: Modality = ...,
+        *,
+        convert_to_numpy: Literal[True] = ...,
+        **how: Unpack[TextOptions],
+    ) -> np.ndarray: ...
+    @overload
+    def encode_text(
+        self, texts: Texts, space: Modality = ..., *, convert_to_numpy: Literal[False], **how: Unpack[TextOptions]
+    ) -> Tensor: ...
     def encode_text(
         self,
         texts: Texts,
@@ -147,44 +177,23 @@ class Encoder(Pretrained[PEAV]):
         return _finish(rows, isinstance(texts, str), normalize, convert_to_numpy)
 
     def encode_windows(
-        self,
-        inputs: Any,
-        spaces: Modality | Iterable[Modality] | None = None,
-        *,
-        sampling_rate: int | None = None,
-        batch_size: int = 8,
-        window: float | None = 30.0,
-        show_progress: bool = False,
+        self, inputs: Any, spaces: Modality | Iterable[Modality] | None = None, **options: Unpack[Options]
     ) -> list[WindowEmbedding]:
         """Embed every window of every input and keep them apart, with their times; arguments as in `stream`.
 
         Raises:
             MediaError: an input that cannot be read.
         """
-        found = []
-        for result in self.stream(
-            inputs,
-            spaces,
-            sampling_rate=sampling_rate,
-            batch_size=batch_size,
-            window=window,
-            show_progress=show_progress,
-        ):
-            if isinstance(result, DecodeFailure):
-                raise result.error
-            found.append(result)
-        return found
+        check_options("encode_windows", options)
+        return list(or_raise(self.stream(inputs, spaces, **options)))
 
     def stream(
         self,
         inputs: Any,
         spaces: Modality | Iterable[Modality] | None = None,
         *,
-        sampling_rate: int | None = None,
-        batch_size: int = 8,
-        window: float | None = 30.0,
-        show_progress: bool = False,
         isolate: bool = False,
+        **options: Unpack[Options],
     ) -> Iterator[WindowEmbedding | DecodeFailure]:
         """Embed any number of inputs in bounded memory: one result per window, as it is ready, in the order of inputs.
 
@@ -195,27 +204,78 @@ class Encoder(Pretrained[PEAV]):
             inputs: one input or many, see the class; they are asked for one by one, as they are needed.
             spaces: the one or more to embed into, as far as a window has the streams; None: that of its own modality.
             isolate: decode paths and bytes in worker processes, so that an input that crashes its decoder, hangs or
-                eats memory is an `DecodeFailure` too, and any exception of a decoder as well.
+                eats memory is a `DecodeFailure` too, and any exception of a decoder as well.
+            options: see `Options`; the embeddings of windows are arrays always.
 
         Raises:
             ValueError: an unknown space, a batch size or window that is not above 0.
         """
+        how = check_options("stream", options)
         chosen = None if spaces is None else _check_spaces(spaces)
+        normalize = how.pop("normalize")
 
         def wanted(clip: MediaWindow) -> tuple[str, ...]:
-            has = MODALITIES if clip.modality == "audio_video" else (clip.modality,)
-            return (clip.modality,) if chosen is None else tuple(space for space in has if space in chosen)
+            return (clip.modality,) if chosen is None else tuple(space for space in spaces_of(clip) if space in chosen)
 
         items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
-        results = self._run(self.reader("any", window), items, sampling_rate, wanted, None, batch_size, isolate)
-        shown = by_index(results, len(items) if isinstance(items, Sized) else None, show_progress)
-        return (result if isinstance(result, DecodeFailure) else _window(result) for result in shown)
+        results = embed_inputs(self.model, items, "any", wanted, isolate=isolate, **how)
+        return (result if isinstance(result, DecodeFailure) else _window(result, normalize) for result in results)
 
-    def similarity(self, a: Any, b: Any) -> Array:
+    def classify(
+        self, inputs: Any, labels: LabelInput, space: Modality | None = None, **options: Unpack[Options]
+    ) -> list[Classification]:
+        """Say which of some labels fits each input: a softmax over the model's logits for the labels' texts.
+
+        >>> model.classify("street.mp4", ["dog barking", "siren"])[0].label
+
+        Args:
+            inputs: one input or many, see the class.
+            labels: what the inputs may be, in words. A mapping gives each label the words that the model reads for it.
+            space: judge by sound, pictures or both; None: by what each input has.
+            options: see `Options`; logits are of the embeddings as they are, not normalized.
+
+        Returns:
+            One per input, in their order.
+
+        Raises:
+            LabelError: no labels, an empty one, one twice.
+            MediaError: an input that cannot be read or lacks the streams of `space`.
+        """
+        check_options("classify", options)
+        return list(or_raise(self.classify_stream(inputs, labels, space, **options)))
+
+    def classify_stream(
+        self,
+        inputs: Any,
+        labels: LabelInput,
+        space: Modality | None = None,
+        *,
+        isolate: bool = False,
+        **options: Unpack[Options],
+    ) -> Iterator[Classification | DecodeFailure]:
+        """`classify` any number of inputs; one that cannot be read is a `DecodeFailure`. `isolate` as in `stream`."""
+        how = check_options("classify_stream", options)
+        del how["normalize"]
+        words, texts = label_texts(labels), dict[Modality, Tensor]()
+        items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
+        streams: Streams = "any" if space is None else space
+        for result in pool_windows(
+            embed_inputs(self.model, items, streams, own_space(streams), isolate=isolate, **how)
+        ):
+            if isinstance(result, DecodeFailure):
+                yield result
+                continue
+            by = cast(Modality, result.space)
+            if by not in texts:
+                texts[by] = self.encode_text(words.values(), by, convert_to_numpy=False)
+            logits = self.logits(result.embedding, texts[by], TEXT_PAIR[by]).cpu().numpy()
+            yield Classification.of(result.index, result.source, by, tuple(words), logits)
+
+    def similarity(self, a: E, b: E) -> E:
         """Dot products of embeddings, see `peav.similarity`."""
         return similarity(a, b)
 
-    def logits(self, a: Any, b: Any, pair: str) -> Array:
+    def logits(self, a: E, b: E, pair: str) -> E:
         """`scale * a . b + bias` of one trained pair, (n, m); its sigmoid is the model's probability of a match.
 
         Args:
@@ -234,62 +294,22 @@ class Encoder(Pretrained[PEAV]):
         scale, bias = (float(table[pair].detach()) for table in (self.model.logit_scale, self.model.logit_bias))
         return scale, bias
 
-    def _pooled(
-        self, inputs: Any, streams: Streams, text: Texts | None, sampling_rate: int | None, options: Options
-    ) -> Array:
-        """One embedding per input: the mean over its windows, weighted by their durations."""
-        if unknown := options.keys() - Options.__annotations__.keys():
-            name = "encode" if streams == "any" else f"encode_{streams}"
-            known = ", ".join(Options.__annotations__)
-            raise TypeError(f"{name}() got an unexpected keyword argument {min(unknown)!r}; it takes {known}")
-        batch_size, window = options.get("batch_size", 8), options.get("window", 30.0)
-        items, single = as_list(inputs)
-        states = None if text is None else self._joint_states(text, len(items), batch_size)
-
-        def wanted(clip: MediaWindow) -> tuple[str, ...]:
-            return (clip.modality if streams == "any" else streams if text is None else f"{streams}_plus_text",)
-
-        found: list[list[Part]] = [[] for _ in items]
-        results = self._run(self.reader(streams, window), items, sampling_rate, wanted, states, batch_size)
-        for result in by_index(results, len(items), options.get("show_progress", False)):
-            if isinstance(result, DecodeFailure):
-                raise result.error
-            ((space, embedding),) = result.embeddings.items()
-            found[result.index].append((space, result.clip.end - result.clip.start, embedding))
-        rows = [mean_of_windows(parts) for parts in found]
-        stacked = torch.stack(rows) if rows else torch.zeros(0, self.output_dim, device=self.device)
-        return _finish(stacked, single, options.get("normalize", False), options.get("convert_to_numpy", True))
-
-    def _run(
-        self,
-        reader: Reader,
-        inputs: Iterable[Any],
-        sampling_rate: int | None,
-        wanted: Callable[[MediaWindow], tuple[str, ...]],
-        states: Tensor | None,
-        batch_size: int,
-        isolate: bool = False,
-    ) -> Iterator[Embedded | DecodeFailure]:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is at least 1, not {batch_size}")
-        items = IsolatedReader(reader, inputs, sampling_rate) if isolate else reader.read(inputs, sampling_rate)
-        results = embed_stream(self.model, items, wanted, states, batch_size)
-        return (result for result in results if not isinstance(result, Finished))
-
-    def reader(self, streams: Streams, window: float | None) -> Reader:
+    def reader(self, streams: Streams, window: float | None) -> WindowReader:
         """Cuts and decodes inputs for this model, see `inference.sources`."""
-        if window is not None and not window > 0:
-            raise ValueError(f"window is a positive number of seconds or None, not {window}")
-        config = self.model.config
-        return Reader(
-            streams=streams,
-            window=window,
-            rate=config.audio.codec.sampling_rate,
-            hop=config.audio.codec.hop_length,
-            size=config.video.frame_encoder.image_size,
-            num_frames=config.video.num_frames,
-            max_positions=config.audio.transformer.max_positions,
-        )
+        return reader_for(self.model.config, streams, window)
+
+    def _encode(self, method: str, inputs: Any, streams: Streams, text: Texts | None, options: Any) -> Array:
+        """One embedding per input."""
+        convert_to_numpy = options.pop("convert_to_numpy", True)
+        how = check_options(method, options)
+        normalize = how.pop("normalize")
+        items, single = as_list(inputs)
+        states = None if text is None else self._joint_states(text, len(items), how["batch_size"])
+        wanted = own_space(streams) if text is None else lambda _: (f"{streams}_plus_text",)
+        results = pool_windows(embed_inputs(self.model, items, streams, wanted, states, **how))
+        rows = [result.embedding for result in or_raise(results)]
+        stacked = torch.stack(rows) if rows else torch.zeros(0, self.output_dim, device=self.device)
+        return _finish(stacked, single, normalize, convert_to_numpy)
 
     def _joint_states(self, text: Texts, inputs: int, batch_size: int) -> Tensor:
         if isinstance(text, str):
@@ -298,24 +318,6 @@ class Encoder(Pretrained[PEAV]):
         if len(texts) != inputs:
             raise ValueError(f"{len(texts)} texts for {inputs} inputs; give one text, or one per input")
         return self._text_states(texts, batch_size)
-
-
-def similarity(a: Any, b: Any) -> Array:
-    """Dot products of two sets of embeddings, arrays or tensors.
-
-    Args:
-        a: (D,) or (n, D). b: (D,) or (m, D).
-
-    Returns:
-        (n, m), or without the axis of a side that was a single embedding.
-
-    Raises:
-        ValueError: different widths.
-    """
-    if a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"embeddings of width {a.shape[-1]} and {b.shape[-1]} are from different models")
-    product: Array = a @ (b.mT if b.ndim > 1 else b)
-    return product
 
 
 def _check_spaces(spaces: Modality | Iterable[Modality]) -> tuple[Modality, ...]:
@@ -331,9 +333,10 @@ def _check_spaces(spaces: Modality | Iterable[Modality]) -> tuple[Modality, ...]
     return chosen
 
 
-def _window(result: Embedded) -> WindowEmbedding:
+def _window(result: Embedded, normalize: bool) -> WindowEmbedding:
     clip = result.clip
-    embeddings = {space: embedding.cpu().numpy() for space, embedding in result.embeddings.items()}
+    rows = {s: functional.normalize(row, dim=-1) if normalize else row for s, row in result.embeddings.items()}
+    embeddings = {space: row.cpu().numpy() for space, row in rows.items()}
     return WindowEmbedding(clip.index, clip.source, clip.start, clip.end, clip.duration, clip.modality, embeddings)
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -192,12 +192,6 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
-def present_and_absent(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """The paths that are there, and those that are not, which a job lists as failures beside the good ones."""
-    listed = [(path, path.exists()) for path in paths]
-    return [path for path, there in listed if there], [path for path, there in listed if not there]
 
 
 def _version(line: Mapping[str, Any]) -> Version:

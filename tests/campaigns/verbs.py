@@ -28,7 +28,7 @@ CHECKS: dict[str, Callable[[Path], str]] = {}
 
 def check(verb: Callable[[Path], str]) -> Callable[[Path], str]:
     """Enter the check of the verb of its name; they run in the order of this file, each on what those before made."""
-    CHECKS[verb.__name__] = verb
+    CHECKS[verb.__name__.replace("_", " ")] = verb
     return verb
 
 
@@ -164,14 +164,24 @@ def detect(folder: Path) -> str:
         assert 0 <= event["onset"] < event["offset"] <= duration + 0.05, event
         assert 0.1 <= event["score"] <= 1, event
     assert len(list((folder / "found" / "scores").glob("*.tsv"))) == CLIPS
+    return f"{len(events)} events of {len(labels)} labels"
+
+
+@check
+def detect_eval(folder: Path) -> str:
     detection, psds = as_json(folder, "detect", "eval", "found", "clips/manifest.jsonl")["results"]
     auroc = next(row["auroc"] for row in detection["rows"] if row["label"] == "mean of labels")
     assert 0.5 < auroc <= 1, detection
     assert all(0 <= psds["rows"][0][name] <= 1 for name in ("psds1", "psds2")), psds
+    return f"AUROC {auroc:.2f}"
+
+
+@check
+def detect_calibrate(folder: Path) -> str:
     as_json(folder, "detect", "calibrate", "found", "clips/manifest.jsonl", "-o", "thresholds.json")
     thresholds = json.loads((folder / "thresholds.json").read_text())
     assert thresholds, thresholds
-    return f"{len(events)} events of {len(labels)} labels, AUROC {auroc:.2f}; eval, calibrate"
+    return f"thresholds of {len(thresholds)} labels"
 
 
 @check
@@ -307,7 +317,7 @@ def main(folder: Path) -> bool:
             detail = job(folder)
         except Exception as error:
             good, detail = False, f"FAILED {type(error).__name__}: {error}"
-        print(f"{verb:<10}{math.ceil(time.monotonic() - began):>4} s  {detail}", flush=True)
+        print(f"{verb:<17}{math.ceil(time.monotonic() - began):>4} s  {detail}", flush=True)
     return good
 
 

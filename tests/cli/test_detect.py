@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 
 from peav import jobs
 from peav.checkpoint import save_pretrained
-from peav.cli.detect_files import unique_names
 from peav.cli.main import app
-from peav.detector import Detector, FrameStream
+from peav.detector import Detector
 from peav.events import Event, Postprocessing, find_events
 from peav.events.formats import read_events, read_scores, to_audacity, to_tsv, to_vtt
+from peav.events.names import unique_names
+from peav.inference.streaming import FrameStream
 from peav.utils.lock import FolderLock
 
 Run = Callable[..., Any]

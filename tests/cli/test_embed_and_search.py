@@ -337,7 +337,7 @@ def one_line(result: Result, reason: str) -> None:
         (("search", "{library}", "rain", "--text", "wind"), "two texts, 'rain' and --text 'wind'; give one"),
         (("search", "{library}", "rain", "--text", "wind", "--audio", "a.wav"), "two texts"),
         (("search", "{library}", "--audio", "absent.wav"), "absent.wav: no such file"),
-        (("search", "{library}", "--audio", "a.wav", "--text", "x", "--space", "audio"), "leave --space away"),
+        (("search", "{library}", "--audio", "a.wav", "--text", "x", "--space", "audio"), "leave space away"),
         (("embed", "absent-folder", "-o", "x.parquet"), "absent-folder: no such file"),
         (("classify", "{library}", "--labels", " , "), "no labels"),
         (("classify", "{library}"), "--labels"),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from peav.cli.detect import label_texts
 from peav.cli.main import app
+from peav.cli.options import label_texts
 from peav.events import FrameScores
 from peav.events.formats import write_scores
 from peav.events.names import unique_names

@@ -54,7 +54,8 @@ def test_every_verb_explains_itself(peav: Run) -> None:
     from peav.cli.main import VERBS
 
     for verb in VERBS:
-        result = peav(verb, "--help")
+        result = peav(*verb.split(), "--help")
+        assert f"Usage: root {verb} " in result.stdout, verb
         assert result.exit_code == 0, (verb, result.output)
         assert "--json" in result.stdout, verb
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peav.events import Event, FrameScores, Postprocessing, find_events, frame_targets
+from peav.events.postprocess import median_filter
 from peav.events.thresholds import best_threshold, fit_thresholds
 
 VALUES = st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32), st.booleans()))
@@ -50,6 +51,14 @@ def test_thresholds_between_neighbouring_floats_hold() -> None:
     scores = FrameScores(("dog",), np.array([[low, high]]), 0.08)
     thresholds = fit_thresholds([scores], [[Event("dog", 0.04, 0.08)]])
     assert [e.onset for e in find_events(scores, Postprocessing(thresholds))] == [0.04]
+
+
+def test_a_median_filters_before_the_fit() -> None:
+    row = np.array([0.0, 0.9, 0.0, 0.8, 0.7, 0.6, 0.0, 0.0], np.float32)
+    scores, marked = FrameScores(("dog",), row[None], 0.32), [Event("dog", 0.0, 0.16)]
+    filtered = FrameScores(("dog",), median_filter(row, 3)[None], 0.32)
+    assert fit_thresholds([scores], [marked], median=0.12) == fit_thresholds([filtered], [marked])
+    assert fit_thresholds([scores], [marked], median=0.12) != fit_thresholds([scores], [marked])
 
 
 def test_nothing_to_fit() -> None:

@@ -17,12 +17,12 @@ import pytest
 from media.make import bad_files, pictures, tone, write_audio, write_video
 
 from peav.inference.isolation import IsolatedReader
-from peav.inference.sources import Finished, MediaWindow, Reader
+from peav.inference.sources import Finished, MediaWindow, WindowReader
 from peav.media import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError
 from peav.types import DecodeFailure
 from peav.utils.workers import TaskLimits
 
-READER = Reader("any", 2.0, 48000, 1920, 32, 4, 10_000)
+READER = WindowReader("any", 2.0, 48000, 1920, 32, 4, 10_000)
 TIGHT = TaskLimits(cpu_seconds=3.0, idle_seconds=2.0, memory=200 << 20)
 
 
@@ -149,8 +149,8 @@ def test_sources_are_read_as_they_are_needed_and_their_mistakes_end_the_run() ->
 DRIVER = """
 import sys, time
 from peav.inference.isolation import IsolatedReader
-from peav.inference.sources import Reader
-items = iter(IsolatedReader(Reader("any", 2.0, 48000, 1920, 32, 4, 10_000), sys.argv[1:]))
+from peav.inference.sources import WindowReader
+items = iter(IsolatedReader(WindowReader("any", 2.0, 48000, 1920, 32, 4, 10_000), sys.argv[1:]))
 next(items)
 print("reading", flush=True)
 time.sleep(60)

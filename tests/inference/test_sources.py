@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from media.make import patch, pictures, tone, write_audio, write_video
 
-from peav.inference.sources import MediaWindow, Reader, read_ahead
+from peav.inference.sources import MediaWindow, WindowReader, read_ahead
 from peav.media import MediaError, NoAudioStreamError, StreamWarning, UndecodableError
 
 
 def clips(source: Any, streams: Any = "any", window: float | None = 10.0, **how: Any) -> list[MediaWindow]:
-    reader = Reader(streams, window, 48000, 1920, 8, 4, 10000)
+    reader = WindowReader(streams, window, 48000, 1920, 8, 4, 10000)
     return list(reader.clips(0, source, how.get("sampling_rate")))
 
 

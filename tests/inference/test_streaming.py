@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from peav.inference.streaming import LatentBlocks, Stitcher, Windowing
+from peav.inference.streaming import CodecStream, OverlapAdd, StreamingWindow, Windowing
 
 FRAMES = st.integers(0, 60)
 
@@ -41,21 +41,21 @@ def naive(latents: Tensor, past: int, step: int, ahead: int) -> np.ndarray:
 
 
 @given(past=st.integers(0, 9), step=st.integers(1, 9), ahead=st.integers(0, 9), total=FRAMES, cut=st.integers(1, 20))
-def test_the_stitcher_equals_the_naive_sum_of_faded_windows(
+def test_overlap_add_equals_the_naive_sum_of_faded_windows(
     past: int, step: int, ahead: int, total: int, cut: int
 ) -> None:
     ahead = min(ahead, step)
     latents = torch.randn(total, 3, generator=torch.Generator().manual_seed(total)).double()
-    stitcher = Stitcher(context_score, Windowing(past * 0.04, step * 0.04, ahead * 0.04), labels=2)
-    parts = [part for at in range(0, total, cut) for part in stitcher.push(latents[at : at + cut])]
-    stitched = torch.cat([*parts, stitcher.finish()], dim=1).numpy()
+    overlap_add = OverlapAdd(context_score, StreamingWindow(past * 0.04, step * 0.04, ahead * 0.04), labels=2)
+    parts = [part for at in range(0, total, cut) for part in overlap_add.push(latents[at : at + cut])]
+    stitched = torch.cat([*parts, overlap_add.finish()], dim=1).numpy()
     assert stitched.shape == (2, total)
     if total:
         assert np.allclose(stitched, naive(latents, past, step, ahead), atol=1e-6)
 
 
 @given(samples=st.integers(0, 200), cut=st.integers(1, 50), first=st.integers(1, 9), step=st.integers(1, 9))
-def test_latent_blocks_cover_every_hop_once_with_their_halo(samples: int, cut: int, first: int, step: int) -> None:
+def test_codec_stream_covers_every_hop_once_with_their_halo(samples: int, cut: int, first: int, step: int) -> None:
     hop, halo = 4, 2
     sound = np.arange(1, samples + 1, dtype=np.float32)
 
@@ -64,7 +64,7 @@ def test_latent_blocks_cover_every_hop_once_with_their_halo(samples: int, cut: i
         steps = np.pad(part.reshape(-1, hop).sum(1), halo)
         return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(steps, 2 * halo + 1).sum(1))[:, None]
 
-    blocks = LatentBlocks(encode, hop, halo, first, step)
+    blocks = CodecStream(encode, hop, halo, first, step)
     parts = [part for at in range(0, samples, cut) for part in blocks.push(sound[at : at + cut])]
     parts += blocks.finish()
     if samples == 0:
@@ -76,5 +76,10 @@ def test_latent_blocks_cover_every_hop_once_with_their_halo(samples: int, cut: i
 
 @pytest.mark.parametrize("values", [(-1, 1, 0), (0, 0, 0), (0, 0.01, 0), (0, 1, 2), (0, float("inf"), 0)])
 def test_windows_that_make_no_sense_are_refused(values: tuple[float, float, float]) -> None:
-    with pytest.raises(ValueError, match="Windowing"):
-        Windowing(*values)
+    with pytest.raises(ValueError, match="StreamingWindow"):
+        StreamingWindow(*values)
+
+
+def test_the_former_name_still_works_and_says_so() -> None:
+    with pytest.warns(DeprecationWarning, match="StreamingWindow"):
+        assert Windowing(past=4.0, step=1.0, ahead=0.4) == StreamingWindow(4.0, 1.0, 0.4)

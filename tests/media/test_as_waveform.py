@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from media.make import tone, write_audio
 
-from peav.media import NonFiniteError, Resampler, UnsupportedInputError, ZeroLengthError, as_waveform, load_audio
+from peav.media import (
+    NonFiniteError,
+    Resampler,
+    UnsupportedInputError,
+    ZeroLengthError,
+    as_waveform,
+    load_audio,
+    pad_to_hop,
+)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(48000, 1), (44100, 1), (44100, 2), (48000, 6), (8000, 1), (96000, 2)])
@@ -106,3 +114,13 @@ def test_a_stream_keeps_its_channels() -> None:
     resampler.push(np.zeros((2, 10)))
     with pytest.raises(UnsupportedInputError, match="1 channels after 2"):
         resampler.push(np.zeros(10))
+
+
+@given(length=st.integers(1, 5000), hop=st.integers(1, 700))
+def test_padding_mirrors_the_end_up_to_a_whole_hop(length: int, hop: int) -> None:
+    waveform = np.arange(length, dtype=np.float32)
+    padded = pad_to_hop(waveform, hop)
+    assert len(padded) % hop == 0
+    assert 0 <= len(padded) - length < hop
+    period = max(2 * (length - 1), 1)
+    assert all(padded[i] == min(i % period, period - i % period) for i in range(len(padded))) or length == 1

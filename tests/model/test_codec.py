@@ -17,7 +17,7 @@ from torch import Tensor
 from peav.checkpoint import load_model
 from peav.model import CodecConfig
 from peav.model import codec as codec_module
-from peav.model.codec import Codec, Snake, reach
+from peav.model.codec import Codec, Snake, receptive_field
 
 HOP = 1920
 
@@ -78,7 +78,7 @@ def test_the_halo_is_as_wide_as_the_receptive_field() -> None:
     assert waveform.grad is not None
     seen = waveform.grad[0].nonzero()[:, 0]
     left, right = 10 * HOP - int(seen.min()), int(seen.max()) - 11 * HOP + 1
-    context = reach(codec.config.strides, last=1)
+    context = receptive_field(codec.config.strides, last=1)
     assert max(left, right) <= context < max(left, right) + HOP
     assert -(-context // HOP) == 6
 

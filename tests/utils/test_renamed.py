@@ -7,15 +7,19 @@ from importlib import import_module
 import pytest
 
 OLD = {
-    "peav.data.manifest.MODALITIES": "peav.types.MODALITIES",
+    "peav.data.manifest.CAPTION_KINDS": "peav.types.MODALITIES",
+    "peav.detector.LabelError": "peav.errors.LabelError",
+    "peav.detector.Labels": "peav.detector.EncodedLabels",
     "peav.encoder.SPACES": "peav.types.MODALITIES",
     "peav.encoder.Space": "peav.types.Modality",
     "peav.eval.metrics.MetricError": "peav.errors.EvaluationError",
-    "peav.eval.protocols.EvaluationError": "peav.errors.EvaluationError",
-    "peav.eval.protocols.WORLD": "peav.eval.directions.WORLD",
+    "peav.eval.protocols.ProtocolError": "peav.errors.EvaluationError",
+    "peav.eval.protocols.WORLD_DIRECTIONS": "peav.eval.directions.WORLD",
+    "peav.inference.sources.Reader": "peav.inference.sources.WindowReader",
     "peav.inference.sources.Unreadable": "peav.types.DecodeFailure",
     "peav.objectives.pairs.Medium": "peav.types.Modality",
     "peav.search.Row": "peav.search.library.LibraryRow",
+    "peav.search.TEXT_PAIR": "peav.encoder.TEXT_PAIR",
 }
 
 

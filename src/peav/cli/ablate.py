@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peav.cli.console import Json, echo, err, fail, out, print_json, shown
+from peav.cli import options
+from peav.cli.console import echo, err, fail, out, print_json, shown
 from peav.cli.train import ProgressReporter, training_bar
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def ablate(
     recipe: Annotated[Path, typer.Argument(help="A YAML file of variants, or a shipped one by its name: ablations.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of a table.")] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train every variant of a recipe with every seed, and draw one table and one chart (OUTPUT/ablations.svg).
 

@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-from peav.cli.console import CacheDir, Dtype, Json, Revision, err, out, print_json, shown
+from peav.cli import options
+from peav.cli.console import err, out, print_json, shown
 
 
 def average(
     models: Annotated[list[str], typer.Argument(help="Hub names or directories: runs on from one checkpoint.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The directory to write.")],
-    revision: Revision = None,
-    dtype: Dtype = None,
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
 ) -> None:
     """Average the weights of several checkpoints of one model, those of several seeds for example.
 

@@ -1,4 +1,4 @@
-"""What the verbs share: where they print, how they fail, options that several of them have.
+"""What the verbs share: where they print, how they fail, how they load a model. Their options are in `options`.
 
 All that a verb prints goes through here: `out` and `err` for people, with `escape` around every text that is not ours,
 `print_json` and `echo` for programs. No control character of a file's name reaches the terminal on any of these ways.
@@ -10,35 +10,23 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich import markup
 
+import peav
 from peav.utils.terminal import SafeConsole, is_control, visible
 
 if TYPE_CHECKING:
+    from peav.detector import Detector
     from peav.encoder import Encoder
 
 out = SafeConsole()
 err = SafeConsole(stderr=True)
-
-Model = Annotated[str, typer.Option(help="tiny, a hub name such as facebook/pe-av-large, or a directory.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default, if there is one.")]
-Revision = Annotated[
-    str | None, typer.Option(help="Branch, tag or commit of the model on the hub; NAME@REVISION says the same.")
-]
-Dtype = Annotated[
-    Literal["float32", "bfloat16", "float16"] | None,
-    typer.Option(help="Of the weights and what is computed with them; float32 by default."),
-]
-CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept; the hub's own cache by default.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Windows per forward pass.")]
-Window = Annotated[float, typer.Option(min=1.0, help="Long files are cut into windows of so many seconds.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
 
 def fail(reason: object) -> NoReturn:
@@ -93,11 +81,35 @@ def load(
     dtype: str | None = None,
     cache_dir: Path | None = None,
 ) -> Encoder:
-    """Load the model with a sign of life, since a large one takes a while."""
-    import peav
-
+    """Load an encoder with a sign of life, since a large one takes a while."""
     with err.status(f"loading {escape(model)}"):
         return peav.load(model, device=device, revision=revision, dtype=dtype, cache_dir=cache_dir)
+
+
+def load_detector(
+    model: str, device: str | None, revision: str | None, dtype: str | None, cache_dir: Path | None
+) -> Detector:
+    """The same for a PE-A-Frame model."""
+    with err.status(f"loading {escape(model)}"):
+        return peav.Detector.load(model, device=device, revision=revision, dtype=dtype, cache_dir=cache_dir)
+
+
+def report_failures(summary: Mapping[str, Any], listed: Path) -> None:
+    """Lines about files that failed in a job, and where they are listed."""
+    if summary["failed"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in summary["failures"].items())
+        out.print(f"[yellow]{summary['failed']} failed[/] ({kinds}): see {shown(listed)}")
+    if summary["failed_before"]:
+        out.print(
+            f"[yellow]{summary['failed_before']} failed before[/] and have not changed: see {shown(listed)}; "
+            "take their lines out to try them again"
+        )
+
+
+def exit_if_all_failed(summary: Mapping[str, Any], done: int) -> None:
+    """Exit code 1 for a job of which every single file failed, now or before."""
+    if (summary["failed"] or summary["failed_before"]) and not done and not summary["skipped"]:
+        raise typer.Exit(1)
 
 
 def shown(path: str | Path) -> str:

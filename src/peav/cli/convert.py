@@ -7,17 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from peav.cli.console import CacheDir, Dtype, Json, Revision, err, out, print_json, shown
+from peav.cli import options
+from peav.cli.console import err, out, print_json, shown
 
 
 def convert(
     source: Annotated[str, typer.Argument(help="A hub name or a directory, in any of the three layouts.")],
     destination: Annotated[Path, typer.Argument(help="The directory to write.")],
     to: Annotated[Literal["peav", "perception_models", "transformers"], typer.Option(help="The layout to write.")],
-    revision: Revision = None,
-    dtype: Dtype = None,
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
 ) -> None:
     """Convert a checkpoint between the three layouts, without loss; with --dtype the weights are rounded to it."""
     from peav.checkpoint import convert as convert_checkpoint

@@ -11,21 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from peav.cli.console import (
-    CacheDir,
-    Device,
-    Dtype,
-    Json,
-    Model,
-    Revision,
-    err,
-    escape,
-    load,
-    one_line_warnings,
-    out,
-    print_json,
-    shown,
-)
+from peav.cli import options
+from peav.cli.console import err, escape, load, one_line_warnings, out, print_json, shown
 
 if TYPE_CHECKING:
     from peav.cli.demo_searches import Item, Search
@@ -40,12 +27,12 @@ def demo(
     clips: Annotated[int, typer.Option(min=6, help="How many clips to make.")] = 36,
     seed: Annotated[int, typer.Option(help="Other seeds make other clips.")] = 1,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
-    model: Model = "tiny",
-    device: Device = None,
-    revision: Revision = None,
-    dtype: Dtype = None,
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
+    model: options.Model = "tiny",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
 ) -> None:
     """Make clips, search them every way (words, sound, pictures, speech) and write a page to look at."""
     from peav.cli.demo_page import Facts, build

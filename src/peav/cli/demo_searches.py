@@ -12,7 +12,7 @@ import numpy as np
 from peav.data.manifest import Row
 from peav.encoder import Encoder
 from peav.eval.metrics import chance_at_k, ranks, recall_at_k
-from peav.types import MODALITIES, DecodeFailure
+from peav.types import MODALITIES, DecodeFailure, Modality
 
 SHOWN = 5
 
@@ -147,13 +147,13 @@ def run_searches(encoder: Encoder, items: Sequence[Item], per_search: int = 4) -
     return [search for make in makers if (search := make()) is not None]
 
 
-def _by_caption(encoder: Encoder, items: Sequence[Item], medium: str, pair: str, per_search: int) -> Search | None:
+def _by_caption(encoder: Encoder, items: Sequence[Item], medium: Modality, pair: str, per_search: int) -> Search | None:
     texts = list(dict.fromkeys(item.captions[medium] for item in items if medium in item.captions and not item.own))
     targets = [i for i, item in enumerate(items) if medium in item.embeddings]
     texts = [text for text in texts if any(items[i].captions.get(medium) == text for i in targets)]
     if not texts:
         return None
-    scores = encoder.logits(encoder.encode_text(texts, medium), _stack(items, targets, medium), pair)  # type: ignore[arg-type]
+    scores = encoder.logits(encoder.encode_text(texts, medium), _stack(items, targets, medium), pair)
     right = np.array([[items[i].captions.get(medium) == text for i in targets] for text in texts])
     sees = "looks" if medium == "video" else "sounds"
     return _search(

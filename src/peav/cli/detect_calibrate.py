@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.markup import escape
 
-from peav.cli.console import Json, err, fail, out, print_json, shown
-from peav.cli.detect import Median
-from peav.cli.detect_eval import Results, Truth, read_result_scores
+from peav.cli import options
+from peav.cli.console import err, fail, out, print_json, shown
+from peav.cli.detect_eval import Results, Truth
 
 
 def detect_calibrate(
     found: Results,
     truth: Truth,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file of thresholds, for --threshold.")],
-    median: Median = 0.0,
-    as_json: Json = False,
+    median: options.Median = 0.0,
+    as_json: options.Json = False,
 ) -> None:
     """Fit a threshold for each label: the one at which the F1 of its frames is highest.
 
@@ -28,8 +26,8 @@ def detect_calibrate(
     writes to `peav detect --threshold`. Of equal thresholds it takes the highest. Labels without a marked event are
     left out and keep 0.3. Give the --median that you will detect with.
     """
+    from peav.eval.detection_tables import read_result_scores
     from peav.events.formats import read_events
-    from peav.events.postprocess import median_filter, median_frames
     from peav.events.thresholds import fit_thresholds, write_thresholds
 
     true = read_events(truth, folders=True)
@@ -39,14 +37,9 @@ def detect_calibrate(
     both = sorted(set(scores) & set(true))
     if not both:
         fail(f"no recording is on both sides: {min(scores)} was judged, {min(true, default='none')} is true")
-    chosen = []
-    for name in both:
-        one = scores[name]
-        rows = [median_filter(row, median_frames(median, one.frame)) for row in one.probabilities]
-        chosen.append(replace(one, probabilities=np.stack(rows)))
-    thresholds = fit_thresholds(chosen, [true[name] for name in both])
+    thresholds = fit_thresholds([scores[name] for name in both], [true[name] for name in both], median)
     write_thresholds(output, thresholds)
-    left_out = [label for label in chosen[0].labels if label not in thresholds]
+    left_out = [label for label in scores[both[0]].labels if label not in thresholds]
     if as_json:
         print_json({"thresholds": thresholds, "recordings": len(both), "left_out": left_out, "output": str(output)})
         return

@@ -20,7 +20,8 @@ import typer
 from rich.table import Table
 
 import peav
-from peav.cli.console import CacheDir, Device, Dtype, Json, Model, Revision, escape, out, print_json
+from peav.cli import options
+from peav.cli.console import escape, out, print_json
 from peav.errors import PeavError
 
 IMPORTED = {"pillow": "PIL", "pyyaml": "yaml"}  # where a package goes by another name than its module
@@ -37,12 +38,12 @@ class OptionalMissing(CheckError):
 
 
 def doctor(
-    model: Model = "tiny",
-    device: Device = None,
-    revision: Revision = None,
-    dtype: Dtype = None,
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
+    model: options.Model = "tiny",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
 ) -> None:
     """Check packages, disks, device, decoding, speech synthesis, weights and one forward pass against known numbers.
 

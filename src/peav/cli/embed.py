@@ -8,39 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from peav.cli.console import (
-    BatchSize,
-    CacheDir,
-    Device,
-    Dtype,
-    Json,
-    Model,
-    Revision,
-    Window,
-    fail,
-    load,
-    one_line_warnings,
-    out,
-    print_json,
-    shown,
-)
+from peav.cli import options
+from peav.cli.console import exit_if_all_failed, load, one_line_warnings, out, print_json, report_failures, shown
 
 
 def embed(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders; folders are searched for media.")],
+    paths: options.Files,
     output: Annotated[Path, typer.Option("--output", "-o", help="The library, a Parquet file.")],
-    model: Model = "tiny",
-    device: Device = None,
-    revision: Revision = None,
-    dtype: Dtype = None,
-    cache_dir: CacheDir = None,
-    window: Window = 30.0,
-    batch_size: BatchSize = 8,
+    model: options.Model = "tiny",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    cache_dir: options.CacheDir = None,
+    window: options.Window = 30.0,
+    batch_size: options.BatchSize = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed at most so many files.")] = None,
-    resume: Annotated[
-        bool, typer.Option(help="Skip files that were embedded or failed before, unchanged; else start anew.")
-    ] = True,
-    as_json: Json = False,
+    resume: options.Resume = True,
+    as_json: options.Json = False,
 ) -> None:
     """Embed files and folders into a library: a row for every window of every file.
 
@@ -51,16 +35,15 @@ def embed(
     windows, and one process at a time adds to it.
     Exit code: 0, or 1 if every single file failed.
     """
-    from peav.search.embed import embed_files, files_of
+    from peav.search.embed import embed_files
 
     began = time.monotonic()
-    if not files_of(paths):
-        fail(f"no media files in {', '.join(map(str, paths))}")
+    files = options.media_in(paths)
     encoder = load(model, device, revision, dtype, cache_dir)
     with one_line_warnings():
         summary = embed_files(
             encoder,
-            paths,
+            files,
             output,
             window=window,
             batch_size=batch_size,
@@ -74,23 +57,14 @@ def embed(
         print_json(summary)
     else:
         _report(summary, output)
-    if (summary["failed"] or summary["failed_before"]) and not summary["embedded"] and not summary["skipped"]:
-        raise typer.Exit(1)
+    exit_if_all_failed(summary, summary["embedded"])
 
 
 def _report(summary: dict[str, Any], output: Path) -> None:
     minutes = summary["hours"] * 60
-    listed = shown(output.with_name("failures.jsonl"))
     out.print(
         f"[bold]{summary['embedded']}[/] files embedded ({summary['windows']} windows, {minutes:.1f} min of media) "
         f"in {summary['seconds']:.1f} s; {summary['skipped']} were there already"
     )
-    if summary["failed"]:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in summary["failures"].items())
-        out.print(f"[yellow]{summary['failed']} failed[/] ({kinds}): see {listed}")
-    if summary["failed_before"]:
-        out.print(
-            f"[yellow]{summary['failed_before']} failed before[/] and have not changed: see {listed}; "
-            "take their lines out to try them again"
-        )
+    report_failures(summary, output.with_name("failures.jsonl"))
     out.print(f"{shown(output)}: {summary['library_rows']} rows by {summary['model']}")

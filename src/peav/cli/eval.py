@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peav.cli.console import (
-    BatchSize,
-    CacheDir,
-    Device,
-    Dtype,
-    Json,
-    Revision,
-    echo,
-    fail,
-    load,
-    out,
-    print_json,
-)
+from peav.cli import options
+from peav.cli.console import echo, fail, load, out, print_json
 
 if TYPE_CHECKING:
     from peav.eval.benchmarks import Benchmark
@@ -48,13 +37,13 @@ def eval(
     candidates: Annotated[int, typer.Option(min=2, help="Clips to search among in --world.")] = 256,
     seed: Annotated[int, typer.Option(help="Decides which clips those are.")] = 0,
     normalize: Annotated[bool, typer.Option(help="Compare by cosine instead of by dot product.")] = False,
-    device: Device = None,
-    revision: Revision = None,
-    dtype: Dtype = None,
-    cache_dir: CacheDir = None,
-    batch_size: BatchSize = 8,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of tables.")] = False,
-    as_json: Json = False,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    cache_dir: options.CacheDir = None,
+    batch_size: options.BatchSize = 8,
+    markdown: options.Markdown = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure a model on a manifest, on classes of sounds and on spoken sentences; give one or more of these.
 

@@ -16,13 +16,15 @@ from peav.utils.terminal import visible
 # OpenMP's threads burn a processor while they wait, which others may need; read once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# verb -> its line in the help; the code is the function of that name in the module of that name.
+# verb -> its line in the help; the code is the function of that name in the module of that name (`_` for spaces).
 VERBS = {
     "demo": "Make clips, embed them, search every way and write a page to look at.",
     "embed": "Embed files and folders into a library.",
     "search": "Search a library by text, sound or video.",
     "classify": "Say which of some labels fits each file.",
-    "detect": "Find when sounds are heard; also detect eval, detect calibrate.",
+    "detect": "Find when sounds are heard.",
+    "detect calibrate": "Fit a threshold for each label from marked events.",
+    "detect eval": "Measure detections against marked events.",
     "prepare": "Store the features of a manifest's clips in shards, for training.",
     "train": "Train a model from a recipe.",
     "ablate": "Train variants of a recipe and compare them.",
@@ -33,8 +35,6 @@ VERBS = {
     "convert": "Convert a checkpoint between the three layouts.",
     "doctor": "Check that everything works on this machine.",
 }
-# Verbs of two words; `./eval` is a file.
-SECOND = {"detect": ("calibrate", "eval")}
 
 
 class Verbs(TyperGroup):
@@ -46,9 +46,9 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Put the real command in the place of its stub."""
+        if (two := " ".join(args[:2])) in VERBS:  # a verb of two words; `detect ./eval` listens to a file
+            args = [two, *args[2:]]
         name, stub, rest = super().resolve_command(ctx, args)
-        if name is not None and rest and rest[0] in SECOND.get(name, ()):
-            name, rest = f"{name} {rest[0]}", rest[1:]
         return name, stub if name is None else load(name), rest
 
     def invoke(self, ctx: Any) -> Any:

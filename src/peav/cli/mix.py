@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from peav.cli.console import Json, err, out, print_json, shown
+from peav.cli import options
+from peav.cli.console import err, out, print_json, shown
+from peav.utils.progress import bar
 
 
 def mix(
@@ -39,7 +40,7 @@ def mix(
     ),
     tilt: Annotated[float, typer.Option(help="Most that a sound is made brighter or darker, dB an octave.")] = 0.0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Mix labeled sounds into soundscapes; the manifest has the times at which each is heard."""
     from peav.synth.mix import Mixing, make_mixer, read_rows, without_sources, write_mixes
@@ -53,10 +54,8 @@ def mix(
     mixer = make_mixer(rows, ground, failures, how)
     if failures.exists():
         err.print(f"[yellow]note:[/] sounds were left out, see {shown(failures)}", highlight=False)
-    with Progress(
-        TextColumn("mixing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
-    ) as progress:
-        task = progress.add_task("clips", total=clips)
+    with bar() as progress:
+        task = progress.add_task("mixing", total=clips)
         manifest = write_mixes(
             folder,
             mixer,

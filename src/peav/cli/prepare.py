@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from peav.cli.console import CacheDir, Json, Revision, err, load, out, print_json, shown
+from peav.cli import options
+from peav.cli.console import load, out, print_json, shown
+from peav.utils.progress import bar
 
 
 def prepare(
@@ -23,12 +24,12 @@ def prepare(
     model: Annotated[str, typer.Option(help="Its codec and frame encoder: tiny, a directory or a hub name.")] = "tiny",
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longer clips keep their first seconds.")] = 10.0,
     jobs: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 2,
-    revision: Revision = None,
+    revision: options.Revision = None,
     dtype: Annotated[
         Literal["float32"], typer.Option(help="float32 alone: training compares the features' weights with its own.")
     ] = "float32",
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
 ) -> None:
     """Store codec latents and frame features of all clips in shards; run again, it goes on where it was stopped.
 
@@ -41,10 +42,8 @@ def prepare(
     path = Path(manifest)
     rows = read_webdataset(manifest) if path.suffix == ".tar" else read_rows(path)
     encoder = load(model, "cpu", revision, dtype, cache_dir)
-    with Progress(
-        TextColumn("computing features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
-    ) as bar:
-        task = bar.add_task("clips", total=len(rows))
+    with bar() as progress_bar:
+        task = progress_bar.add_task("computing features", total=len(rows))
         result = run(
             rows,
             folder,
@@ -53,7 +52,7 @@ def prepare(
             root=path if path.is_dir() else path.parent,
             max_seconds=max_seconds,
             jobs=jobs,
-            progress=lambda done: bar.update(task, completed=done),
+            progress=lambda done: progress_bar.update(task, completed=done),
         )
     if as_json:
         print_json({"folder": folder, **asdict(result)})

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from peav.cli.console import CacheDir, Device, Dtype, Json, Revision, clock, fail, load, meter, out, print_json, shown
+from peav.cli import options
+from peav.cli.console import clock, fail, load, meter, out, print_json, shown
 from peav.types import Modality
 
 if TYPE_CHECKING:
-    from peav.encoder import Encoder
-    from peav.search import Hit, Query
+    from peav.search import Hit
 
 
 def search(
@@ -32,11 +32,11 @@ def search(
     model: Annotated[
         str | None, typer.Option(help="A name or directory as for `peav embed`; by default the library's own.")
     ] = None,
-    device: Device = None,
-    revision: Revision = None,
-    dtype: Dtype = None,
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
 ) -> None:
     """Search a library by text, sound or video.
 
@@ -44,6 +44,7 @@ def search(
     sound), --video what looks alike (with --space audio: sound that goes with the pictures). --audio with --text finds
     pictures, --video with --text finds sound.
     """
+    from peav.search import make_query
     from peav.search import search as search_library
     from peav.search.library import model_of, open_library
 
@@ -53,31 +54,12 @@ def search(
     with open_library(library) as opened:
         _, made_by = model_of(opened)
     encoder = load(model or made_by, device, revision, dtype, cache_dir)
-    query = _query(encoder, text, audio, video, space)
+    query = make_query(encoder, text, audio=audio, video=video, space=space)
     hits = search_library(library, query, encoder.model_id, top)
     if as_json:
         print_json([hit.to_dict() for hit in hits])
     else:
         out.print(_table(hits))
-
-
-def _query(encoder: Encoder, text: str | None, audio: Path | None, video: Path | None, space: Modality | None) -> Query:
-    from peav.search import joint_query, media_query, text_query
-
-    if audio and video:
-        fail("give --audio or --video, not both")
-    source = audio or video
-    if source is None:
-        if not text:
-            fail("nothing to look for; give words, --audio FILE or --video FILE")
-        return text_query(encoder, text, space)
-    modality: Modality = "audio" if audio else "video"
-    if text is None:
-        return media_query(encoder, source, modality, space)
-    answers = "video" if audio else "audio"
-    if space not in (None, answers):
-        fail(f"--{modality} with --text finds {answers}; leave --space away")
-    return joint_query(encoder, source, modality, text)
 
 
 def _table(hits: Sequence[Hit]) -> Table:

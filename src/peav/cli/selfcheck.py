@@ -1,4 +1,8 @@
-"""A fixed input and what a model should give for it, to tell whether a machine computes it right."""
+"""A fixed input and what a model should give for it, to tell whether a machine computes it right; for `peav doctor`.
+
+The known numbers, `golden.json`, lie beside the weights. Whoever ships a model writes them on a machine that passes the
+tests: `python tests/golden_file.py DIRECTORY`.
+"""
 
 from __future__ import annotations
 

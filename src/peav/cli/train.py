@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 
-from peav.cli.console import CacheDir, Json, Revision, err, fail, out, print_json
+from peav.cli import options
+from peav.cli.console import fail, out, print_json
+from peav.utils.progress import bar
 
 if TYPE_CHECKING:
     from peav.train import Plan
@@ -37,12 +39,12 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Fine-tune this checkpoint: tiny, a folder or a hub name (recipes with `tune:`).")
     ] = None,
-    revision: Revision = None,
+    revision: options.Revision = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
         typer.Option(help="What the towers compute in; the weights stay float32. As the recipe says by default."),
     ] = None,
-    cache_dir: CacheDir = None,
+    cache_dir: options.CacheDir = None,
     data: Annotated[Path | None, typer.Option(help="Train on this manifest in place of the recipe's sources.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the recipe's output folder.")] = False,
     overrides: Annotated[
@@ -53,7 +55,7 @@ def train(
     teraflops: Annotated[
         float, typer.Option(min=0.001, help="With --dry-run: what one GPU sustains; 400 is two fifths of an H100.")
     ] = 400.0,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train a model from a recipe: clips, codec, frame encoder, features, training, held-out retrieval.
 
@@ -100,15 +102,7 @@ def _split(override: str) -> tuple[str, str]:
 
 def training_bar(shown: bool = True) -> Progress:
     """The bar that a `ProgressReporter` draws on, with a note beside it."""
-    return Progress(
-        TextColumn("{task.description:>22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=err,
-        disable=not shown,
-    )
+    return bar(shown, TextColumn("{task.fields[note]}"))
 
 
 class ProgressReporter:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from peav.cli.console import Json, err, out, print_json, shown
+from peav.cli import options
+from peav.cli.console import out, print_json, shown
+from peav.utils.progress import bar
 
 
 def world(
@@ -17,19 +18,17 @@ def world(
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same clips.")] = 0,
     split: Annotated[str, typer.Option(help="train, validation or test; all shares them 80:10:10.")] = "all",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write clips of the procedural audio-video world; clips that are there already are kept."""
     from peav.synth.world import generate
     from peav.synth.world.splits import SPLITS
 
-    with Progress(
-        TextColumn("making clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
-    ) as bar:
-        task = bar.add_task("clips", total=clips)
+    with bar() as progress:
+        task = progress.add_task("making clips", total=clips)
         splits = SPLITS if split == "all" else (split,)
         manifest = generate(
-            folder, clips, seed, splits=splits, jobs=jobs, progress=lambda made, _: bar.advance(task, made)
+            folder, clips, seed, splits=splits, jobs=jobs, progress=lambda made, _: progress.advance(task, made)
         )
     if as_json:
         print_json({"manifest": str(manifest), "clips": clips})

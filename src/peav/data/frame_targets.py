@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from peav.data.manifest import Row
-from peav.utils.labels import readable
+from peav.utils.text import readable
 
 SMALL = {"and", "the", "with", "for", "from", "into", "onto"}
 STEM = 4  # letters: "bark", "barks" and "barking" are one word

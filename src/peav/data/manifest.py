@@ -272,4 +272,4 @@ def _objects(value: Any, name: str, needs: str, keys: Sequence[str]) -> list[Map
 
 
 if not TYPE_CHECKING:
-    __getattr__ = renamed(__name__, {"MODALITIES": "peav.types:MODALITIES"})
+    __getattr__ = renamed(__name__, {"CAPTION_KINDS": "peav.types:MODALITIES"})

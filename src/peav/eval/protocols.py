@@ -242,5 +242,5 @@ def _classified(method: str, scores: np.ndarray, labels: Sequence[str], classes:
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(
-        __name__, {"EvaluationError": "peav.errors:EvaluationError", "WORLD": "peav.eval.directions:WORLD"}
+        __name__, {"ProtocolError": "peav.errors:EvaluationError", "WORLD_DIRECTIONS": "peav.eval.directions:WORLD"}
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from peav.errors import EventsError
+from peav.events.postprocess import median_filter, median_frames
 from peav.events.types import FrameScores, frame_targets
 from peav.types import Event
 from peav.utils.atomic import atomic_write
@@ -16,12 +17,15 @@ from peav.utils.checks import number
 from peav.utils.text import parse_json, read_text
 
 
-def fit_thresholds(scores: Iterable[FrameScores], events: Iterable[Sequence[Event]]) -> dict[str, float]:
+def fit_thresholds(
+    scores: Iterable[FrameScores], events: Iterable[Sequence[Event]], median: float = 0.0
+) -> dict[str, float]:
     """For each label the threshold at which the F1 of its frames, pooled over the recordings, is highest.
 
     Args:
         scores: of each recording, all with the same labels.
         events: that were marked in each recording, in the same order; labels that were not scored are left out.
+        median: seconds over which probabilities are median-filtered first, as in `Postprocessing`.
 
     Returns:
         label -> threshold, half-way between the lowest probability that is kept and the next one below it (0 where
@@ -38,14 +42,16 @@ def fit_thresholds(scores: Iterable[FrameScores], events: Iterable[Sequence[Even
         names = names or one.labels
         if one.labels != names:
             raise EventsError(f"recordings scored for {', '.join(names)} and for {', '.join(one.labels)}; use one list")
-        values.append(one.probabilities)
+        frames = median_frames(median, one.frame)
+        rows = [median_filter(row, frames) for row in one.probabilities]
+        values.append(np.stack(rows) if rows else one.probabilities)
         targets.append(frame_targets(marked, names, one.edges))
     if names is None:
         return {}
-    rows, wanted = np.concatenate(values, axis=1), np.concatenate(targets, axis=1)
+    whole, wanted = np.concatenate(values, axis=1), np.concatenate(targets, axis=1)
     return {
         label: best_threshold(row, target)
-        for label, row, target in zip(names, rows, wanted, strict=True)
+        for label, row, target in zip(names, whole, wanted, strict=True)
         if target.any()
     }
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from peav.errors import NonFiniteError
-from peav.inference.sources import Finished, Item, MediaWindow, read_ahead
-from peav.model import PEAV
+from peav.inference.isolation import IsolatedReader
+from peav.inference.sources import Finished, Item, MediaWindow, Streams, WindowReader, read_ahead
+from peav.model import PEAV, PEAVConfig
 from peav.model.frame_encoder import to_pixels
 from peav.types import DecodeFailure
+from peav.utils.progress import by_index
 
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
+T = TypeVar("T")
 FRAMES_AT_ONCE = 64
 POOL_BATCHES = 4
 POOL_BYTES = 192 * 2**20  # three pools are in memory at most: decoding, waiting, being embedded
@@ -34,6 +38,58 @@ class Embedded:
         return self.clip.index
 
 
+def embed_inputs(
+    model: PEAV,
+    inputs: Iterable[Any],
+    streams: Streams,
+    wanted: Callable[[MediaWindow], tuple[str, ...]],
+    texts: Tensor | None = None,
+    *,
+    sampling_rate: int | None,
+    batch_size: int,
+    window: float | None,
+    show_progress: bool,
+    isolate: bool = False,
+) -> Iterator[Embedded | DecodeFailure]:
+    """Decode and embed every window of every input, in their order.
+
+    Arguments as in `embed_stream`, `sources.WindowReader` and `Encoder.stream`.
+
+    Raises:
+        ValueError: a batch size or window that is not above 0.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is at least 1, not {batch_size}")
+    reader = reader_for(model.config, streams, window)
+    items = IsolatedReader(reader, inputs, sampling_rate) if isolate else reader.read(inputs, sampling_rate)
+    results = embed_stream(model, items, wanted, texts, batch_size)
+    found = (result for result in results if not isinstance(result, Finished))
+    return by_index(found, len(inputs) if isinstance(inputs, Sized) else None, show_progress)
+
+
+def reader_for(config: PEAVConfig, streams: Streams, window: float | None) -> WindowReader:
+    """A reader that decodes for a model. Raises ValueError for a window that is not above 0."""
+    if window is not None and not window > 0:
+        raise ValueError(f"window is a positive number of seconds or None, not {window}")
+    return WindowReader(
+        streams=streams,
+        window=window,
+        rate=config.audio.codec.sampling_rate,
+        hop=config.audio.codec.hop_length,
+        size=config.video.frame_encoder.image_size,
+        num_frames=config.video.num_frames,
+        max_positions=config.audio.transformer.max_positions,
+    )
+
+
+def or_raise(results: Iterable[T | DecodeFailure]) -> Iterator[T]:
+    """The results; the first input that cannot be read raises its error."""
+    for result in results:
+        if isinstance(result, DecodeFailure):
+            raise result.error
+        yield result
+
+
 def embed_stream(
     model: PEAV,
     items: Iterable[Item],
@@ -50,7 +106,7 @@ def embed_stream(
         in_order: else each window is handed back as soon as its batch is done, so that it can be kept. What says that
             an input has ended comes after all of its windows either way.
 
-    An embedding that is not finite is never handed back: it makes its input an `DecodeFailure` from there on.
+    An embedding that is not finite is never handed back: it makes its input a `DecodeFailure` from there on.
     """
     broken: set[int] = set()
     for result in _embedded(model, items, wanted, texts, batch_size, in_order):
@@ -89,6 +145,11 @@ def _embedded(
         places = iter(range(len(clips)))
         for item in pool:
             yield Embedded(item, embedded[next(places)]) if isinstance(item, MediaWindow) else item
+
+
+def own_space(streams: Streams) -> Callable[[MediaWindow], tuple[str, ...]]:
+    """Embeds each window in the space of its own modality, or in that of the streams that are asked for."""
+    return lambda clip: (clip.modality if streams == "any" else streams,)
 
 
 def spaces_of(clip: MediaWindow) -> tuple[str, ...]:
@@ -171,7 +232,7 @@ def _forward(
 
 
 def _audio(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untyped-def]
-    device, dtype = place(model)
+    device, dtype = device_and_dtype(model)
     waveforms = [clip.waveform for clip in clips if clip.waveform is not None]
     samples = [len(waveform) for waveform in waveforms]
     batch = torch.zeros(len(clips), max(samples))
@@ -184,7 +245,7 @@ def _audio(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untype
 
 
 def _video(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untyped-def]
-    device, _ = place(model)
+    device, _ = device_and_dtype(model)
     frames = [clip.frames for clip in clips if clip.frames is not None]
     counts = [len(part) for part in frames]
     features = torch.split(frame_features(model, np.concatenate(frames)), counts)
@@ -194,14 +255,14 @@ def _video(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untype
 
 def frame_features(model: PEAV, frames: np.ndarray) -> Tensor:
     """(M, size, size, 3) uint8 -> (M, F), a fixed number of frames at a time; pixels scaled to [-1, 1]."""
-    device, dtype = place(model)
+    device, dtype = device_and_dtype(model)
     parts = []
     for chunk in torch.split(torch.from_numpy(frames), FRAMES_AT_ONCE):
         parts.append(model.frame_features(to_pixels(chunk.to(device), dtype)))
     return torch.cat(parts)
 
 
-def place(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
     """Where the model's weights are and of what dtype."""
     weight = next(model.parameters())
     return weight.device, weight.dtype

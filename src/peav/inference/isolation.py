@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from peav.errors import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError
-from peav.inference.sources import Finished, Item, MediaWindow, Reader, name_of
+from peav.inference.sources import Finished, Item, MediaWindow, WindowReader, name_of
 from peav.media import iter_audio
 from peav.types import DecodeFailure
 from peav.utils.storage import FilePart
@@ -21,11 +21,11 @@ CPU_SECONDS = 10.0  # of processor time for each second of media: no good file n
 
 
 class IsolatedReader:
-    """`Reader.read` in worker processes: iterates over the same clips in the same order, and a `Finished` after each
-    input that was read to its end.
+    """`WindowReader.read` in worker processes: iterates over the same windows in the same order, and a `Finished` after
+    each input that was read to its end.
 
     Paths, bytes, parts of archives and mappings of these are decoded in a worker; arrays, tensors and file objects,
-    which cannot be handed over cheaply, in a thread of this process. Any exception is an `DecodeFailure` in its input's
+    which cannot be handed over cheaply, in a thread of this process. Any exception is a `DecodeFailure` in its input's
     place: what is no `MediaError` becomes a `DecoderCrashError`, a worker that had to be killed one of the kind that
     says why.
 
@@ -38,7 +38,7 @@ class IsolatedReader:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: WindowReader,
         sources: Iterable[Any],
         sampling_rate: int | None = None,
         *,
@@ -71,7 +71,7 @@ class IsolatedReader:
 
     def _tasks(
         self,
-        reader: Reader,
+        reader: WindowReader,
         sources: Iterable[Any],
         sampling_rate: int | None,
         done: Callable[[int], Collection[float]],
@@ -96,7 +96,7 @@ def decode_audio(path: Path, seconds: float, rate: int, skip: int) -> Iterator[n
 
 
 def decode_clips(
-    reader: Reader, index: int, source: Any, sampling_rate: int | None, done: Collection[float]
+    reader: WindowReader, index: int, source: Any, sampling_rate: int | None, done: Collection[float]
 ) -> Iterator[MediaWindow]:
     """The windows of one input but for those that start at `done`; runs in a worker.
 

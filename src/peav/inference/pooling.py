@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from peav.inference.batching import Embedded
+from peav.types import DecodeFailure
+
 Part = tuple[str, float, Tensor]  # space, seconds, (D,)
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """One input as a whole; `embedding` is (D,) in `space`."""
+
+    index: int
+    source: str
+    space: str
+    embedding: Tensor
+
+
+def pool_windows(results: Iterable[Embedded | DecodeFailure]) -> Iterator[Pooled | DecodeFailure]:
+    """One result per input, from those of its windows, which follow each other; each window in one space."""
+    for index, (*windows, last) in ((index, list(own)) for index, own in groupby(results, lambda result: result.index)):
+        if isinstance(last, DecodeFailure):
+            yield last
+            continue
+        parts: list[Part] = []
+        for window in (*windows, last):
+            assert isinstance(window, Embedded), "nothing follows an DecodeFailure"
+            ((space, embedding),) = window.embeddings.items()
+            parts.append((space, window.clip.end - window.clip.start, embedding))
+        yield Pooled(index, last.clip.source, _space_of(parts), mean_of_windows(parts))
 
 
 def mean_of_windows(parts: Sequence[Part]) -> Tensor:
@@ -15,12 +44,17 @@ def mean_of_windows(parts: Sequence[Part]) -> Tensor:
 
     Where one stream outlasts the other, only the windows that hold both count, or else the space with most seconds.
     """
+    chosen = _space_of(parts)
+    lengths, rows = zip(*((length, row) for space, length, row in parts if space == chosen), strict=True)
+    return weighted_mean(rows, lengths)
+
+
+def _space_of(parts: Sequence[Part]) -> str:
+    """The space whose windows count."""
     seconds: dict[str, float] = {}
     for space, length, _ in parts:
         seconds[space] = seconds.get(space, 0.0) + length
-    chosen = "audio_video" if "audio_video" in seconds else max(seconds, key=lambda space: seconds[space])
-    lengths, rows = zip(*((length, row) for space, length, row in parts if space == chosen), strict=True)
-    return weighted_mean(rows, lengths)
+    return "audio_video" if "audio_video" in seconds else max(seconds, key=lambda space: seconds[space])
 
 
 def weighted_mean(rows: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -126,7 +126,7 @@ def name_of(source: Any, index: int) -> str:
 
 
 @dataclass(frozen=True)
-class Reader:
+class WindowReader:
     """Cuts inputs into windows and decodes them the way the model wants them.
 
     Args:
@@ -147,7 +147,7 @@ class Reader:
     max_positions: int
 
     def read(self, sources: Iterable[Any], sampling_rate: int | None) -> Iterator[MediaWindow | DecodeFailure]:
-        """Every window of every input, in order; an input that cannot be read is an `DecodeFailure` in its place."""
+        """Every window of every input, in order; an input that cannot be read is a `DecodeFailure` in its place."""
         for index, source in enumerate(sources):
             try:
                 yield from self.clips(index, source, sampling_rate)
@@ -395,4 +395,6 @@ def read_ahead(items: Iterable[T]) -> Iterator[T]:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = renamed(__name__, {"Unreadable": "peav.types:DecodeFailure"})
+    __getattr__ = renamed(
+        __name__, {"Unreadable": "peav.types:DecodeFailure", "Reader": "peav.inference.sources:WindowReader"}
+    )

@@ -1,5 +1,7 @@
 """Recordings of any length through a tower that sees all its frames at once: windows at fixed places, cross-faded.
 
+`FrameStream` resamples what is pushed, `CodecStream` makes latents of it, `OverlapAdd` scores them window by window.
+
 The one way in which frames are scored, live or from a file: whoever pushes the samples, and in whatever blocks, the
 codec and the tower see the same windows of them, so that the scores are the same bit for bit.
 """
@@ -7,68 +9,87 @@ codec and the tower see the same windows of them, so that the scores are the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from peav.media import pad_to_hop
+from peav.inference.batching import device_and_dtype
+from peav.media import Resampler, pad_to_hop
+from peav.model import PEAFrame
+from peav.model.codec import receptive_field
 from peav.types import FRAME
 
 
 @dataclass(frozen=True)
-class Windowing:
+class StreamingWindow:
     """Where the tower's windows lie, in seconds, rounded to frames of 40 ms.
 
-    Window i settles the frames from `i * step` to `(i + 1) * step` and sees `past` seconds before and `ahead` seconds
-    after them. Its scores of the frames ahead fade out, linearly, into those of window i + 1. The last window ends with
-    the recording and is as long as the others, where the recording is; a recording of up to `step + ahead` seconds is
-    one window. Every place follows from the recording alone.
+    Window i settles the frames from `i * hop` to `(i + 1) * hop` and sees `left_context` seconds before and `lookahead`
+    seconds after them. Its scores of the frames ahead fade out, linearly, into those of window i + 1. The last window
+    ends with the recording and is as long as the others, where the recording is; a recording of up to `hop + lookahead`
+    seconds is one window. Every place follows from the recording alone.
 
     The tower attends to all of its window, so that a score depends on what else the window holds, and other windows
-    give other scores; docs/results.md says how far. A longer `ahead` fades over more, which costs time and evens
+    give other scores; docs/results.md says how far. A longer `lookahead` fades over more, which costs time and evens
     that out.
 
     Raises:
-        ValueError: no step, or more ahead than a step.
+        ValueError: no hop, or a lookahead longer than the hop.
     """
 
-    past: float = 10.0
-    step: float = 10.0
-    ahead: float = 10.0
+    left_context: float = 10.0
+    hop: float = 10.0
+    lookahead: float = 10.0
 
     def __post_init__(self) -> None:
-        if not all(0 <= value < math.inf for value in (self.past, self.step, self.ahead)) or self.steps[1] < 1:
-            raise ValueError(f"{self}: give seconds, and a step of at least {FRAME} s")
-        if self.ahead > self.step:
-            raise ValueError(f"{self}: more than one window ahead; give ahead of at most {self.step} s")
+        seconds = (self.left_context, self.hop, self.lookahead)
+        if not all(0 <= value < math.inf for value in seconds) or self.frames[1] < 1:
+            raise ValueError(f"{self}: give seconds, and a hop of at least {FRAME} s")
+        if self.lookahead > self.hop:
+            raise ValueError(f"{self}: more than one window ahead; give a lookahead of at most {self.hop} s")
 
     @property
-    def steps(self) -> tuple[int, int, int]:
-        """`past`, `step` and `ahead` in frames."""
-        return round(self.past / FRAME), round(self.step / FRAME), round(self.ahead / FRAME)
+    def frames(self) -> tuple[int, int, int]:
+        """`left_context`, `hop` and `lookahead` in frames."""
+        return round(self.left_context / FRAME), round(self.hop / FRAME), round(self.lookahead / FRAME)
 
 
-RECORDED = Windowing()
-LIVE = Windowing(past=8.0, step=1.0, ahead=1.0)
+def Windowing(past: float = 10.0, step: float = 10.0, ahead: float = 10.0) -> StreamingWindow:
+    """The former name of `StreamingWindow`."""
+    warnings.warn(
+        "Windowing(past, step, ahead) is StreamingWindow(left_context, hop, lookahead) now",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return StreamingWindow(past, step, ahead)
 
 
-class LatentBlocks:
+RECORDED = StreamingWindow()
+LIVE = StreamingWindow(left_context=8.0, hop=1.0, lookahead=1.0)
+SECONDS_AT_ONCE = 10  # of sound that the codec is given, at most
+
+
+class CodecStream:
     """Samples in, codec latents out, in blocks that end where windows do.
 
     Args:
-        encode: (S,) float32, whole hops -> (S / hop, C).
-        hop: samples a latent step.
-        halo: steps of context to either side that make a block's latents those of the whole recording.
-        first, step: latent steps in the first block and in every other one.
+        encode: (S,) float32, whole latents -> (S / hop_length, C).
+        hop_length: samples of one latent.
+        halo: latents of context to either side that make a block's latents those of the whole recording.
+        first, hop: latents in the first block and in every other one.
     """
 
-    def __init__(self, encode: Callable[[np.ndarray], Tensor], hop: int, halo: int, first: int, step: int) -> None:
-        self.encode, self.hop, self.halo, self.step = encode, hop, halo, step
-        self.stop = first  # where the next block ends, in steps
-        self.done = 0  # steps given out
+    def __init__(
+        self, encode: Callable[[np.ndarray], Tensor], hop_length: int, halo: int, first: int, hop: int
+    ) -> None:
+        self.encode, self.hop_length, self.halo, self.hop = encode, hop_length, halo, hop
+        self.stop = first  # where the next block ends, in latents
+        self.done = 0  # latents given out
         self.begin = 0  # place of the first sample that is held
         self.end = 0  # place after the last one
         self.parts: list[np.ndarray] = []
@@ -78,14 +99,14 @@ class LatentBlocks:
         self.parts.append(samples)
         self.end += len(samples)
         blocks = []
-        while self.end >= (self.stop + self.halo) * self.hop:
+        while self.end >= (self.stop + self.halo) * self.hop_length:
             blocks.append(self._block(self.stop))
-            self.stop += self.step
+            self.stop += self.hop
         return blocks
 
     def finish(self) -> list[Tensor]:
-        """The latents of what is left, the recording's end mirrored to a whole hop."""
-        steps = -(-self.end // self.hop)
+        """The latents of what is left, the recording's end mirrored to a whole latent."""
+        steps = -(-self.end // self.hop_length)
         if steps == self.done:
             return []
         return [self._block(steps)]
@@ -93,28 +114,28 @@ class LatentBlocks:
     def _block(self, stop: int) -> Tensor:
         """Latents from `done` to `stop`."""
         held = np.concatenate(self.parts)
-        samples = held[: (stop + self.halo) * self.hop - self.begin]
-        first = self.begin // self.hop
-        block = self.encode(pad_to_hop(samples, self.hop))[self.done - first : stop - first]
+        samples = held[: (stop + self.halo) * self.hop_length - self.begin]
+        first = self.begin // self.hop_length
+        block = self.encode(pad_to_hop(samples, self.hop_length))[self.done - first : stop - first]
         self.done = stop
-        begin = max(stop - self.halo, 0) * self.hop
+        begin = max(stop - self.halo, 0) * self.hop_length
         self.parts = [held[begin - self.begin :].copy()]
         self.begin = begin
         return block
 
 
-class Stitcher:
+class OverlapAdd:
     """Latents in, scores of settled frames out.
 
     Args:
         score: latents (T, C) -> (labels, T) probabilities.
-        windowing: where windows lie.
+        window: where windows lie.
         labels: how many there are.
     """
 
-    def __init__(self, score: Callable[[Tensor], Tensor], windowing: Windowing, labels: int) -> None:
+    def __init__(self, score: Callable[[Tensor], Tensor], window: StreamingWindow, labels: int) -> None:
         self.score = score
-        self.past, self.step, self.ahead = windowing.steps
+        self.left_context, self.hop, self.lookahead = window.frames
         self.start = 0  # of the frames that the next window settles
         self.begin = 0  # of the latents that are held
         self.latents: Tensor | None = None
@@ -126,16 +147,16 @@ class Stitcher:
         return self.begin + (0 if self.latents is None else len(self.latents))
 
     def push(self, latents: Tensor) -> list[Tensor]:
-        """The next latents (T, C); returns the scores (labels, step) of every window that they complete."""
+        """The next latents (T, C); returns the scores (labels, hop) of every window that they complete."""
         self.latents = latents if self.latents is None else torch.cat([self.latents, latents])
         settled = []
-        while self.end >= (stop := self.start + self.step + self.ahead):
-            scores = self._window(max(self.start - self.past, 0), stop)
-            settled.append(scores[:, : self.step])
-            self.tail = scores[:, self.step :]
-            self.start += self.step
+        while self.end >= (stop := self.start + self.hop + self.lookahead):
+            scores = self._window(max(self.start - self.left_context, 0), stop)
+            settled.append(scores[:, : self.hop])
+            self.tail = scores[:, self.hop :]
+            self.start += self.hop
             # The last window reaches back from the recording's end by the length of a whole one.
-            keep = max(self.start - self.past - self.step, self.begin)
+            keep = max(self.start - self.left_context - self.hop, self.begin)
             self.latents, self.begin = self.latents[keep - self.begin :].clone(), keep
         return settled
 
@@ -143,7 +164,7 @@ class Stitcher:
         """The scores (labels, T) of the frames that are left."""
         if self.end == self.start + self.tail.shape[1]:
             return self.tail
-        return self._window(max(self.end - self.past - self.step - self.ahead, 0), self.end)
+        return self._window(max(self.end - self.left_context - self.hop - self.lookahead, 0), self.end)
 
     def _window(self, first: int, stop: int) -> Tensor:
         """Scores of the frames from `start` to `stop`, seen from `first` on; the tail fades into them."""
@@ -155,3 +176,112 @@ class Stitcher:
             blend = weight * scores[:, :faded] + (1 - weight) * self.tail
             scores = torch.cat([blend, scores[:, faded:]], dim=1)
         return scores
+
+
+class FrameStream:
+    """Scores of a recording that is still going on; made by `Detector.stream`.
+
+    Push samples in blocks of any size: every push returns the frames that it settles, for good. The blocks make no
+    difference: all that comes back, joined, equals `Detector.scores` with the same `StreamingWindow`, bit for bit.
+
+    Attributes:
+        labels: the names of the rows.
+        latency: seconds from the start of a frame to when it is settled, at most: one hop and its lookahead, and
+            six frames of the codec's context. Resampling adds some milliseconds.
+    """
+
+    def __init__(
+        self,
+        model: PEAFrame,
+        labels: tuple[str, ...],
+        embeddings: Tensor,
+        sampling_rate: int,
+        window: StreamingWindow,
+    ) -> None:
+        codec = model.config.audio.codec
+        self.labels = labels
+        self._model, self._texts = model, embeddings
+        self._device, self._dtype = device_and_dtype(model)
+        self._resampler = Resampler(sampling_rate, codec.sampling_rate)
+        _, hop, lookahead = window.frames
+        if sum(window.frames) >= model.config.audio.transformer.max_positions:
+            raise ValueError(f"{window}: longer than the tower's {model.config.audio.transformer.max_positions} frames")
+        halo = -(-receptive_field(codec.strides, last=1) // codec.hop_length)
+        self.latency = (hop + lookahead + halo) * FRAME
+        self._codec = CodecStream(self._encode, codec.hop_length, halo, hop + lookahead, hop)
+        self._tower = OverlapAdd(self._score, window, len(self.labels))
+        self._finished = False
+
+    @property
+    def duration(self) -> float:
+        """Seconds of sound so far."""
+        return self._codec.end / self._model.config.audio.codec.sampling_rate
+
+    def push(self, samples: Any) -> np.ndarray:
+        """The next samples, (S,) or (C, S); returns (labels, T) float32 of the frames that are now settled.
+
+        T is 0 for most small blocks. Nothing may be pushed after `finish`.
+
+        Raises:
+            NonFiniteError: NaN or infinity among them; this block is left out, and the stream can go on.
+            UnsupportedInputError: no array of samples, or another number of channels than before.
+        """
+        self._check_open()
+        count = samples.numel() if isinstance(samples, Tensor) else np.size(samples)
+        return self._settle(self._resampler.push(samples) if count else np.empty(0, np.float32))
+
+    def finish(self) -> np.ndarray:
+        """The end of the recording; returns (labels, T) float32 of the frames that are left."""
+        self._check_open()
+        self._finished = True
+        settled = self._settle(self._resampler.finish())
+        with torch.inference_mode():
+            parts = [scores for latents in self._codec.finish() for scores in self._tower.push(latents)]
+            rest = _joined([*parts, self._tower.finish()], len(self.labels))
+        return np.concatenate([settled, rest], axis=1)
+
+    def state(self) -> dict[str, Any]:
+        """All that it holds between two blocks of 48 kHz sound, for `resume` in another process: plain values and
+        tensors."""
+        codec, tower = self._codec, self._tower
+        held = {name: getattr(codec, name) for name in ("stop", "done", "begin", "end")}
+        held["samples"] = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *codec.parts]))
+        return {"codec": held, "tower": {name: getattr(tower, name) for name in ("start", "begin", "latents", "tail")}}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`, as if this stream had been given the same blocks."""
+        held = dict(state["codec"])
+        self._codec.parts = [held.pop("samples").numpy()]
+        for part, values in ((self._codec, held), (self._tower, state["tower"])):
+            for name, value in values.items():
+                setattr(part, name, value.to(self._device) if isinstance(value, Tensor) else value)
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError("this stream is finished; make a new one for the next recording")
+
+    def _settle(self, waveform: np.ndarray) -> np.ndarray:
+        size = SECONDS_AT_ONCE * self._model.config.audio.codec.sampling_rate
+        with torch.inference_mode():
+            parts = [
+                scores
+                for at in range(0, len(waveform), size)
+                for latents in self._codec.push(waveform[at : at + size])
+                for scores in self._tower.push(latents)
+            ]
+        return _joined(parts, len(self.labels))
+
+    def _encode(self, waveform: np.ndarray) -> Tensor:
+        """(S,) -> latents (T, C)."""
+        return self._model.encode_codec(torch.from_numpy(waveform)[None].to(self._device, self._dtype))[0]
+
+    def _score(self, latents: Tensor) -> Tensor:
+        """(T, C) -> probabilities (labels, T) float32."""
+        frames = self._model.audio_frames(latents[None])
+        return self._model.score(frames, self._texts)[0].float().sigmoid()
+
+
+def _joined(parts: Sequence[Tensor], labels: int) -> np.ndarray:
+    """(labels, T) float32 on the CPU."""
+    arrays = [part.cpu().numpy() for part in parts]
+    return np.concatenate([np.empty((labels, 0), np.float32), *arrays], axis=1)

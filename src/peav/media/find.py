@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from peav.errors import MediaWarning, MissingFileError
+from peav.errors import MediaWarning, MissingFileError, UnsupportedInputError
 
 AUDIO_EXTENSIONS = frozenset(
     f".{name}"
@@ -54,6 +54,26 @@ def find_media(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
             found.update(_walk(folder, seen, links))
         folders = sorted(links)
     return sorted(found)
+
+
+def media_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """As `find_media`, with the paths that are not there at the end, for a job to list as failures.
+
+    Raises `MissingFileError` where none of them is there.
+    """
+    given = [Path(path) for path in paths]
+    absent = [path for path in given if not path.exists()]
+    present = [path for path in given if path not in absent]
+    return list(dict.fromkeys([*find_media(present or absent), *absent]))
+
+
+def unwritable(path: Path) -> UnsupportedInputError | None:
+    """Results are written as UTF-8, but a file's name may be any bytes: the error of one that cannot be written."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return UnsupportedInputError(f"{path}: a name that is not UTF-8 cannot be written; rename the file")
+    return None
 
 
 def _walk(top: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[Path]:

@@ -76,7 +76,7 @@ class EncoderBlock(nn.Module):
         return self.conv(zero_padding(self.snake(x), valid))
 
 
-def reach(strides: tuple[int, ...], last: int = 0) -> int:
+def receptive_field(strides: tuple[int, ...], last: int = 0) -> int:
     """Samples of context, to either side, that the blocks with these strides need; `last`: output steps that the
     layers after them see to either side."""
     context = last
@@ -122,8 +122,8 @@ class Codec(nn.Module):
         self.mean = nn.Conv1d(config.width, config.latent_dim, 1)
         # Per block: samples an output step, and the halo in output steps; the last block's counts conv_out as well.
         self._hops = tuple(accumulate(config.strides, mul))
-        contexts = [reach(config.strides[: i + 1]) for i in range(len(config.strides) - 1)]
-        contexts.append(reach(config.strides, last=1))
+        contexts = [receptive_field(config.strides[: i + 1]) for i in range(len(config.strides) - 1)]
+        contexts.append(receptive_field(config.strides, last=1))
         self._halos = tuple(-(-context // hop) for context, hop in zip(contexts, self._hops, strict=True))
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None) -> Tensor:

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peav.errors import MediaError, UnsupportedInputError
+from peav.errors import MediaError
 from peav.inference.batching import Embedded, embed_stream, spaces_of
 from peav.inference.isolation import IsolatedReader
 from peav.inference.sources import Finished
-from peav.jobs import Ledger, Plan, Version, plan, present_and_absent, stoppable
-from peav.media import find_media
+from peav.jobs import Ledger, Plan, Version, plan, stoppable
+from peav.media.find import media_files, unwritable
 from peav.search.library import LibraryRow, LibraryWriter
 from peav.types import DecodeFailure
 from peav.utils.progress import by_index
@@ -55,7 +55,7 @@ def embed_files(
         LibraryError: another process writes to the library, or another model or length of windows made it.
         MissingFileError: none of the paths is there. Stopped: Ctrl-C or SIGTERM.
     """
-    files, output = files_of(map(Path, paths)), Path(output)
+    files, output = list(dict.fromkeys(file.absolute() for file in media_files(paths))), Path(output)
     job = _Job()
     with (
         stoppable(lambda: job.kept(output)),
@@ -67,13 +67,6 @@ def embed_files(
         failures.close()
         counts = job.summary() | {"skipped": work.skipped, "failed_before": work.failed_before}
         return counts | {"library_rows": library.finish()}
-
-
-def files_of(paths: Iterable[Path]) -> list[Path]:
-    """The media files among paths and in folders, each once; a path that is not there is kept, to be listed as a
-    failure beside the good ones. Raises MissingFileError where none is there."""
-    present, absent = present_and_absent(paths)
-    return list(dict.fromkeys(path.absolute() for path in [*find_media(present or absent), *absent]))
 
 
 class _Job:
@@ -97,7 +90,7 @@ class _Job:
         """Embed what is to be done, file by file into the library or into the list of failures."""
         files: list[Path] = []
         for file, version in work.todo.items():
-            if (error := _not_utf8(file)) is None:
+            if (error := unwritable(file)) is None:
                 files.append(file)
             else:
                 self._fail(version, error, failures)
@@ -143,12 +136,3 @@ def _row(version: Version, result: Embedded) -> LibraryRow:
     embeddings = {space: embedding.cpu().numpy() for space, embedding in result.embeddings.items()}
     path, size, mtime = version
     return LibraryRow(path, clip.modality, clip.start, clip.end, clip.duration, size, mtime, embeddings)
-
-
-def _not_utf8(file: Path) -> MediaError | None:
-    """Parquet holds UTF-8 alone, but a file's name may be any bytes."""
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        return UnsupportedInputError(f"{file}: a name that is not UTF-8 cannot stand in a library; rename the file")
-    return None

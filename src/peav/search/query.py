@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from peav.encoder import Encoder
-from peav.errors import LibraryError
+from peav.encoder import TEXT_PAIR, Encoder
+from peav.errors import LibraryError, MissingFileError, NotMediaError
 from peav.search.library import open_library
 from peav.types import MODALITIES, Modality
 
 BATCH_ROWS = 8192
-TEXT_PAIR = {"audio": "a_avc", "video": "v_avc", "audio_video": "av_avc"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,48 @@ class Query:
     vectors: dict[Modality, Vector]
 
 
+def make_query(
+    encoder: Encoder,
+    text: str | None = None,
+    *,
+    audio: Any = None,
+    video: Any = None,
+    image: Any = None,
+    space: Modality | None = None,
+) -> Query:
+    """A query of what there is to look by: words, a recording, a picture, or one of these with words.
+
+    Words alone find windows by what they hold. Sound finds what sounds alike, pictures what looks alike; with the other
+    `space` sound finds pictures that go with it, and the other way round. Sound with words finds pictures, pictures
+    with words find sound.
+
+    Args:
+        text: in words; beside sound what is seen, beside pictures what is heard.
+        audio, video: one input of `Encoder.encode_audio` or `encode_video`.
+        image: a picture: a path, a binary file object, or (H, W, 3) uint8.
+        space: search sound, pictures or both; None: what suits each window.
+
+    Raises:
+        ValueError: nothing to look for, more than one recording or picture, a space that cannot be searched so.
+        MediaError: a recording or picture that cannot be read.
+    """
+    given = [source is not None for source in (audio, video, image)]
+    if sum(given) > 1:
+        raise ValueError("give one of audio, video and image, not both or all")
+    if not any(given):
+        if not text:
+            raise ValueError("nothing to look for; give words, audio, video or an image")
+        return text_query(encoder, text, space)
+    modality: Modality = "audio" if audio is not None else "video"
+    source = audio if audio is not None else video if image is None else _frame(image)
+    if text is None:
+        return media_query(encoder, source, modality, space)
+    answers = "video" if modality == "audio" else "audio"
+    if space not in (None, answers):
+        raise ValueError(f"{modality} with text finds {answers}; leave space away")
+    return joint_query(encoder, source, modality, text)
+
+
 def text_query(encoder: Encoder, text: str, space: Modality | None = None) -> Query:
     """A caption, in one space or in that of each window's modality."""
     spaces = MODALITIES if space is None else (space,)
@@ -95,6 +136,21 @@ def joint_query(encoder: Encoder, source: Any, modality: Modality, text: str) ->
 def _trained(encoder: Encoder, values: Any, pair: str) -> Vector:
     scale, bias = encoder.scale_and_bias(pair)
     return Vector(np.asarray(values), scale, bias)
+
+
+def _frame(image: Any) -> np.ndarray:
+    """A picture as frames (1, H, W, 3) uint8."""
+    if isinstance(image, np.ndarray):
+        return image[None]
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(image) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))[None]
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{image}: no such file; check the spelling") from error
+    except UnidentifiedImageError as error:
+        raise NotMediaError(f"{image}: not a picture that Pillow reads; convert it to PNG or JPEG") from error
 
 
 def search(path: Path, query: Query, model_id: str, top: int = 10) -> list[Hit]:

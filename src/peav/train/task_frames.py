@@ -23,7 +23,7 @@ from peav.objectives.frame_sigmoid import frame_sigmoid_loss
 from peav.train.batches import BatchStream
 from peav.train.buckets import in_buckets
 from peav.train.recipe import Recipe
-from peav.utils.labels import readable
+from peav.utils.text import readable
 
 
 @dataclass(frozen=True)

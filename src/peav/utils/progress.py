@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from peav.utils.terminal import SafeConsole
 
@@ -20,8 +28,8 @@ class Indexed(Protocol):
 I = TypeVar("I", bound=Indexed)  # noqa: E741
 
 
-def bar(show: bool = True) -> Progress:
-    """A bar with counts and times; silent where `show` is False."""
+def bar(show: bool = True, *more: ProgressColumn) -> Progress:
+    """A bar with counts and times, and `more` columns after them; silent where `show` is False."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -29,6 +37,7 @@ def bar(show: bool = True) -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        *more,
         console=SafeConsole(stderr=True),
         disable=not show,
     )

@@ -93,3 +93,8 @@ def table(
             yield place, dict(zip(names, row, strict=True))
     except csv.Error as wrong:
         raise error(f"{where}:{begins}: {wrong}; a quote may be open: close it, and double quotes in cells") from wrong
+
+
+def readable(label: str) -> str:
+    """A label as words: `door_wood_knock` is read as "door wood knock"."""
+    return label.replace("_", " ").strip()

@@ -15,8 +15,8 @@ from peav.media import load_audio
 from peav.synth.mix.loudness import PAUSE, SHORTEST, SILENCE, Waveform, heard, level
 from peav.synth.mix.recent import Recent
 from peav.types import Event
-from peav.utils.labels import readable
 from peav.utils.storage import FilePart
+from peav.utils.text import readable
 
 RATE = 48_000
 QUIET, LOUD = -45.0, -30.0  # dBFS of backgrounds

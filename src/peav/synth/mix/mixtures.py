@@ -15,7 +15,7 @@ from peav.features.failures import write_failures
 from peav.synth.mix.mixer import Mixer, Mixing, audible, sounds_of
 from peav.synth.mix.write import without_sources, write_mixes
 from peav.utils.atomic import atomic_write
-from peav.utils.labels import readable
+from peav.utils.text import readable
 
 
 @dataclass(frozen=True)

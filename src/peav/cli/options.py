@@ -1,0 +1,89 @@
+"""Options and arguments that several verbs have, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from peav.cli.console import fail
+from peav.utils.text import lines, read_text, readable
+
+if TYPE_CHECKING:
+    from peav.events import Postprocessing
+
+Files = Annotated[list[Path], typer.Argument(help="Files and folders; folders are searched for media.")]
+Model = Annotated[str, typer.Option(help="tiny, a hub name such as facebook/pe-av-large, or a directory.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default, if there is one.")]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of the model on the hub; NAME@REVISION says the same.")
+]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Of the weights and what is computed with them; float32 by default."),
+]
+CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept; the hub's own cache by default.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Windows per forward pass.")]
+Window = Annotated[float, typer.Option(min=1.0, help="Long files are cut into windows of so many seconds.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of tables.")]
+Resume = Annotated[bool, typer.Option(help="Skip files that were done or failed before, unchanged; else start anew.")]
+
+# Of detection:
+FrameModel = Annotated[
+    str, typer.Option(help="frame-tiny, a hub name such as facebook/pe-a-frame-large, or a directory.")
+]
+Labels = Annotated[str | None, typer.Option(help="What to look for, with commas between: dog,siren")]
+LabelsFile = Annotated[
+    Path | None, typer.Option(help="The same, one a line; after a tab, the words that the model reads for it.")
+]
+Prompt = Annotated[str, typer.Option(help="How a label becomes words; {} stands for the label.")]
+Threshold = Annotated[
+    str, typer.Option(help="A probability, or a file of one per label that `peav detect calibrate` wrote.")
+]
+Median = Annotated[float, typer.Option(min=0.0, help="Median-filter the scores over so many seconds.")]
+Low = Annotated[
+    float, typer.Option(min=0.01, max=1.0, help="Hysteresis: an event lasts while above this share of its threshold.")
+]
+MinGap = Annotated[float, typer.Option(min=0.0, help="Join events with a shorter pause, in seconds.")]
+MinLength = Annotated[float, typer.Option(min=0.0, help="Drop shorter events, in seconds.")]
+
+
+def media_in(paths: Sequence[Path]) -> list[Path]:
+    """The media files that a verb was given. Absent ones stay among them, to be listed as failures."""
+    from peav.media.find import media_files
+
+    files = media_files(paths)
+    if not files:
+        fail(f"no media files in {', '.join(map(str, paths))}")
+    return files
+
+
+def label_texts(labels: str | None, file: Path | None, prompt: str) -> dict[str, str]:
+    """Each label and the words that the model reads for it; a label given twice counts once."""
+    if (labels is None) == (file is None):
+        fail("give the labels as --labels dog,siren or --labels-file FILE")
+    if "{}" not in prompt:
+        fail(f"--prompt {prompt!r} has no {{}} for the label to stand in")
+    text = labels.replace(",", "\n") if labels is not None else read_text(file) if file else ""
+    texts = {}
+    for _, line in lines(text):
+        label, _, words = (part.strip() for part in line.strip().partition("\t"))
+        texts[label] = words or prompt.replace("{}", readable(label))
+    if not texts:
+        fail("no labels given")
+    return texts
+
+
+def postprocessing(threshold: str, low: float, median: float, min_gap: float, min_length: float) -> Postprocessing:
+    """The options as one setting; a threshold that is no number is a file of them."""
+    from peav.events import Postprocessing
+    from peav.events.thresholds import read_thresholds
+
+    try:
+        value: Any = float(threshold)
+    except ValueError:
+        value = read_thresholds(Path(threshold))
+    return Postprocessing(value, low, median, min_gap, min_length)

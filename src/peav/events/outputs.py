@@ -1,0 +1,134 @@
+"""What detection writes for each recording: events, score tables, timelines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from peav.errors import MediaError
+from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_scores
+from peav.events.names import unique_names
+from peav.events.types import FrameScores
+from peav.types import Event
+from peav.utils.atomic import atomic_write
+
+Format = Literal["json", "tsv", "audacity", "vtt"]
+SUFFIXES = {"json": ".json", "tsv": ".tsv", "audacity": ".txt", "vtt": ".vtt"}
+
+
+@dataclass(frozen=True)
+class FileEvents:
+    """What became of one file: its events, or the error that it gave."""
+
+    path: Path
+    duration: float = 0.0
+    events: tuple[Event, ...] = ()
+    error: MediaError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `path`, and `duration` and `events`, or `error`."""
+        if self.error is not None:
+            return {"path": str(self.path), "error": str(self.error)}
+        events = [to_record(event) for event in self.events]
+        return {"path": str(self.path), "duration": round(self.duration, 3), "events": events}
+
+
+@dataclass(frozen=True)
+class DetectRun:
+    """What became of the files that were listened to, and how many were left out: done before, or failed before."""
+
+    files: list[FileEvents]
+    skipped: int = 0
+    failed_before: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Counts: `detected`, `events`, `hours`, `failed`, `failures` (by type), `skipped`, `failed_before`."""
+        done = [file for file in self.files if file.error is None]
+        return {
+            "detected": len(done),
+            "events": sum(len(file.events) for file in done),
+            "hours": round(sum(file.duration for file in done) / 3600, 4),
+            "failed": len(self.files) - len(done),
+            "failures": dict(Counter(type(file.error).__name__ for file in self.files if file.error is not None)),
+            "skipped": self.skipped,
+            "failed_before": self.failed_before,
+        }
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go.
+
+    Files in the folder are called like the input without its suffix, or with it where two inputs would share a name.
+    Timelines of several inputs have that name added: timeline.png becomes timeline-dog.png.
+    """
+
+    paths: Sequence[Path]
+    folder: Path | None = None
+    format: Format | None = None
+    scores: bool = False
+    plot: Path | None = None
+    html: Path | None = None
+
+    @cached_property
+    def names(self) -> dict[Path, str]:
+        """What the files of each input are called."""
+        return unique_names(self.paths)
+
+    def of(self, path: Path) -> dict[str, Path]:
+        """Every file that is written for an input, by kind."""
+        name = self.names[path]
+        targets: dict[str, Path] = {}
+        if self.folder is not None and self.format is not None:
+            targets["events"] = self.folder / f"{name}{SUFFIXES[self.format]}"
+        if self.folder is not None and self.scores:
+            targets["scores"] = self.folder / "scores" / f"{name}.tsv"
+        for kind, target in (("plot", self.plot), ("html", self.html)):
+            if target is not None:
+                several = len(self.names) > 1
+                targets[kind] = target.with_name(f"{target.stem}-{name}{target.suffix}") if several else target
+        return targets
+
+    def complete(self, path: Path) -> bool:
+        """Whether everything that is to be written for an input is there."""
+        return all(target.exists() for target in self.of(path).values())
+
+    def write(self, path: Path, scores: FrameScores, events: Sequence[Event]) -> None:
+        """Everything for one input, each file whole or not at all."""
+        targets = self.of(path)
+        if "events" in targets:
+            _write(targets["events"], self._text(path, scores, events))
+        if "scores" in targets:
+            write_scores(targets["scores"], scores)
+        if "plot" in targets or "html" in targets:
+            _draw(path, scores, events, targets)
+
+    def _text(self, path: Path, scores: FrameScores, events: Sequence[Event]) -> str:
+        if self.format == "json":
+            record = FileEvents(path, scores.duration, tuple(events)).to_dict()
+            return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        if self.format == "tsv":
+            return to_tsv({path.name: events})
+        return to_audacity(events) if self.format == "audacity" else to_vtt(events)
+
+
+def _draw(path: Path, scores: FrameScores, events: Sequence[Event], targets: Mapping[str, Path]) -> None:
+    from peav.events.render.page import encoded, page
+    from peav.events.render.timeline import Timeline, loudness, picture
+
+    timeline = Timeline(path.name, scores, events, loudness(path, scores.duration))
+    if "plot" in targets:
+        with atomic_write(targets["plot"]) as temporary:
+            picture(timeline).save(temporary, "PNG")
+    if "html" in targets:
+        _write(targets["html"], page(timeline, encoded(path)))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
