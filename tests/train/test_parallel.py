@@ -28,10 +28,9 @@ def test_two_processes_have_the_losses_and_gradients_of_one(
     """All ten pairs, both losses, BEST-RQ and words; streams missing at random, in some seeds from a whole process.
 
     In fp64 every parameter's gradient agrees relative to itself, or to a thousandth of the whole gradient where it is
-    less: a bias whose gradient is a small difference of large terms. In fp32 that is rounded by more in one process too,
-    so every parameter is held to the whole gradient; and
-    a loss of a few clips to ten times that, since logits of +-10 are rounded so: one process with two threads and not
-    one differs from itself by 2e-6 in seed 4.
+    less: a bias whose gradient is a small difference of large terms. In fp32 that is rounded by more in one process
+    too, so every parameter is held to the whole gradient; and a loss of a few clips to ten times that, since logits of
+    +-10 are rounded so: one process with two threads and not one differs from itself by 2e-6 in seed 4.
     """
     worker, out = Path(__file__).with_name("parallel_worker.py"), tmp_path / "found.pt"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
