@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from media.make import tone, write_audio
 from training_runs import losses
 from typer.testing import CliRunner
 
@@ -24,6 +26,7 @@ from peav.data.manifest import read_manifest
 from peav.data.places import Place
 from peav.data.transforms import SourceTransform
 from peav.eval.benchmarks import Benchmark
+from peav.events.writers import EventFormat
 from peav.eval.tables import Column, Table
 from peav.objectives.auxiliary import AuxiliaryLoss
 from peav.train.initialize import Initializer
@@ -82,6 +85,16 @@ class Zero(Initializer):
     def run(self, model, context):
         with torch.no_grad():
             model.audio.tower.data_proj.bias.fill_(self.bias)
+
+
+class Count(EventFormat):
+    """How many events there are."""
+
+    suffix = ".count"
+    holds_many = True
+
+    def text(self, files):
+        return "".join(f"{name} {len(file.events)}\\n" for name, file in files.items())
 
 
 @dataclass
@@ -148,6 +161,16 @@ def test_an_own_benchmark_runs_by_the_command_line(world: Path, own: Path) -> No
     (table,) = json.loads(result.stdout)["results"]
     assert table["title"] == "lengths"
     assert table["rows"][0]["length"] > 0
+
+
+def test_an_own_format_is_written_by_the_command_line(own: Path, tmp_path: Path) -> None:
+    sound = write_audio(tmp_path / "a.wav", tone(1.0))
+    command = ["detect", str(sound), "--labels", "dog,rain", "--format", f"{own}:Count"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(r"a\.wav \d+\n", result.stdout)
+    assert CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out")]).exit_code == 0
+    assert (tmp_path / "out" / "a.count").read_text() == result.stdout
 
 
 @pytest.mark.parametrize(

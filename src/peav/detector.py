@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from peav.errors import EventsError, MediaError, UnsupportedInputError
-from peav.events.outputs import DetectRun, FileEvents, Format, Outputs
+from peav.events.outputs import DetectRun, FileEvents, Outputs
 from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
 from peav.events.types import FrameScores
+from peav.events.writers import event_format
 from peav.inference.labels import LabelInput, label_texts
 from peav.inference.pretrained import Pretrained
 from peav.inference.scoring import Scored, Unfinished, score_files
@@ -191,7 +192,7 @@ def detect_files(
     output: str | os.PathLike[str] | None = None,
     *,
     postprocessing: Postprocessing | None = None,
-    format: Format | None = "json",
+    format: str | None = "json",
     scores: bool = False,
     plot: Path | None = None,
     html: Path | None = None,
@@ -210,7 +211,8 @@ def detect_files(
         labels: what to listen for, as in `Detector.detect`.
         output: a folder for results; None: they are returned alone.
         postprocessing: from scores to events; None: above 0.3, nothing else.
-        format: of the file for each input; None: none is written.
+        format: of the file for each input: json, tsv, audacity, vtt or a class of yours, `path/to/file.py:Class`; None:
+            none is written.
         scores: write every frame's scores too, into `output/scores`.
         plot, html: draw a timeline, as PNG and as a page with a player; of several files, each its own.
         limit: listen to at most so many files.
@@ -224,7 +226,7 @@ def detect_files(
     files = list(dict.fromkeys(file.absolute() for file in media_files(paths)))
     how, folder = postprocessing or Postprocessing(), None if output is None else Path(output)
     texts = label_texts(labels)
-    outputs = Outputs(files, folder, format, scores, plot, html)
+    outputs = Outputs(files, folder, None if format is None else event_format(format), scores, plot, html)
     read = detector.encode_labels(texts)
 
     def found_in(todo: Sequence[Path], unfinished: Unfinished | None = None) -> Iterator[FileEvents]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -30,8 +30,6 @@ from peav.utils.terminal import visible
 if TYPE_CHECKING:
     from peav.events.outputs import FileEvents
 
-Format = Literal["table", "json", "tsv", "audacity", "vtt"]
-
 
 def detect(
     files: options.Files,
@@ -43,7 +41,9 @@ def detect(
     low: options.Low = 1.0,
     min_gap: options.MinGap = 0.0,
     min_length: options.MinLength = 0.0,
-    format: Annotated[Format, typer.Option(help="How events are written.")] = "table",
+    format: Annotated[
+        str, typer.Option(help="How events are written: table, json, tsv, audacity, vtt, or path/to/file.py:Class.")
+    ] = "table",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder for results, instead of stdout.")
     ] = None,
@@ -102,16 +102,18 @@ def detect(
     exit_if_all_failed(summary, summary["detected"])
 
 
-def _check_outputs(format: Format, output: Path | None, scores: bool, files: int) -> None:
+def _check_outputs(format: str, output: Path | None, scores: bool, files: int) -> None:
+    from peav.events.writers import event_format
+
     if output is None and scores:
         fail("--scores needs a folder to write to; give -o FOLDER")
-    if output is None and files > 1 and format in ("audacity", "vtt"):
+    if format != "table" and output is None and files > 1 and not event_format(format).holds_many:
         fail(f"--format {format} holds one file, and there are {files}; give -o FOLDER")
 
 
-def _print(files: list[FileEvents], format: Format) -> None:
-    from peav.events.formats import to_audacity, to_tsv, to_vtt
+def _print(files: list[FileEvents], format: str) -> None:
     from peav.events.names import short_names
+    from peav.events.writers import event_format
 
     done = [file for file in files if file.error is None]
     if format == "table":
@@ -123,12 +125,10 @@ def _print(files: list[FileEvents], format: Format) -> None:
     for file in files:
         if file.error is not None:
             err.print(f"[red]failed:[/] {escape(str(file.error))}", soft_wrap=True, highlight=False)
-    if format == "tsv":
+    writer = event_format(format)
+    if done or writer.holds_many:
         names = short_names([str(file.path) for file in done])
-        events = {visible(names[str(file.path)]): file.events for file in done}
-        echo(to_tsv(events), newline=False)
-    elif done:
-        echo((to_audacity if format == "audacity" else to_vtt)(done[0].events), newline=False)
+        echo(writer.text({visible(names[str(file.path)]): file for file in done}), newline=False)
 
 
 def _table(files: list[FileEvents]) -> Table:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from peav.errors import MediaError
-from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt, write_scores
+from peav.events.formats import to_record, write_scores
 from peav.events.names import unique_names
 from peav.events.types import FrameScores
+from peav.events.writers import EventFormat
 from peav.types import Event
 from peav.utils.atomic import atomic_write
-
-Format = Literal["json", "tsv", "audacity", "vtt"]
-SUFFIXES = {"json": ".json", "tsv": ".tsv", "audacity": ".txt", "vtt": ".vtt"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Outputs:
 
     paths: Sequence[Path]
     folder: Path | None = None
-    format: Format | None = None
+    format: EventFormat | None = None
     scores: bool = False
     plot: Path | None = None
     html: Path | None = None
@@ -85,7 +82,7 @@ class Outputs:
         name = self.names[path]
         targets: dict[str, Path] = {}
         if self.folder is not None and self.format is not None:
-            targets["events"] = self.folder / f"{name}{SUFFIXES[self.format]}"
+            targets["events"] = self.folder / f"{name}{self.format.suffix}"
         if self.folder is not None and self.scores:
             targets["scores"] = self.folder / "scores" / f"{name}.tsv"
         for kind, target in (("plot", self.plot), ("html", self.html)):
@@ -102,19 +99,13 @@ class Outputs:
         """Everything for one input, each file whole or not at all."""
         targets = self.of(path)
         if "events" in targets:
-            _write(targets["events"], self._text(path, scores, events))
+            assert self.format is not None
+            found = FileEvents(path, scores.duration, tuple(events))
+            _write(targets["events"], self.format.text({path.name: found}))
         if "scores" in targets:
             write_scores(targets["scores"], scores)
         if "plot" in targets or "html" in targets:
             _draw(path, scores, events, targets)
-
-    def _text(self, path: Path, scores: FrameScores, events: Sequence[Event]) -> str:
-        if self.format == "json":
-            record = FileEvents(path, scores.duration, tuple(events)).to_dict()
-            return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        if self.format == "tsv":
-            return to_tsv({path.name: events})
-        return to_audacity(events) if self.format == "audacity" else to_vtt(events)
 
 
 def _draw(path: Path, scores: FrameScores, events: Sequence[Event], targets: Mapping[str, Path]) -> None:
