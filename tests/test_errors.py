@@ -54,7 +54,7 @@ def test_a_training_error_is_still_a_runtime_error():
         ("checkpoint.errors", "CheckpointError"),
         ("checkpoint", "CheckpointError"),
         ("train.errors", "TrainingError"),
-        ("train.reading", "RecipeError"),
+        ("train", "RecipeError"),
         ("events.errors", "EventsError"),
         ("detector", "LabelError"),
         ("search.library", "LibraryError"),

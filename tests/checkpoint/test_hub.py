@@ -73,7 +73,7 @@ def test_the_environment_variable_is_honoured(tmp_path: Path) -> None:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     last = process.stderr.strip().splitlines()[-1]
-    assert last.startswith("peav.checkpoint.errors.CheckpointError: facebook/pe-av-small at revision 'main'")
+    assert last.startswith("peav.errors.CheckpointError: facebook/pe-av-small at revision 'main'")
     assert last.endswith("unset HF_HUB_OFFLINE once to download it")
 
 

@@ -20,7 +20,7 @@ from peav.train.finetune import set_trainable
 
 def test_parameters_and_operations_are_those_of_the_real_model() -> None:
     cost = plan(read_recipe(SHIPPED / "tiny.yaml", {"data.max_seconds": "4"}))
-    model = PEAV(preset("nano"))
+    model = PEAV(preset("tiny"))
     assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
     frozen = sum(p.numel() for part in (model.audio.codec, model.video.frame_encoder) for p in part.parameters())
     assert cost.trainable == cost.parameters - frozen
