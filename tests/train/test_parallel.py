@@ -21,7 +21,7 @@ SEEDS = range(12)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["ddp", "fsdp"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
 def test_two_processes_have_the_losses_and_gradients_of_one(
     how: str, dtype: str, tolerance: float, tmp_path: Path
 ) -> None:
@@ -29,8 +29,9 @@ def test_two_processes_have_the_losses_and_gradients_of_one(
 
     In fp64 every parameter's gradient agrees relative to itself, or to a thousandth of the whole gradient where it is
     less: a bias whose gradient is a small difference of large terms. In fp32 that is rounded by more in one process
-    too, so every parameter is held to the whole gradient; and a loss of a few clips to ten times that, since logits of
-    +-10 are rounded so: one process with two threads and not one differs from itself by 2e-6 in seed 4.
+    too, so every parameter is held to the whole gradient. Logits of +-10 are rounded such that one process with two
+    threads and not one differs from itself by 2e-6 in seed 4: fp64 shows that the sums are the same, fp32 that nothing
+    is computed twice or left out.
     """
     worker, out = Path(__file__).with_name("parallel_worker.py"), tmp_path / "found.pt"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -43,7 +44,7 @@ def test_two_processes_have_the_losses_and_gradients_of_one(
     found = torch.load(out)
     for seed in SEEDS:
         losses, gradients = losses_and_gradients(seed, how, ALONE, getattr(torch, dtype))
-        assert found[seed][0] == pytest.approx(losses, rel=tolerance if dtype == "float64" else 10 * tolerance), seed
+        assert found[seed][0] == pytest.approx(losses, rel=tolerance), seed
         whole = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
         assert whole > 0
         for name, gradient in gradients.items():
