@@ -31,7 +31,8 @@ from peav.train import read_recipe
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
-SLOW: frozenset[str] = frozenset()  # pages whose snippets take more than five seconds
+# Pages whose snippets take more than five seconds.
+SLOW = frozenset({"README.md", *(f"docs/{name}.md" for name in ("evaluation", "finetuning", "quickstart", "training"))})
 
 
 @dataclass(frozen=True)
