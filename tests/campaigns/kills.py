@@ -8,6 +8,7 @@ had to be done again must have been finished at most five seconds before the kil
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -78,7 +79,9 @@ def embedded(out: Path) -> list[str]:
     """Windows on the disk."""
     library = out / "lib.parquet"
     parts = sorted(library.with_name("lib.parquet.parts").glob("*.parquet"))
-    tables = [pq.read_table(path, columns=["path", "start"]) for path in ([library] if library.exists() else parts)]
+    # Read at once: a part that the job replaces between two reads of it would be half an old and half a new one.
+    whole = [io.BytesIO(path.read_bytes()) for path in ([library] if library.exists() else parts)]
+    tables = [pq.read_table(one, columns=["path", "start"]) for one in whole]
     return [f"{row['path']}@{row['start']}" for table in tables for row in table.to_pylist()]
 
 
