@@ -69,7 +69,7 @@ def test_a_library_of_the_shipped_model_from_before_ids_were_of_all_weights_goes
         library = LibraryWriter(path, DIM, model_id, "tiny", WINDOW)
         add(library, row(name))
         library.finish()
-    with open_library(path, tiny) as opened:
+    with open_library(str(path), tiny) as opened:
         assert opened.metadata.num_rows == 2
     other = tmp_path / "other.parquet"
     write(other, [row("a.mp4")])

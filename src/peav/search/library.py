@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -64,12 +65,13 @@ def schema(dim: int, model_id: str, model_name: str, window: float) -> pa.Schema
     return pa.schema(fields, metadata=metadata)
 
 
-def open_library(path: Path, model_id: str | None = None) -> pq.ParquetFile:
+def open_library(path: str | os.PathLike[str], model_id: str | None = None) -> pq.ParquetFile:
     """Open a library for streaming; close it after use.
 
     Raises:
         LibraryError: no such file, not a library, or (with `model_id`) one that another model made.
     """
+    path = Path(path)
     if not path.is_file():
         unfinished = f"; {_parts_folder(path)} holds an unfinished one: run the same `peav embed` again to complete it"
         hint = unfinished if _parts_folder(path).is_dir() else "; make one with `peav embed PATHS -o lib.parquet`"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -153,7 +153,7 @@ def _frame(image: Any) -> np.ndarray:
         raise NotMediaError(f"{image}: not a picture that Pillow reads; convert it to PNG or JPEG") from error
 
 
-def search(path: Path, query: Query, model_id: str, top: int = 10) -> list[Hit]:
+def search(path: str | os.PathLike[str], query: Query, model_id: str, top: int = 10) -> list[Hit]:
     """The `top` windows with the highest scores, best first; ties in the library's order.
 
     Raises:
