@@ -86,7 +86,7 @@ def test_a_preview_of_any_file_is_a_small_playable_mp4(tmp_path: Path) -> None:
     assert not probe(sound).has_video
 
 
-def test_a_heat_map_colours_each_cell_by_its_place_in_the_row() -> None:
+def test_a_heat_map_colors_each_cell_by_its_place_in_the_row() -> None:
     scores = np.array([[0.0, 1.0, 10.0], [5.0, 5.0, -5.0]])
     drawn = heat_map(scores, np.eye(2, 3, dtype=bool))
     assert 'class="h7" d="M2 0h1v1H2zM0 1h2v1H0z"' in drawn

@@ -16,7 +16,7 @@ from media.make import tone, write_audio
 from peav.events import Event, FrameScores
 from peav.events.render.page import encoded, page
 from peav.events.render.timeline import (
-    COLOURS,
+    COLORS,
     Timeline,
     loudness,
     picture,
@@ -37,15 +37,15 @@ def timeline(duration: float = 4.0) -> Timeline:
     return Timeline("dog.wav", FrameScores(LABELS, values, duration), events, np.linspace(0, 1, 400))
 
 
-def test_a_picture_has_a_band_for_every_label_and_colours_where_events_are() -> None:
+def test_a_picture_has_a_band_for_every_label_and_colors_where_events_are() -> None:
     image = picture(timeline())
     assert image.width == 1600
-    colour = tuple(int(COLOURS[0][i : i + 2], 16) for i in (1, 3, 5))
-    found = np.argwhere((np.asarray(image) == colour).all(axis=2))
+    color = tuple(int(COLORS[0][i : i + 2], 16) for i in (1, 3, 5))
+    found = np.argwhere((np.asarray(image) == color).all(axis=2))
     left, right = found[:, 1].min(), found[:, 1].max()
     others = picture(Timeline("x", timeline().scores, [], timeline().wave))
     assert (right - left) == pytest.approx((1572 - left) / 2, abs=3)  # half of the axis, which ends at the margin
-    assert not (np.asarray(others) == colour).all(axis=2).any()
+    assert not (np.asarray(others) == color).all(axis=2).any()
 
 
 @pytest.mark.parametrize("duration", [0.02, 0.5, 30.0, 3700.0])

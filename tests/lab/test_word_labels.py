@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peav.data.manifest import Row
-from peav.lab.word_labels import SILENCE, UNLABELLED, spoken_vocabulary, word_labels
+from peav.lab.word_labels import SILENCE, UNLABELED, spoken_vocabulary, word_labels
 from peav.types import Word
 
 RATE = 25.0
@@ -24,7 +24,7 @@ def test_a_frame_has_the_label_of_the_last_word_around_its_middle(spoken, frames
     for frame, label in enumerate(labels):
         middle = (frame + 0.5) / RATE
         around = [word.word for word in words if word.start <= middle < word.end]
-        expected = vocabulary.get(around[-1], UNLABELLED) if around else SILENCE if words else UNLABELLED
+        expected = vocabulary.get(around[-1], UNLABELED) if around else SILENCE if words else UNLABELED
         assert label == expected
 
 
@@ -32,4 +32,4 @@ def test_the_vocabulary_keeps_the_commonest_words_and_leaves_zero_for_silence() 
     rows = [Row(id=text, words=tuple(Word(word, 0, 1) for word in text.split())) for text in ("b a", "a c", "c a d")]
     assert spoken_vocabulary(rows, size=2) == {"a": 1, "c": 2}
     assert spoken_vocabulary(rows) == {"a": 1, "b": 2, "c": 3, "d": 4}
-    assert np.all(word_labels((), 4, RATE, {}) == UNLABELLED)
+    assert np.all(word_labels((), 4, RATE, {}) == UNLABELED)

@@ -39,10 +39,10 @@ def test_labels_are_those_of_the_clip_alone_whatever_pads_it(lengths: list[int],
         assert torch.equal(row[:length], naive_labels(objective, clip[:length]))
 
 
-def test_labels_do_not_change_with_level_or_steady_colour() -> None:
+def test_labels_do_not_change_with_level_or_steady_color() -> None:
     objective, latents = small(), latents_of(2, 20)
-    coloured = latents * 4 + torch.linspace(-2, 2, 12)
-    assert (objective.labels(latents) == objective.labels(coloured)).float().mean() > 0.97
+    colored = latents * 4 + torch.linspace(-2, 2, 12)
+    assert (objective.labels(latents) == objective.labels(colored)).float().mean() > 0.97
 
 
 def test_labels_use_much_of_the_codebook() -> None:

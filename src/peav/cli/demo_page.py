@@ -166,7 +166,7 @@ def _maps(searches: Sequence[Search]) -> str:
     )
     return (
         '<section><div class="head"><div><h2>Every query against every clip</h2><p>A row for each query, a column for '
-        "each candidate; the stronger the colour, the higher the score in its row. Green frames are the right answers."
+        "each candidate; the stronger the color, the higher the score in its row. Green frames are the right answers."
         f'</p></div></div><div class="maps">{figures}</div></section>'
     )
 

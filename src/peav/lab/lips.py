@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.lab.word_labels import UNLABELLED, spoken_vocabulary, words_at
+from peav.lab.word_labels import UNLABELED, spoken_vocabulary, words_at
 from peav.media import Frames, load_frames
 
 CLIPS, STRETCH = 6, 20  # clips of each step, frames of each
@@ -69,7 +69,7 @@ class Lips(nn.Module):
         near = F.gelu(self.near(states))
         far = F.gelu(self.far(self.drop(near)) + near)
         logits = self.head(self.drop(far).transpose(1, 2))
-        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED)
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELED)
 
     def _frames(self, place: int) -> Frames:
         row = self.rows[place]

@@ -82,7 +82,7 @@ class Splicer:
         if other.id == row.id:
             other = others[-1]
         taken = rng.random(len(row.words)) < self.share
-        places = _differing(_spelt(row), _spelt(other))
+        places = _differing(_spelled(row), _spelled(other))
         chances = self._heard[len(row.words)][places]
         taken[rng.choice(places, p=chances / chances.sum())] = True
         clip, donor = self.cache.load(row), self.cache.load(other)
@@ -92,7 +92,7 @@ class Splicer:
         if self.picture and clip.frames is not None and donor.frames is not None:
             steps, _ = cross(_numbered(base, 0), row.words, _numbered(theirs, 1), other.words, taken, self.rate)
             kept = replace(kept, frames=_shown(steps, (clip.frames, donor.frames), (len(base), len(theirs))))
-        texts = zip(_spelt(row), _spelt(other), taken, strict=True)
+        texts = zip(_spelled(row), _spelled(other), taken, strict=True)
         said = " ".join(new if take else own for own, new, take in texts)
         told = replace(bare(row), transcript=said, words=words)
         return replace(told, video_path=row.video_path) if kept.frames is not None else told, kept
@@ -172,7 +172,7 @@ def spliceable(rows: Sequence[Row], seconds: float) -> list[Row]:
 
 
 def _timed(row: Row, seconds: float) -> bool:
-    said = [_letters(word) for word in _spelt(row)]
+    said = [_letters(word) for word in _spelled(row)]
     times = [0.0, *(time for word in row.words for time in (word.start, word.end)), seconds]
     return bool(said) and said == [_letters(word.word) for word in row.words] and times == sorted(times)
 
@@ -185,7 +185,7 @@ def _differing(own: Sequence[str], other: Sequence[str]) -> list[int]:
 
 def _heard_at(rows: Sequence[Row]) -> np.ndarray:
     """How many different words sentences of the same length have at each place."""
-    places = zip(*(map(_letters, _spelt(row)) for row in rows), strict=True)
+    places = zip(*(map(_letters, _spelled(row)) for row in rows), strict=True)
     return np.array([len(set(words)) for words in places])
 
 
@@ -194,5 +194,5 @@ def _letters(word: str) -> str:
     return "".join(letter for letter in word.lower() if letter.isalnum() or letter == "'")
 
 
-def _spelt(row: Row) -> list[str]:
+def _spelled(row: Row) -> list[str]:
     return (row.transcript or "").split()

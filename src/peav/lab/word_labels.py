@@ -10,7 +10,7 @@ import numpy as np
 from peav.data.manifest import Row
 from peav.types import Word
 
-UNLABELLED = -1
+UNLABELED = -1
 SILENCE = 0
 
 
@@ -24,14 +24,14 @@ def spoken_vocabulary(rows: Iterable[Row], size: int = 1000) -> dict[str, int]:
 def word_labels(words: Sequence[Word], frames: int, rate: float, vocabulary: dict[str, int]) -> np.ndarray:
     """(frames,) int64: the word at each frame's middle, `SILENCE` between words.
 
-    Clips without timed words and words outside the vocabulary are `UNLABELLED`. `rate` is frames per second.
+    Clips without timed words and words outside the vocabulary are `UNLABELED`. `rate` is frames per second.
     """
     return words_at(words, (np.arange(frames) + 0.5) / rate, vocabulary)
 
 
 def words_at(words: Sequence[Word], times: np.ndarray, vocabulary: dict[str, int]) -> np.ndarray:
     """The same at any times (frames,), in seconds from the clip's start."""
-    labels = np.full(len(times), SILENCE if words else UNLABELLED, np.int64)
+    labels = np.full(len(times), SILENCE if words else UNLABELED, np.int64)
     for word in words:
-        labels[(times >= word.start) & (times < word.end)] = vocabulary.get(word.word, UNLABELLED)
+        labels[(times >= word.start) & (times < word.end)] = vocabulary.get(word.word, UNLABELED)
     return labels

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from peav.errors import RecipeError
 from peav.eval.directions import CLIPS, SPEECH
 from peav.model import PRESETS
+from peav.objectives.auxiliary import loss_name
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 from peav.train.config_io import from_mapping, read_mapping
 from peav.train.legacy import modernized
@@ -139,6 +140,9 @@ class Objective:
             weight = options.get("weight", 1.0)
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0:
                 raise RecipeError(f"objective.auxiliary: {name}: weight must be a number from 0 on, not {weight!r}")
+        own = [loss_name(key) for key in self.losses()]
+        if twice := [name for name in own if name in names or own.count(name) > 1]:
+            raise RecipeError(f"objective.auxiliary: two losses have the name {twice[0]}; rename a class of yours")
 
     def losses(self) -> dict[str, Options]:
         """The auxiliary losses that count."""

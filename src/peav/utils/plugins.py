@@ -47,7 +47,7 @@ def load_class(name: str, base: type[T], registry: Mapping[str, str]) -> type[T]
 def _from_file(path: Path) -> Any:
     """The module of a file, the same one each time: two imports would give two classes."""
     path = path.resolve()
-    name = f"peav_plugin_{path.stem}_{abs(hash(str(path))):x}"
+    name = f"peav_plugin:{path}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None or not path.is_file():
@@ -56,7 +56,7 @@ def _from_file(path: Path) -> Any:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: half a module must not be found the next time
             del sys.modules[name]
             raise
     return sys.modules[name]

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from peav.events.render.timeline import COLOURS, Timeline, tick_label, tick_step
+from peav.events.render.timeline import COLORS, Timeline, tick_label, tick_step
 from peav.media import Source, iter_audio
 from peav.media.write import write_media
 from peav.types import Event
@@ -53,7 +53,7 @@ def _band(timeline: Timeline, row: int, label: str) -> str:
         f'title="{escape(label)} {e.onset:.2f}-{e.offset:.2f} s, {e.score:.2f}"></i>'
         for e in timeline.of(label)
     )
-    return f'<div class="band" style="--colour:{_colour(row)}">{spans}{_area(timeline.curve(label))}</div>'
+    return f'<div class="band" style="--color:{_color(row)}">{spans}{_area(timeline.curve(label))}</div>'
 
 
 def _area(curve: np.ndarray) -> str:
@@ -91,17 +91,17 @@ def _table(timeline: Timeline) -> str:
 
 
 def _row(timeline: Timeline, event: Event) -> str:
-    colour = _colour(timeline.scores.labels.index(event.label))
+    color = _color(timeline.scores.labels.index(event.label))
     return (
         f'<tr data-onset="{event.onset:.3f}" data-offset="{event.offset:.3f}">'
-        f'<td><b style="--colour:{colour}"></b><button>{escape(event.label)}</button></td>'
+        f'<td><b style="--color:{color}"></b><button>{escape(event.label)}</button></td>'
         f"<td>{tick_label(event.onset, 0.1)}</td><td>{tick_label(event.offset, 0.1)}</td>"
         f"<td>{event.score:.2f}</td></tr>"
     )
 
 
-def _colour(row: int) -> str:
-    return COLOURS[row % len(COLOURS)]
+def _color(row: int) -> str:
+    return COLORS[row % len(COLORS)]
 
 
 def _address(sound: bytes) -> str:

@@ -13,7 +13,7 @@ from peav.events.types import FrameScores
 from peav.media import Source, Waveform, iter_audio
 from peav.types import Event
 
-COLOURS = ("#c2512b", "#2b6fa8", "#3c8a57", "#8a5aa8", "#b3842a", "#2f8f93", "#b24a73", "#6b7280")
+COLORS = ("#c2512b", "#2b6fa8", "#3c8a57", "#8a5aa8", "#b3842a", "#2f8f93", "#b24a73", "#6b7280")
 WIDTH, WAVE, BAND, GAP, MARGIN, AXIS = 1600, 130, 44, 10, 28, 34
 PAPER, INK, SOFT, LINE, TINT = "#ffffff", "#1c1b19", "#6d685f", "#e6e1d7", 0.86
 SMOOTH = 2  # drawn so many times larger, then reduced: Pillow's own edges are jagged
@@ -129,19 +129,19 @@ class _Sheet:
         self._polygon([*upper, *lower], "#4b5563")
 
     def _band(self, row: int, label: str) -> None:
-        colour = COLOURS[row % len(COLOURS)]
+        color = COLORS[row % len(COLORS)]
         top = self.top + WAVE + GAP + row * (BAND + GAP)
         bottom = top + BAND
         self._text((self.left - 14, top + BAND / 2), self.names[row], INK, "rm")
         self._rectangle((self.left, top, self.right, bottom), "#faf8f4")
         for event in self.timeline.of(label):
-            self._rectangle((self._x(event.onset), top, self._x(event.offset), bottom), tint(colour, TINT))
+            self._rectangle((self._x(event.onset), top, self._x(event.offset), bottom), tint(color, TINT))
         xs = np.linspace(self.left, self.right, len(self.timeline.wave))
         curve = [(x, bottom - BAND * p) for x, p in zip(xs, self.timeline.curve(label), strict=True)]
-        self._polygon([(self.left, bottom), *curve, (self.right, bottom)], tint(colour, 0.5))
+        self._polygon([(self.left, bottom), *curve, (self.right, bottom)], tint(color, 0.5))
         for event in self.timeline.of(label):
             stop = max(self._x(event.offset), self._x(event.onset) + 2)
-            self._rectangle((self._x(event.onset), bottom - 4, stop, bottom), colour)
+            self._rectangle((self._x(event.onset), bottom - 4, stop, bottom), color)
 
     def _x(self, seconds: float) -> float:
         return self.left + (self.right - self.left) * seconds / max(self.timeline.scores.duration, 1e-9)
@@ -154,20 +154,20 @@ class _Sheet:
             text = text[:-1]
         return text + "..."
 
-    def _text(self, place: tuple[float, float], text: str, colour: str, anchor: str, font: object = None) -> None:
-        self.pen.text((place[0] * SMOOTH, place[1] * SMOOTH), text, colour, font or self.font, anchor)  # type: ignore[arg-type]
+    def _text(self, place: tuple[float, float], text: str, color: str, anchor: str, font: object = None) -> None:
+        self.pen.text((place[0] * SMOOTH, place[1] * SMOOTH), text, color, font or self.font, anchor)  # type: ignore[arg-type]
 
-    def _line(self, points: Sequence[tuple[float, float]], colour: str) -> None:
-        self.pen.line([(x * SMOOTH, y * SMOOTH) for x, y in points], colour, SMOOTH)
+    def _line(self, points: Sequence[tuple[float, float]], color: str) -> None:
+        self.pen.line([(x * SMOOTH, y * SMOOTH) for x, y in points], color, SMOOTH)
 
-    def _polygon(self, points: Sequence[tuple[float, float]], colour: str) -> None:
-        self.pen.polygon([(x * SMOOTH, y * SMOOTH) for x, y in points], colour)
+    def _polygon(self, points: Sequence[tuple[float, float]], color: str) -> None:
+        self.pen.polygon([(x * SMOOTH, y * SMOOTH) for x, y in points], color)
 
-    def _rectangle(self, box: tuple[float, float, float, float], colour: str) -> None:
-        self.pen.rectangle([side * SMOOTH for side in box], colour)
+    def _rectangle(self, box: tuple[float, float, float, float], color: str) -> None:
+        self.pen.rectangle([side * SMOOTH for side in box], color)
 
 
-def tint(colour: str, share: float) -> str:
+def tint(color: str, share: float) -> str:
     """A color mixed with `share` of white."""
-    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    parts = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)
