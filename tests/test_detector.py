@@ -92,6 +92,7 @@ def test_blocks_of_any_size_give_the_offline_scores_bit_for_bit(
     assert np.array_equal(live, offline)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 480, 1920, 50_000])
 def test_one_block_size_throughout_gives_the_offline_scores_bit_for_bit(detector: Detector, block: int) -> None:
     sound = SOUND[: 24_001 if block == 1 else None]

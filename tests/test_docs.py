@@ -32,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 # Pages whose snippets take more than five seconds.
-SLOW = frozenset({"README.md", *(f"docs/{name}.md" for name in ("evaluation", "finetuning", "quickstart", "training"))})
+PAGES = ("detection", "evaluation", "features", "finetuning", "quickstart", "search", "soundscapes", "training")
+SLOW = frozenset({"README.md", *(f"docs/{name}.md" for name in PAGES)})
 
 
 @dataclass(frozen=True)

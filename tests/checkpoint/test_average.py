@@ -20,6 +20,7 @@ def tokenizer(word: str) -> Tokenizer:
     return Tokenizer(WordLevel({word: 0}, unk_token=word))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [tiny_peav, tiny_peaframe])
 def test_every_weight_is_the_mean_of_the_same_weights(tmp_path: Path, build: type) -> None:
     models = [build(), build(), build()]
@@ -52,6 +53,7 @@ def test_how_a_tokenizer_is_set_to_cut_and_pad_makes_no_other_tokenizer(tmp_path
     assert json.loads((two / "tokenizer.json").read_text())["truncation"]["max_length"] == 9  # saved as it was
 
 
+@pytest.mark.slow
 def test_what_is_no_run_of_one_model_is_refused(tmp_path: Path) -> None:
     one, two = (save_pretrained(tiny_peav(), tmp_path / name, tokenizer("a")) for name in ("one", "two"))
     other = save_pretrained(tiny_peav(), tmp_path / "other", tokenizer("b"))

@@ -45,6 +45,7 @@ def test_public_checkpoints_come_back_bit_equal(
     assert_same_tensors(start, end)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", ["perception_models", "transformers"])
 @pytest.mark.parametrize("build", [tiny_peav, tiny_peaframe])
 def test_our_own_models_come_back_bit_equal_with_their_config(tmp_path: Path, build: type, there: str) -> None:

@@ -68,6 +68,7 @@ def test_offline_says_how_to_get_what_is_not_cached(cache: Path) -> None:
         resolve("facebook/pe-a-frame-small", "v9")
 
 
+@pytest.mark.slow
 def test_the_environment_variable_is_honoured(tmp_path: Path) -> None:
     code = "from peav.checkpoint import resolve; resolve('facebook/pe-av-small')"
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
@@ -77,6 +78,7 @@ def test_the_environment_variable_is_honoured(tmp_path: Path) -> None:
     assert last.endswith("unset HF_HUB_OFFLINE once to download it")
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_one_line(tmp_path: Path) -> None:
     code = "from peav.checkpoint import resolve; resolve('facebook/pe-av-small')"
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}

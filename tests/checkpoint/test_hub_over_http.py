@@ -64,6 +64,7 @@ def resolved(address: str, home: Path, *names: str, offline: bool = False) -> di
     return {result["name"]: result for result in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.slow
 def test_from_scratch_pinned_resumed_and_then_offline(
     hub: tuple[LocalHub, str], checkpoints: dict[str, Files], tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_each_way_to_fail_is_one_line_that_says_what_to_do(hub: tuple[LocalHub, 
         assert re.fullmatch(expected.replace("ADDRESS", re.escape(hub[1])), found[name]["error"]), found[name]
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks_leaves_a_half_that_the_next_call_completes(
     hub: tuple[LocalHub, str], checkpoints: dict[str, Files], tmp_path: Path
 ) -> None:
@@ -117,6 +119,7 @@ def test_a_connection_that_breaks_leaves_a_half_that_the_next_call_completes(
     assert (folder / "model.safetensors").read_bytes() == checkpoints["main"]["model.safetensors"]
 
 
+@pytest.mark.slow
 def test_the_command_says_the_same_in_one_line(hub: tuple[LocalHub, str], tmp_path: Path) -> None:
     program = [sys.executable, "-m", "peav", "convert", "us/gated", str(tmp_path / "out"), "--to", "peav"]
     done = subprocess.run(program, env=environment(hub[1], tmp_path), capture_output=True, text=True, check=False)
@@ -129,6 +132,7 @@ def test_the_command_says_the_same_in_one_line(hub: tuple[LocalHub, str], tmp_pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_pushed_is_loaded_again_under_its_name(hub: tuple[LocalHub, str], tmp_path: Path) -> None:
     code = (
         "import peav; model = peav.Detector.load('frame-tiny', device='cpu');"

@@ -48,6 +48,7 @@ def test_any_one_weight_makes_another_model() -> None:
     assert len(seen) == 1 + len(parameters[:: len(parameters) // 12])
 
 
+@pytest.mark.slow
 def test_every_layout_of_one_model_has_one_id(tmp_path: Path) -> None:
     start = save_pretrained(tiny_peav(), tmp_path / "start")
     ids = {read_model_id(start)}
@@ -67,6 +68,7 @@ def test_golden_layouts_have_one_id_but_for_the_scales_that_one_of_them_lacks(go
     assert len({read_model_id(golden / f"pe-av-{layout}") for layout in layouts}) == 2
 
 
+@pytest.mark.slow
 def test_a_dtype_that_holds_the_weights_keeps_the_id_and_one_that_rounds_them_does_not(tmp_path: Path) -> None:
     half = tiny_peaframe().bfloat16()
     one, other = (save_pretrained(model, tmp_path / str(i)) for i, model in enumerate((half, half.float())))

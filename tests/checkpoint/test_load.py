@@ -230,6 +230,7 @@ def test_peaframe_is_told_from_peav_by_its_config(golden: Path) -> None:
         assert isinstance(load_model(golden / f"pe-a-frame-{layout}"), PEAFrame)
 
 
+@pytest.mark.slow
 def test_loading_imports_neither_the_compiler_nor_transformers(tmp_path: Path) -> None:
     path = save_pretrained(tiny_peaframe(), tmp_path / "model")
     code = (

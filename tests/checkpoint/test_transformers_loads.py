@@ -108,6 +108,7 @@ def test_golden_checkpoints_load_whole_with_equal_outputs(golden: Path, tmp_path
     assert_equal_outputs(load_model(start), theirs(convert(own, tmp_path / "there", "transformers")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [tiny_peav, tiny_peaframe])
 def test_a_frame_encoder_of_our_own_size_does_too(tmp_path: Path, build: type) -> None:
     ours = build().eval()
@@ -125,6 +126,7 @@ def test_the_official_small_models_do_too(tmp_path: Path, name: str) -> None:
     assert_equal_outputs(ours, theirs(tmp_path))
 
 
+@pytest.mark.slow
 def test_what_transformers_saves_again_is_read(tmp_path: Path) -> None:
     """It leaves out `num_labels`."""
     ours = tiny_peav()

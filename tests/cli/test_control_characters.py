@@ -74,6 +74,7 @@ def library(evil: Path, model: str, peav: Run, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_embed_and_search(evil: Path, model: str, peav: Run, library: Path) -> None:
     for line in library.with_name("failures.jsonl").read_bytes().splitlines():
         strict(line.decode())
@@ -87,6 +88,7 @@ def test_embed_and_search(evil: Path, model: str, peav: Run, library: Path) -> N
     assert {Path(hit["path"]).name for hit in found} == {f"good{NAME}.wav", f"cut{NAME}.wav"}
 
 
+@pytest.mark.slow
 def test_classify(evil: Path, model: str, peav: Run) -> None:
     for options in ((), ("--json",)):
         labels = ("--labels", f"dog,cat{NAME}")
@@ -105,6 +107,7 @@ def test_detect(format: str, evil: Path, detector: str, peav: Run) -> None:
         strict(result.stdout)
 
 
+@pytest.mark.slow
 def test_detect_into_a_folder(evil: Path, detector: str, peav: Run, tmp_path: Path) -> None:
     for options in ((), ("--json",), ("--no-resume",)):
         result = harmless(

@@ -72,6 +72,7 @@ def test_json_on_stdout_is_what_python_finds(
     assert any(wanted.values())
 
 
+@pytest.mark.slow
 def test_tables_and_text_formats_on_stdout(
     peav: Run, frame_model: str, sounds: Path, wanted: dict[str, list[Event]]
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_label_is_read_without_its_underscores_as_in_python(
     assert np.array_equal(read_scores(tmp_path / "out" / "scores" / "a.tsv").probabilities, scores.probabilities)
 
 
+@pytest.mark.slow
 def test_a_folder_of_results_goes_on_where_it_was(
     as_json: Run, frame_model: str, sounds: Path, wanted: dict[str, list[Event]], tmp_path: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_changed_file_is_listened_to_again(as_json: Run, frame_model: str, tmp
     assert line["duration"] == pytest.approx(0.8)
 
 
+@pytest.mark.slow
 def test_bad_files_are_listed_and_the_rest_goes_on(as_json: Run, peav: Run, frame_model: str, tmp_path: Path) -> None:
     bad = bad_files(tmp_path / "bad")
     good = write_audio(tmp_path / "good.wav", tone(0.3))
@@ -184,6 +187,7 @@ def test_a_name_that_is_not_utf8_is_a_failure_and_not_the_end(as_json: Run, fram
     assert (summary["detected"], summary["failed"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_timelines_of_one_file_and_of_several(as_json: Run, frame_model: str, sounds: Path, tmp_path: Path) -> None:
     one, page = tmp_path / "one.png", tmp_path / "one.html"
     as_json("detect", sounds / "a.wav", *LABELS, "--model", frame_model, "--plot", one, "--html", page)

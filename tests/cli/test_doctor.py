@@ -31,6 +31,7 @@ def examine(shadows: Path, **environment: str) -> dict[str, Any]:
     return {check["check"]: (check["status"], check["detail"]) for check in report["checks"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "error", "hit"),
     [

@@ -35,6 +35,7 @@ def library(folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
+@pytest.mark.slow
 def test_a_folder_of_mixed_media_becomes_rows(library: Path, folder: Path) -> None:
     rows = pq.read_table(library).to_pylist()
     found = sorted((Path(row["path"]).relative_to(folder).as_posix(), row["modality"], row["start"]) for row in rows)
@@ -62,6 +63,7 @@ def test_the_library_holds_what_the_encoder_gives(library: Path) -> None:
             assert np.allclose(row["audio_video"], wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_bad_file_is_one_line_and_every_good_one_is_embedded(model: str, tmp_path: Path, as_json: Run) -> None:
     bad = bad_files(tmp_path / "media" / "bad")
     good = good_files(tmp_path / "media" / "good")
@@ -172,6 +174,7 @@ def test_three_files_that_break_their_decoder_in_three_hundred_are_three_lines(
     assert ((tmp_path / "lib.parquet").read_bytes(), (tmp_path / "failures.jsonl").read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_that_names_the_file(model: str, tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", tone(0.2))
     code = (
@@ -201,6 +204,7 @@ def test_a_name_that_is_not_utf8_is_a_failure_and_not_the_end(model: str, tmp_pa
     assert json.loads((tmp_path / "failures.jsonl").read_text())["path"] == str(latin)
 
 
+@pytest.mark.slow
 def test_files_that_failed_before_make_way_for_the_rest(model: str, tmp_path: Path, as_json: Run) -> None:
     media = tmp_path / "media"
     media.mkdir()
@@ -299,6 +303,7 @@ def test_another_model_is_refused_even_where_one_weight_of_one_tower_differs(
         one_line(result, "made by model")
 
 
+@pytest.mark.slow
 def test_classify_ranks_the_labels_of_each_file(as_json: Run, folder: Path, model: str, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("dog\nrain\n\nred_car\ndog\n")
     (tmp_path / "bad.wav").write_text("hello")

@@ -76,6 +76,7 @@ def test_converting_and_averaging_round_to_the_dtype_that_was_asked_for(peav: Ru
         assert all(torch.equal(tensor, whole[name].to(dtype)) for name, tensor in tensors.items())
 
 
+@pytest.mark.slow
 def test_the_dtype_reaches_the_model(as_json: Run) -> None:
     for dtype in ("float32", "bfloat16", "float16"):
         report = as_json("doctor", "--dtype", dtype)

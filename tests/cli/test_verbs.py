@@ -35,6 +35,7 @@ def test_help_lists_every_verb_without_loading_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_errors_of_the_real_command_are_one_line() -> None:
     result = command("search", "absent.parquet", "rain")
     assert result.returncode == 2
@@ -81,6 +82,7 @@ def test_doctor_fails_where_the_numbers_differ(peav: Run, tmp_path: Path) -> Non
     assert checks["decoding mp4"]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_doctor_checks_a_frame_model_by_its_scores(as_json: Run, peav: Run, tmp_path: Path) -> None:
     copy, detector = tmp_path / "copy", random_detector()
     save_pretrained(detector.model, copy, detector.tokenizer)

@@ -53,6 +53,7 @@ def members_of(rows: Iterable[Row]) -> list[tuple[str, bytes]]:
     return members
 
 
+@pytest.mark.slow
 def test_clips_in_tars_have_the_rows_and_the_features_of_a_manifest(rows: list[Row], tmp_path: Path) -> None:
     write_tar(tmp_path / "clips-0.tar", members_of(rows[:3]))
     write_tar(tmp_path / "clips-1.tar", members_of(rows[3:]))
@@ -192,6 +193,7 @@ def test_captions_may_have_a_byte_order_mark_and_any_line_ends(tmp_path: Path) -
     assert [row.captions["audio"] for row in read_webdataset(str(tmp_path / "t.tar"))] == [["rain"], ["snow"]]
 
 
+@pytest.mark.slow
 def test_a_tar_in_the_place_of_another_has_features_of_its_own(tmp_path: Path) -> None:
     """Names, offsets and sizes of the members agree: only what lies there differs."""
     tar, index = tmp_path / "t.tar", str(tmp_path / "index")

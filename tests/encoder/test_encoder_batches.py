@@ -124,6 +124,7 @@ def test_many_threads_get_the_bits_of_one(encoder: Encoder, files: dict[str, Pat
             assert all(map(np.array_equal, found, expected[number % 2]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_process_forked_after_loading_computes() -> None:
     """In a process of its own: its first computation starts the threads that a fork leaves behind."""

@@ -54,6 +54,7 @@ def test_a_space_judges_by_its_stream_alone(encoder: Encoder, files: dict[str, P
         encoder.classify(files["sound"], WORDS, "video")
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_an_error_or_in_a_stream_one_result(
     encoder: Encoder, files: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def test_every_bad_file_gives_its_error_and_the_others_go_on(encoder: Encoder, t
             assert np.isfinite(result.embedding).all(), path
 
 
+@pytest.mark.slow
 def test_an_embedding_that_is_not_finite_is_an_error_that_names_its_input(
     files: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_encode_takes_the_space_of_what_is_there(encoder: Encoder, files: dict[s
     assert np.array_equal(encoder.encode(files["both"]), encoder.encode_audio_video(files["both"]))
 
 
+@pytest.mark.slow
 def test_generators_and_other_iterables_are_lists(encoder: Encoder, files: dict[str, Path]) -> None:
     paths = [files["sound"], files["music"]]
     wanted, texts = encoder.encode(paths), ["a dog", "rain"]

@@ -20,6 +20,7 @@ from peav.eval.directions import WORLD
 from peav.eval.embedder import FileEmbedder
 
 
+@pytest.mark.slow
 def test_world_measures_every_direction_on_the_split(encoder: Encoder, manifest: Path) -> None:
     table = Manifest(manifest).run(FileEmbedder(encoder))[0]
     assert [row["direction"] for row in table.rows] == list(WORLD)
@@ -37,6 +38,7 @@ def test_world_measures_every_direction_on_the_split(encoder: Encoder, manifest:
     assert "| t2av | 3 |" in table.to_markdown()
 
 
+@pytest.mark.slow
 def test_retrieval_tables_fit_a_terminal_of_80_columns(encoder: Encoder, manifest: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(Manifest(manifest).run(FileEmbedder(encoder))[0].to_rich())
@@ -45,6 +47,7 @@ def test_retrieval_tables_fit_a_terminal_of_80_columns(encoder: Encoder, manifes
     assert "…" not in shown
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_twice(encoder: Encoder, manifest: Path) -> None:
     embedder = FileEmbedder(encoder)
     assert Manifest(manifest).run(embedder)[0].to_dict() == Manifest(manifest).run(embedder)[0].to_dict()
@@ -55,6 +58,7 @@ def test_an_empty_split_is_an_error(encoder: Encoder, manifest: Path) -> None:
         Manifest(manifest, "dev").run(FileEmbedder(encoder))
 
 
+@pytest.mark.slow
 def test_sounds_are_classified_on_the_fold_that_the_probe_did_not_see(encoder: Encoder, recordings: Path) -> None:
     train, test = divide(recordings, 2)
     assert [row.id.split("/")[1] for row in test] == [f"{i}.wav" for i in range(6, 12)]
@@ -67,6 +71,7 @@ def test_sounds_are_classified_on_the_fold_that_the_probe_did_not_see(encoder: E
     ]
 
 
+@pytest.mark.slow
 def test_zero_shot_is_compared_with_the_probes_on_the_clips_and_classes_that_they_were_taught(
     encoder: Encoder, recordings: Path, tmp_path: Path
 ) -> None:
@@ -84,6 +89,7 @@ def test_zero_shot_is_compared_with_the_probes_on_the_clips_and_classes_that_the
     assert kept.rows[0]["accuracy"] == whole.rows[0]["accuracy"]
 
 
+@pytest.mark.slow
 def test_classes_of_several_folders_are_told_apart_together(encoder: Encoder, recordings: Path, tmp_path: Path) -> None:
     other = shutil.copytree(recordings, tmp_path / "other")
     manifest = other / "manifest.jsonl"
@@ -108,6 +114,7 @@ def test_the_real_folds_and_sentences_are_read(shared: Path) -> None:
     assert all(row.video_path and row.audio_path for row in rows)
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_json_document(
     encoder: Encoder, manifest: Path, recordings: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ def test_streams_are_what_the_files_hold(encoder: Encoder, manifest: Path) -> No
     assert streams(replace(rows[0], video_path=rows[1].video_path)) == set(ALL)
 
 
+@pytest.mark.slow
 def test_rows_are_embedded_as_the_encoder_embeds_their_files(encoder: Encoder, manifest: Path) -> None:
     rows = read_manifest(manifest)[4:]
     media = FileEmbedder(encoder, batch_size=3).media(rows, ALL)
@@ -41,6 +42,7 @@ def test_rows_are_embedded_as_the_encoder_embeds_their_files(encoder: Encoder, m
         assert np.isnan(media[space][missing]).all()
 
 
+@pytest.mark.slow
 def test_a_clip_is_embedded_once_in_each_space(encoder: Encoder, manifest: Path) -> None:
     rows = read_manifest(manifest)[:3]
     embedded: list[int] = []
@@ -54,6 +56,7 @@ def test_a_clip_is_embedded_once_in_each_space(encoder: Encoder, manifest: Path)
     assert embedded == [2, 1, 3]
 
 
+@pytest.mark.slow
 def test_a_span_is_embedded_as_if_it_were_the_whole_file(encoder: Encoder, manifest: Path) -> None:
     whole = read_manifest(manifest)[0]
     span = replace(whole, start=0.4, end=0.8)
@@ -63,6 +66,7 @@ def test_a_span_is_embedded_as_if_it_were_the_whole_file(encoder: Encoder, manif
     assert np.abs(media[0] - media[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_sound_and_pictures_may_come_from_two_files(encoder: Encoder, manifest: Path) -> None:
     one, two = read_manifest(manifest)[:2]
     row = Row("mixed", audio_path=one.audio_path, video_path=two.video_path)
@@ -71,6 +75,7 @@ def test_sound_and_pictures_may_come_from_two_files(encoder: Encoder, manifest: 
     np.testing.assert_allclose(media["video"][0], encoder.encode_video(two.video_path), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_normalised_media_and_texts_have_unit_length(encoder: Encoder, manifest: Path) -> None:
     embedder = FileEmbedder(encoder, normalize=True)
     media = embedder.media(read_manifest(manifest)[:2], ["audio"])["audio"]
@@ -78,6 +83,7 @@ def test_normalised_media_and_texts_have_unit_length(encoder: Encoder, manifest:
     np.testing.assert_allclose(np.linalg.norm(embedder.texts(["a dog"], "audio"), axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_progress_counts_every_row(encoder: Encoder, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peav.eval.embedder.DECODED_AT_ONCE", 2)
     seen: list[tuple[int, int]] = []
@@ -86,6 +92,7 @@ def test_progress_counts_every_row(encoder: Encoder, manifest: Path, monkeypatch
     assert seen == [(1, 6), (2, 6), (3, 6), (5, 6), (6, 6)]
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_read_fails_alone(encoder: Encoder, manifest: Path, tmp_path: Path) -> None:
     good = read_manifest(manifest)[0]
     for bad in (Row("gone", tmp_path / "gone.wav"), Row("gone", tmp_path / "gone.mp4", tmp_path / "gone.mp4")):

@@ -67,6 +67,7 @@ def test_the_grammar_has_64000_sentences_and_every_transcript_is_one(shared: Pat
     assert {row.transcript for row in read_recordings(shared / "data" / "grid_av")} <= everything
 
 
+@pytest.mark.slow
 def test_a_sentence_counts_only_with_all_its_words_and_each_word_by_itself(tmp_path: Path) -> None:
     heard = dict(zip(SAID, SAID, strict=True))
     heard[SAID[1]] = "set blue with z zero soon"  # one of six words is wrong
@@ -81,6 +82,7 @@ def test_a_sentence_counts_only_with_all_its_words_and_each_word_by_itself(tmp_p
     assert chance["recall@1"] == 1 / 64_000
 
 
+@pytest.mark.slow
 def test_what_scores_every_sentence_alike_is_never_right(tmp_path: Path) -> None:
     listener = Listener({})
     listener.media = lambda rows, spaces: {space: np.zeros((len(rows), 150), np.float32) for space in spaces}
@@ -133,6 +135,7 @@ def test_untimed_clips_are_searched_among_those_that_last_as_long() -> None:
         assert result.recall[1] == 0  # all four last as long; ties count against
 
 
+@pytest.mark.slow
 def test_the_command_holds_clips_against_all_sentences(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

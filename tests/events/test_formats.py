@@ -266,6 +266,7 @@ EVENTS = '{"path": "a.wav", "events": [{"label": "dog", "onset": 0, "offset": 1}
 PIECES = st.sampled_from([*MARKS, *HEADS, EVENTS, "dog", "a.wav", '{"audio": "x"}', "\ufeff", "\u2028"])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(data=st.binary(max_size=20) | st.lists(PIECES, max_size=25).map("".join).map(str.encode))
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "txt", "parquet"])

@@ -35,6 +35,7 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
     return next(row for row in read_manifest(folder / "manifest.jsonl") if len(row.captions) == 3)
 
 
+@pytest.mark.slow
 def test_features_are_the_codecs_latents_and_the_resized_frames(model: PEAV, row: Row, tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, model)
     assert cache.prepare([row]) == ([row], [])
@@ -48,6 +49,7 @@ def test_features_are_the_codecs_latents_and_the_resized_frames(model: PEAV, row
     assert np.array_equal(features.frames, load_frames(row.video_path, num_frames=4, size=32).pixels)
 
 
+@pytest.mark.slow
 def test_a_clip_is_computed_once(model: PEAV, row: Row, tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, model)
     cache.prepare([row])
@@ -56,6 +58,7 @@ def test_a_clip_is_computed_once(model: PEAV, row: Row, tmp_path: Path) -> None:
     assert cache.path(row).stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_a_stream_that_cannot_be_used_costs_itself(model: PEAV, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", pictures(50), sound=tone(2.0), sound_codec="alac")
     shutil.copy(path, tmp_path / "bad_video.mp4")
@@ -87,6 +90,7 @@ def write_noise(path: Path, seed: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", [-3600, 3600])
 def test_a_file_in_the_place_of_another_has_features_of_its_own_whichever_is_older(
     model: PEAV, row: Row, tmp_path: Path, later: int
@@ -112,6 +116,7 @@ def test_another_codec_never_reads_these_latents(model: PEAV, tmp_path: Path) ->
     assert FeatureCache(tmp_path, model).folder != FeatureCache(tmp_path, other).folder
 
 
+@pytest.mark.slow
 def test_waveforms_are_kept_in_whole_hops_for_a_codec_that_trains(model: PEAV, row: Row, tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, model, keep_waveform=True, max_seconds=1.0)
     cache.prepare([row])
@@ -121,6 +126,7 @@ def test_waveforms_are_kept_in_whole_hops_for_a_codec_that_trains(model: PEAV, r
     assert features.waveform.shape == (48000,)
 
 
+@pytest.mark.slow
 def test_a_clip_that_does_not_decode_is_returned_with_its_reason(model: PEAV, row: Row, tmp_path: Path) -> None:
     missing = Row(id="gone", audio_path=tmp_path / "gone.wav", video_path=tmp_path / "gone.wav")
     good, failed = FeatureCache(tmp_path, model).prepare([missing, row])
@@ -128,6 +134,7 @@ def test_a_clip_that_does_not_decode_is_returned_with_its_reason(model: PEAV, ro
     assert [(bad.id, reason.split(":")[0]) for bad, reason in failed] == [("gone", "MissingFileError")]
 
 
+@pytest.mark.slow
 def test_a_damaged_cached_feature_is_made_again(model: PEAV, row: Row, tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, model)
     cache.prepare([row])

@@ -66,6 +66,7 @@ def made(rows: list[Row], model: PEAV, root: Path, tmp_path_factory: pytest.Temp
     return folder
 
 
+@pytest.mark.slow
 def test_a_second_process_in_the_same_folder_is_refused(
     rows: list[Row], model: PEAV, root: Path, tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_second_process_in_the_same_folder_is_refused(
     assert not (tmp_path / "out" / "lock").exists()
 
 
+@pytest.mark.slow
 def test_prepared_rows_and_features_are_those_of_the_manifest_and_its_media(
     made: Path, rows: list[Row], model: PEAV, tmp_path: Path
 ) -> None:
@@ -94,6 +96,7 @@ def test_prepared_rows_and_features_are_those_of_the_manifest_and_its_media(
     assert all(same(a, b) for a, b in zip(frozen.load_all(prepared), map(frozen.load, prepared), strict=True))
 
 
+@pytest.mark.slow
 def test_shards_are_plain_tars_whose_indices_tell_where_each_clip_lies(made: Path) -> None:
     names = [name for name in names_in(str(made)) if name.endswith(".tar")]
     assert names == ["shard-000000.tar", "shard-000001.tar", "shard-000002.tar"]
@@ -103,11 +106,13 @@ def test_shards_are_plain_tars_whose_indices_tell_where_each_clip_lies(made: Pat
     assert members == [(f"{line['name']}.safetensors", line["offset"], line["size"]) for line in index]
 
 
+@pytest.mark.slow
 def test_nothing_is_computed_twice(made: Path, rows: list[Row], model: PEAV, root: Path, monkeypatch) -> None:
     monkeypatch.setattr(FeatureExtractor, "of_decoded", lambda self, clip: pytest.fail("a clip is computed again"))
     assert run(rows, made, model, root) == Prepared(7, 0, 0)
 
 
+@pytest.mark.slow
 def test_new_captions_reach_the_rows_and_new_clips_a_new_shard(
     rows: list[Row], model: PEAV, root: Path, tmp_path: Path
 ) -> None:
@@ -144,6 +149,7 @@ module.prepare(read_manifest(root / "manifest.jsonl"), folder, load_model("tiny"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("point", "left"), [("shard-000001.tar", 4), ("shard-000001.jsonl", 4), ("clips.jsonl", 0)])
 def test_a_killed_run_goes_on_from_its_last_whole_shard(
     point: str, left: int, made: Path, rows: list[Row], model: PEAV, root: Path, tmp_path: Path
@@ -160,6 +166,7 @@ def test_a_killed_run_goes_on_from_its_last_whole_shard(
     assert {name: read_all(str(tmp_path / name)) for name in names_in(str(tmp_path))} == whole
 
 
+@pytest.mark.slow
 def test_object_storage_holds_what_a_folder_does(
     made: Path, rows: list[Row], model: PEAV, root: Path, tmp_path: Path
 ) -> None:
@@ -177,6 +184,7 @@ def test_an_address_that_nothing_opens_says_what_to_install() -> None:
         read_prepared("nowhere://x")
 
 
+@pytest.mark.slow
 def test_another_model_or_size_is_refused_by_name(made: Path, rows: list[Row], model: PEAV, root: Path) -> None:
     torch.manual_seed(0)
     other = PEAV(model.config)
@@ -194,6 +202,7 @@ def test_a_folder_that_was_not_prepared_is_named(tmp_path: Path) -> None:
         read_prepared(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_named_and_never_read_as_something_else(made: Path, model: PEAV, tmp_path: Path) -> None:
     row = read_prepared(str(made))[0]
     clip = row.audio_path or row.video_path
@@ -211,6 +220,7 @@ def test_a_damaged_shard_is_named_and_never_read_as_something_else(made: Path, m
         cache.load(replace(row, audio_path=bad, video_path=bad))
 
 
+@pytest.mark.slow
 def test_sound_alone_of_prepared_clips_has_no_pictures_and_silent_clips_are_left_out(
     made: Path, model: PEAV, tmp_path: Path
 ) -> None:
@@ -224,6 +234,7 @@ def test_sound_alone_of_prepared_clips_has_no_pictures_and_silent_clips_are_left
             assert cache.load(alone).frames is None
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_within_a_shard_keeps_what_it_has_computed(
     made: Path, rows: list[Row], model: PEAV, root: Path, tmp_path: Path
 ) -> None:
@@ -239,6 +250,7 @@ def test_a_run_that_is_stopped_within_a_shard_keeps_what_it_has_computed(
     assert all(read_all(str(tmp_path / name)) == read_all(str(made / name)) for name in names_in(str(made)))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_the_manifest_has_another_order(
     made: Path, rows: list[Row], model: PEAV, root: Path, tmp_path: Path
 ) -> None:
@@ -255,6 +267,7 @@ def test_a_stopped_run_goes_on_where_the_manifest_has_another_order(
     assert all(same(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_a_clip_that_crashes_its_decoder_is_one_line_on_every_run(
     rows: list[Row], model: PEAV, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +281,7 @@ def test_a_clip_that_crashes_its_decoder_is_one_line_on_every_run(
     assert run(both, tmp_path / "out", model, root) == Prepared(2, 0, 1)
 
 
+@pytest.mark.slow
 def test_bad_files_are_listed_passed_over_and_tried_again_when_they_change(
     rows: list[Row], model: PEAV, root: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +299,7 @@ def test_bad_files_are_listed_passed_over_and_tried_again_when_they_change(
         (root / "gone.wav").unlink()
 
 
+@pytest.mark.slow
 def test_too_many_bad_files_stop_the_run_and_a_mistake_in_a_program_stops_it_at_once(
     rows: list[Row], model: PEAV, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

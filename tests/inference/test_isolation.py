@@ -61,6 +61,7 @@ def workers() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_clips_errors_and_their_order_are_those_of_decoding_here(tmp_path: Path) -> None:
     long = write_audio(tmp_path / "long.wav", tone(9.0, seed=1))
     both = write_video(tmp_path / "both.mp4", pictures(60), sound=tone(2.4))
@@ -122,6 +123,7 @@ def test_windows_that_are_known_are_left_out_and_the_others_are_the_same(tmp_pat
     assert all(alike(clip, every[int(clip.start // 2)]) for clip in rest)
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_given_up_leaves_no_process_and_no_thread(tmp_path: Path) -> None:
     files = [write_audio(tmp_path / f"{i}.wav", tone(0.5)) for i in range(30)]
     before = threading.active_count()
@@ -157,6 +159,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.skipif(sys.platform != "linux", reason="tells parents by /proc")
 def test_workers_die_with_a_driver_that_is_killed_even_from_within_a_hang(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def naive(texts: list[str], max_length: int) -> tuple[torch.Tensor, torch.Tensor
     return torch.tensor([e.ids for e in encoded]), torch.tensor([e.attention_mask for e in encoded]) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=5), max_length=st.integers(3, 40))
 def test_tokens_are_those_of_the_tokenizers_own_cutting_and_padding(texts: list[str], max_length: int) -> None:

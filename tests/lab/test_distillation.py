@@ -53,6 +53,7 @@ def test_distilling_lowers_the_error_of_the_readout(model: PEAV, world: Path) ->
     assert np.mean(errors[-10:]) < 0.95 * np.mean(errors[:10])
 
 
+@pytest.mark.slow
 def test_distilling_on_starts_from_the_weights_that_are_there(model: PEAV, world: Path) -> None:
     rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")]
     before = deepcopy(model.audio.codec.state_dict())
@@ -74,6 +75,7 @@ def test_the_target_is_the_principal_components_of_log_mel_with_flattened_varian
     np.testing.assert_allclose(covariance, np.diag(expected / expected.mean()), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_tower_hears_a_codec_whose_latents_are_mixed_anew_as_it_heard_the_old_one(
     model: PEAV, tmp_path: Path
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_tower_is_left_alone_where_its_codec_stays_or_nothing_is_heard(model: 
     assert torch.equal(model.audio.tower.data_proj.weight, layer.weight)
 
 
+@pytest.mark.slow
 def test_small_sources_are_heard_as_often_as_large_ones(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=48000)
     rows = []

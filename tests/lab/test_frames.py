@@ -32,6 +32,7 @@ def test_words_of_middling_frequency_are_learnt() -> None:
     assert caption_words(rows) == ["thing0", "thing1", "thing2", "thing3"]
 
 
+@pytest.mark.slow
 def test_pretraining_lowers_the_loss_and_moves_nothing_but_the_frame_encoder(
     cache: FeatureCache, rows: list[Row]
 ) -> None:
@@ -46,11 +47,13 @@ def test_pretraining_lowers_the_loss_and_moves_nothing_but_the_frame_encoder(
     assert all(name.startswith("video.frame_encoder.") for name in moved)
 
 
+@pytest.mark.slow
 def test_pretraining_without_visual_captions_is_refused(cache: FeatureCache, rows: list[Row]) -> None:
     with pytest.raises(RecipeError, match="no visual captions"):
         pretrain_frames(cache.model, [Row(id="x", captions={"audio": ["rain"]})], cache, PretrainFrames(steps=1), 0)
 
 
+@pytest.mark.slow
 def test_frozen_features_are_what_the_frame_encoder_makes_of_the_cached_frames(
     cache: FeatureCache, rows: list[Row]
 ) -> None:
@@ -67,6 +70,7 @@ def test_frozen_features_are_what_the_frame_encoder_makes_of_the_cached_frames(
         torch.testing.assert_close(torch.from_numpy(features.frames).float(), alive, rtol=2e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_another_frame_encoder_never_reads_these_features(cache: FeatureCache) -> None:
     first = cache.with_frozen_frames().folder
     with torch.no_grad():

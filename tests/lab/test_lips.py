@@ -80,6 +80,7 @@ def test_words_are_timed_from_where_the_clip_begins_in_its_file(speakers: list[R
         assert (labels > 0).any()
 
 
+@pytest.mark.slow
 def test_the_words_of_lips_are_learnt_beside_those_of_captions(speakers: list[Row], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = PEAV(preset("nano"))
@@ -103,6 +104,7 @@ def test_a_source_whose_lips_cannot_be_read_is_refused(speakers: list[Row]) -> N
         Lips([Row("x", audio_path=Path("a"), words=speakers[0].words)], 64, 8)
 
 
+@pytest.mark.slow
 def test_a_model_takes_as_many_frames_as_the_recipe_says_from_then_on(world: Path, tmp_path: Path) -> None:
     recipe = recipe_file(tmp_path, world, "three", steps=1, frames={"num_frames": 3, "frozen": True})
     train(read_recipe(recipe), Silent())

@@ -10,6 +10,7 @@ from campaigns.fuzz import campaign, summary
 from media.mutants import SUFFIXES, Mutants
 
 
+@pytest.mark.slow
 def test_mutants_of_one_seed_are_the_same_bytes(tmp_path: Path) -> None:
     one = Mutants(tmp_path, 3)
     with tempfile.TemporaryDirectory() as folder:

@@ -57,6 +57,7 @@ def test_every_giant_is_refused_at_once(tmp_path: Path) -> None:
     assert {"screen.gif", "still.webp"} <= stated
 
 
+@pytest.mark.slow
 def test_what_real_files_ask_for_is_given(tmp_path: Path) -> None:
     slides = write_video(tmp_path / "slides.mp4", pictures(5), times=[0.0, 1.0, 700.0, 1800.0, 3000.0])
     assert probe(slides).duration > 3000

@@ -77,6 +77,7 @@ def test_stereo_is_mixed_by_ffmpegs_rule_of_equal_power(tmp_path: Path) -> None:
     assert np.abs(heard - stereo.sum(0) * math.sqrt(0.5)).max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PCM)
 @settings(max_examples=12, deadline=None)
 @given(start=st.floats(0, 11.9), length=st.floats(0.01, 8))

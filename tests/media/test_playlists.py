@@ -57,6 +57,7 @@ def plainly(path: Path, **options: str) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_what_a_plain_open_reaches_is_seen(targets: Targets, files: list[Path]) -> None:
     folder, network = targets.folder, {"protocol_whitelist": "file,http,tcp"}
     plainly(folder / "hls_beside.m3u8")

@@ -98,6 +98,7 @@ def test_every_good_file_is_found(tmp_path: Path) -> None:
     assert find_media([tmp_path / "g"] if (files := good_files(tmp_path / "g")) else []) == sorted(files)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(duration=st.floats(0.01, 20000), length=st.floats(1, 600))
 def test_windows_touch_and_cover_the_duration(duration: float, length: float) -> None:

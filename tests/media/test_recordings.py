@@ -17,6 +17,7 @@ def some(folder: Path, count: int) -> list[Path]:
     return files[:: max(1, len(files) // count)]
 
 
+@pytest.mark.slow
 def test_recordings_decode_without_a_warning_and_keep_their_duration(shared: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -24,6 +25,7 @@ def test_recordings_decode_without_a_warning_and_keep_their_duration(shared: Pat
             assert len(load_audio(path)) / 48000 == pytest.approx(probe(path).duration, abs=0.06), path.name
 
 
+@pytest.mark.slow
 def test_parts_of_recordings_equal_the_slices_of_the_whole(shared: Path) -> None:
     for path in some(shared / "data", 12):
         whole = load_audio(path)
@@ -35,6 +37,7 @@ def test_parts_of_recordings_equal_the_slices_of_the_whole(shared: Path) -> None
         assert np.array_equal(np.concatenate([waveform for _, waveform in iter_audio(path, 2.0)]), whole)
 
 
+@pytest.mark.slow
 def test_sixteen_frames_of_recordings_are_the_plain_loops(shared: Path) -> None:
     for path in sorted((shared / "data").glob("*/video/*.mp4"))[::60]:
         with av.open(str(path)) as container:

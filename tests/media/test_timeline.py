@@ -149,6 +149,7 @@ def test_joined_sound_goes_on(suffix: str, tmp_path: Path) -> None:
     assert pitch(load_audio(path, start=8.0, end=9.0)) == 880
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.parametrize("suffix", ["flac", "wav", "m4a", "flv", "mp4"])
 def test_files_that_ffmpeg_reads_the_first_of_go_on_when_joined(suffix: str, tmp_path: Path) -> None:
@@ -291,6 +292,7 @@ def test_a_window_of_the_part_after_a_jump_can_be_listed(cases: Path) -> None:
     assert [color(part.pixels[-1]) for _, part in seen] == ["red", "blue", "blue"]
 
 
+@pytest.mark.slow
 def test_every_case_is_a_result_or_a_typed_error(cases: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MediaWarning)

@@ -50,6 +50,7 @@ def codec() -> Codec:
     return small_codec()
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(
     steps=st.integers(1, 20),
@@ -66,6 +67,7 @@ def test_windows_change_nothing_wherever_they_are_cut(steps: int, chunk: int, wi
     assert relative_error(chunked, naive(codec, waveform)) <= 2e-6
 
 
+@pytest.mark.slow
 def test_default_windows_equal_one_pass_over_a_long_signal(codec: Codec) -> None:
     waveform = torch.randn(1, 600 * HOP)  # more than two windows of the last block
     assert relative_error(codec(waveform), naive(codec, waveform)) <= 2e-6

@@ -65,6 +65,7 @@ def test_audio_and_frame_scores_equal_transformers_own_model(golden: Path) -> No
     assert relative_error(ours.score(ours.audio_frames(latents), ours.heads["text"](state)), logits) <= TOLERANCE
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_audio_video_states_equal_transformers_own_model(golden: Path, tmp_path: Path) -> None:
     PeAudioVideoModel = pytest.importorskip("transformers").PeAudioVideoModel

@@ -55,6 +55,7 @@ def embed(model: PEAV, waveform: Tensor, features: Tensor, ids: Tensor, sizes: T
 row_sizes = st.tuples(st.integers(1, 60), st.integers(1, 20), st.integers(1, 90))
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(rows=st.lists(row_sizes, min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_every_embedding_alone_equals_the_clip_in_any_padded_batch(
@@ -73,6 +74,7 @@ def test_every_embedding_alone_equals_the_clip_in_any_padded_batch(
         assert max(errors.values()) <= 1e-5, errors
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_frame_logits_alone_equal_those_in_any_padded_batch(peaframe: PEAFrame, lengths: list[int], seed: int) -> None:
@@ -87,6 +89,7 @@ def test_frame_logits_alone_equal_those_in_any_padded_batch(peaframe: PEAFrame, 
         assert (logits[row, :, length:] == float("-inf")).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_runs_audio_and_video_together_and_stays_near_fp32(golden: Path, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
@@ -103,6 +106,7 @@ def test_low_precision_runs_audio_and_video_together_and_stays_near_fp32(golden:
         assert torch.cosine_similarity(value.float(), exact[head]).min() > 0.99, head
 
 
+@pytest.mark.slow
 def test_low_precision_frames_stay_near_fp32(peav: PEAV) -> None:
     pixels = torch.rand(1, 3, 384, 384) * 2 - 1
     exact = peav.frame_features(pixels)
@@ -154,6 +158,7 @@ def test_an_unknown_head_is_an_error(peav: PEAV) -> None:
         peav.project(torch.zeros(1, 256), "speech")
 
 
+@pytest.mark.slow
 def test_recomputed_layers_give_the_same_gradients_and_keep_less() -> None:
     def run(recompute: bool) -> tuple[dict[str, torch.Tensor], int]:
         torch.manual_seed(0)

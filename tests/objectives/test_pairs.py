@@ -63,6 +63,7 @@ def test_each_embedding_is_needed_once_and_in_order_of_use() -> None:
     assert len(needed(FINETUNE)) == 3 + 7 + 2
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(size=st.integers(0, 9), seed=st.integers(0, 99))
 def test_every_pair_is_the_loss_over_the_samples_that_have_both_sides(size: int, seed: int) -> None:

@@ -254,6 +254,7 @@ with LibraryWriter(Path(sys.argv[1]), 6, "0123456789abcdef", "a model", 30.0):
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_has_ended_or_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "lib.parquet"
     with writer(path) as before:

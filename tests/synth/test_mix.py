@@ -123,6 +123,7 @@ def test_no_more_labels_sound_at_once_than_allowed(rows: list[Row]) -> None:
         assert most == overlap
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_samples_however_many_processes(rows: list[Row], tmp_path: Path) -> None:
     mixer = Mixer(sounds_of(rows), how=Mixing(duration=1.0))
     one = write_mixes(tmp_path / "one", mixer, 20, 3)

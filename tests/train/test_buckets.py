@@ -11,6 +11,7 @@ from parallel_worker import model as small_model
 from peav.train.buckets import in_buckets
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=7).filter(any), st.integers(1, 4), st.integers(0, 3))
 def test_groups_of_like_length_give_what_one_pass_gives(lengths: list[int], count: int, seed: int) -> None:

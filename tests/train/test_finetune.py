@@ -83,6 +83,7 @@ def tuned(world: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return output
 
 
+@pytest.mark.slow
 def test_lora_leaves_a_plain_checkpoint_in_which_the_adapted_layers_alone_have_changed(tuned: Path) -> None:
     before, after = load_model("tiny").state_dict(), load_model(tuned / "model").state_dict()
     assert list(before) == list(after)
@@ -95,6 +96,7 @@ def test_lora_leaves_a_plain_checkpoint_in_which_the_adapted_layers_alone_have_c
     assert peav.load(tuned / "model").encode_text(["plim"], space="audio").shape == (1, 256)
 
 
+@pytest.mark.slow
 def test_a_tuned_model_has_its_own_id_the_same_tokenizer_and_a_card_and_averages_with_its_start(
     tuned: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_tuned_model_has_its_own_id_the_same_tokenizer_and_a_card_and_averages
     assert all(torch.equal(mean[name], ((one[name].double() + other[name]) / 2).float()) for name in one)
 
 
+@pytest.mark.slow
 def test_only_pairs_that_the_data_have_train_and_labels_are_searched(tuned: Path) -> None:
     assert all(set(record) == {"a_ac"} for record in losses(tuned))
     result = json.loads((tuned / "result.json").read_text())
@@ -253,6 +256,7 @@ def test_the_average_is_the_formula_and_steps_aside_to_the_bit() -> None:
     assert torch.equal(layer.weight, live)
 
 
+@pytest.mark.slow
 def test_plain_texts_stand_under_the_kinds_of_the_streams_that_a_file_has(world: Path, tmp_path: Path) -> None:
     """A video with sound has all three, a file of sound alone its own, also where the manifest says `path`."""
     clip = next(r for r in read_manifest(world / "manifest.jsonl") if len(r.captions) == 3 and r.audio_path)
@@ -284,6 +288,7 @@ def test_init_is_refused_by_a_recipe_that_does_not_tune() -> None:
     assert "`tune:`" in done.output
 
 
+@pytest.mark.slow
 def test_data_without_any_pair_is_refused(world: Path, pairs: Path, tmp_path: Path) -> None:
     recipe = read_recipe(RECIPE, changes(world, pairs, tmp_path / "out", objective__pairs="[v_vc]"))
     with pytest.raises(RecipeError, match="both sides of any pair among v_vc"):

@@ -18,6 +18,7 @@ from peav.train import plan, read_recipe
 from peav.train.finetune import set_trainable
 
 
+@pytest.mark.slow
 def test_parameters_and_operations_are_those_of_the_real_model() -> None:
     cost = plan(read_recipe(SHIPPED / "tiny.yaml", {"data.max_seconds": "4"}))
     model = PEAV(preset("tiny"))
@@ -33,6 +34,7 @@ def test_parameters_and_operations_are_those_of_the_real_model() -> None:
     assert cost.flops["text"] == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
+@pytest.mark.slow
 def test_devices_share_activations_always_and_weights_when_sharded() -> None:
     ddp = {"optim.batch_size": "96", "data.max_seconds": "4"}
     one, four = (plan(read_recipe(SHIPPED / "tiny.yaml", ddp), devices) for devices in (1, 4))
@@ -43,6 +45,7 @@ def test_devices_share_activations_always_and_weights_when_sharded() -> None:
     assert plan(read_recipe(SHIPPED / "tiny.yaml", ddp), 4, teraflops=200.0).hours == pytest.approx(2 * four.hours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["small", "base", "large"])
 def test_the_papers_first_phase_is_planned_without_allocating_it(size: str) -> None:
     cost = plan(read_recipe(SHIPPED / f"phase1_{size}.yaml"), 48)
@@ -50,6 +53,7 @@ def test_the_papers_first_phase_is_planned_without_allocating_it(size: str) -> N
     assert cost.hours > 0
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_planned_from_a_checkpoints_config_alone(tmp_path: Path) -> None:
     shutil.copy(resolve("tiny") / "config.json", tmp_path)
     recipe = read_recipe(SHIPPED / "finetune.yaml", {"model": str(tmp_path)})
@@ -66,6 +70,7 @@ def test_fine_tuning_is_planned_from_a_checkpoints_config_alone(tmp_path: Path) 
     assert cost.flops["frame encoder"] == whole.flops["frame encoder"]
 
 
+@pytest.mark.slow
 def test_a_run_whose_model_is_yet_to_be_trained_is_planned_with_its_preset() -> None:
     with pytest.raises(RecipeError, match=r"no directory 'runs/phase1_small/model'.*--set model=small-16-frame"):
         plan(read_recipe(SHIPPED / "phase2_small.yaml"), 48)

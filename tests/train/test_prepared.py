@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tarfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from peav.data.manifest import read_manifest, write_manifest
 from peav.errors import PreparedError, RecipeError, TrainingError
 from peav.train import read_recipe, train
 
+pytestmark = pytest.mark.slow
 SPLICED = ["transcripts", {"class": "word_swap", "share": 0.5}]
 FROZEN = {"codec": {"checkpoint": "tiny"}, "frames": {"checkpoint": "tiny", "num_frames": 24, "frozen": True}}
 
@@ -32,25 +34,30 @@ def sources(*places: dict) -> dict:
     return {"data": {"sources": list(places)}}
 
 
+def agree(run: Path, other: Path) -> bool:
+    """Whether two runs had the same losses. The features of each were computed by itself: on some processors the last
+    bit of a matrix product depends on where in memory it lies, and now and then tips the rounding to float16."""
+    pairs = zip(losses(run), losses(other), strict=True)
+    return all(a.keys() == b.keys() and all(math.isclose(a[k], b[k], rel_tol=1e-4) for k in a) for a, b in pairs)
+
+
 def test_prepared_clips_train_with_the_losses_of_their_media(world: Path, prepared: Path, tmp_path: Path) -> None:
     words = {"objective": {"auxiliary": {"words": {"weight": 0.5}}}}
     media = train(read_recipe(recipe_file(tmp_path, world, "media", steps=3, **FROZEN, **words)), Silent())
     changes = FROZEN | words | sources({"place": str(prepared)})
     shards = train(read_recipe(recipe_file(tmp_path, world, "shards", steps=3, **changes)), Silent())
-    assert losses(tmp_path / "shards") == losses(tmp_path / "media")
+    assert agree(tmp_path / "shards", tmp_path / "media")
     assert (shards["validation"], shards["test"]) == (media["validation"], media["test"])
     assert not any((tmp_path / "shards").glob("failures*"))
 
 
 def test_prepared_clips_train_beside_media_and_with_near_misses(world: Path, prepared: Path, tmp_path: Path) -> None:
     manifest = str(world / "manifest.jsonl")
-    logs = []
     for name, first in (("media", {"place": manifest}), ("mixed", {"place": str(prepared)})):
         changes = FROZEN | sources(first, {**first, "transforms": SPLICED}, {"place": manifest})
         changes["optim"] = {"batch_size": 6}
         train(read_recipe(recipe_file(tmp_path, world, name, steps=2, **changes)), Silent())
-        logs.append(losses(tmp_path / name))
-    assert logs[0] == logs[1]
+    assert agree(tmp_path / "media", tmp_path / "mixed")
 
 
 def test_clips_in_tars_train_with_the_losses_of_their_manifest(world: Path, prepared: Path, tmp_path: Path) -> None:
@@ -66,7 +73,7 @@ def test_clips_in_tars_train_with_the_losses_of_their_manifest(world: Path, prep
     train(read_recipe(recipe_file(tmp_path, world, "tars", steps=2, **changes)), Silent())
     changes = FROZEN | sources({"place": str(prepared)})
     train(read_recipe(recipe_file(tmp_path, world, "shards", steps=2, **changes)), Silent())
-    assert losses(tmp_path / "tars") == losses(tmp_path / "shards")
+    assert agree(tmp_path / "tars", tmp_path / "shards")
 
 
 def test_frames_are_trained_from_prepared_clips_as_from_their_media(
@@ -79,7 +86,7 @@ def test_frames_are_trained_from_prepared_clips_as_from_their_media(
         path = recipe_file(tmp_path, world, name, steps=2, align={"clip_weight": 0.3}, **sources(source))
         path.write_text(path.read_text() + "model: tiny\n")
         train(read_recipe(path), Silent())
-    assert losses(tmp_path / "shards") == losses(tmp_path / "media")
+    assert agree(tmp_path / "shards", tmp_path / "media")
 
 
 def test_a_run_refuses_clips_that_another_model_or_length_prepared(world: Path, prepared: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+import pytest
 from training_runs import Silent, recipe_file
 
 from peav.checkpoint import load_model, load_tokenizer, resolve
@@ -24,6 +25,7 @@ def sound(path: Path, waveform: np.ndarray) -> str:
     return path.name
 
 
+@pytest.mark.slow
 def test_a_mixed_source_trains_on_clips_in_which_something_is_heard_and_tells_what_is_mixed(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 24_000)
     lines = [

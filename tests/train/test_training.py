@@ -36,6 +36,7 @@ from peav.train.train_checkpoint import read_state, states
 from peav.train.trainer import learning_rate
 
 
+@pytest.mark.slow
 def test_a_fresh_model_may_have_a_checkpoints_text_encoder_and_tokenizer(world: Path, tmp_path: Path) -> None:
     recipe = read_recipe(recipe_file(tmp_path, world, "text", text={"checkpoint": "tiny"}))
     clips = gather(recipe, Silent())
@@ -60,6 +61,7 @@ def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "whole"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_checkpoint_that_loads_and_a_log_of_every_step(whole_run: Path) -> None:
     model = load_model(whole_run / "model")
     assert model.project(torch.zeros(1, 64), "audio").shape == (1, 64)
@@ -82,6 +84,7 @@ def test_the_same_recipe_gives_the_same_losses_twice(whole_run: Path, world: Pat
     assert losses(tmp_path / "again") == losses(whole_run)
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_checkpoints_resumes_with_the_same_losses(
     whole_run: Path, world: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_bf16_on_a_processor_that_only_emulates_it_is_warned_of_before_the_work(
     assert any("bf16" in str(one.message) for one in seen) == warned
 
 
+@pytest.mark.slow
 def test_accumulated_batches_average_their_gradients_like_the_log_says(world: Path, tmp_path: Path) -> None:
     def run(name: str, steps: int, accumulate: int) -> list[dict]:
         optim = {"steps": steps, "accumulate": accumulate, "lr": 1e-12}  # the weights stay: batches can be compared
@@ -153,6 +157,7 @@ def test_accumulated_batches_average_their_gradients_like_the_log_says(world: Pa
     assert both["norm"] < (first["norm"] + second["norm"]) / 2
 
 
+@pytest.mark.slow
 def test_a_trainable_codec_moves_and_a_frozen_one_does_not(whole_run: Path, world: Path, tmp_path: Path) -> None:
     frozen = read_recipe(recipe_file(tmp_path, world, "frozen", steps=1))
     train(frozen, Silent())
@@ -193,6 +198,7 @@ def test_clips_that_do_not_decode_are_named_and_left_out(world: Path, tmp_path: 
     assert len(read_manifest(tmp_path / "manifest.jsonl")) == 21
 
 
+@pytest.mark.slow
 def test_sources_with_the_same_ids_lose_only_what_does_not_decode(world: Path, tmp_path: Path) -> None:
     rows = [row for row in read_manifest(world / "manifest.jsonl") if row.split == "train"][:2]
     (tmp_path / "bad.mp4").write_text("not a video")
@@ -205,6 +211,7 @@ def test_sources_with_the_same_ids_lose_only_what_does_not_decode(world: Path, t
         with_features(recipe, cache, Clips([rows, [bad]], [1.0, 1.0], [], []), Silent())
 
 
+@pytest.mark.slow
 def test_sound_alone_trains_with_every_pair_in_the_recipe(world: Path, tmp_path: Path) -> None:
     rows = [row for row in read_manifest(world / "manifest.jsonl") if row.captions.get("audio")]
     records = [
@@ -218,6 +225,7 @@ def test_sound_alone_trains_with_every_pair_in_the_recipe(world: Path, tmp_path:
     assert record["v_vc"] == 0
 
 
+@pytest.mark.slow
 def test_what_is_drawn_after_the_codec_is_the_same_whether_it_was_distilled_or_read(
     world: Path, tmp_path: Path
 ) -> None:
@@ -242,6 +250,7 @@ def test_a_source_of_speech_alone_trains_on_clips_with_transcripts_and_holds_not
     assert len({row.id for row in clips.test}) == len(clips.test) > 0
 
 
+@pytest.mark.slow
 def test_timed_words_are_learnt_where_the_recipe_says_so(world: Path, tmp_path: Path) -> None:
     changes = {"objective": {"auxiliary": {"words": {"weight": 0.5}}}, "frames": {"frozen": True}}
     path = recipe_file(tmp_path, world, "words", steps=2, **changes)
@@ -267,6 +276,7 @@ def test_a_run_ends_with_the_weights_that_were_best_on_validation_clips(
     assert not all(torch.equal(value, last[f"model.{name}"]) for name, value in saved.items())
 
 
+@pytest.mark.slow
 def test_best_weights_of_a_run_that_was_removed_are_not_taken_for_this_ones(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

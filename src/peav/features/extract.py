@@ -94,7 +94,9 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def _encode(self, waveform: np.ndarray) -> np.ndarray:
-        latents = self.model.encode_codec(torch.from_numpy(waveform)[None].to(_device(self.model.audio.codec)))
+        # A copy, since numpy's memory may begin anywhere, and some processors' matrix products round by where it does.
+        samples = torch.tensor(waveform, device=_device(self.model.audio.codec))
+        latents = self.model.encode_codec(samples[None])
         return latents[0].to(torch.float16).cpu().numpy()
 
 

@@ -63,6 +63,7 @@ def test_files_decode_to_their_duration(made: Path) -> None:
                 assert file.streams.audio[0].channels == 1
 
 
+@pytest.mark.slow
 def test_another_run_makes_the_same_bytes(made: Path, tmp_path: Path) -> None:
     again = generate(tmp_path, CLIPS, 11)
     assert again.read_text() == made.read_text()
