@@ -35,6 +35,7 @@ SEED = 7
 # Runs a verb, and notes when each piece of work is finished.
 DRIVER = """
 import os, signal, sys, time
+from peav.cli.main import app  # before torch, whose threads wait as the command line says
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have inherited to ignore it
 log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def noted(owner, name, key):
@@ -53,7 +54,6 @@ elif verb == "detect":
 else:
     from peav.features.prepare import Pending
     noted(Pending, "add", lambda self, clip, data: clip.key)
-from peav.cli.main import app
 app()
 """
 
@@ -108,18 +108,18 @@ VERBS: dict[str, Callable[[Path], list[str]]] = {"embed": embedded, "detect": de
 
 
 def make_media(folder: Path, files: int) -> None:
-    """Noise of one to four seconds, with a manifest; one file of many windows."""
+    """Noise of up to a second, with a manifest; one file of many windows."""
     import wave
 
     folder.mkdir()
     rng = np.random.default_rng(SEED)
     lines = []
     for place in range(files):
-        seconds = 40 if place == files // 2 else 1 + place % 4
+        seconds = 40 if place == files // 2 else (1 + place % 4) / 4
         path = folder / f"{place:04d}.wav"
         with wave.open(str(path), "wb") as file:
             file.setparams((1, 2, 16000, 0, "NONE", ""))
-            file.writeframes((rng.standard_normal(16000 * seconds) * 3000).astype("<i2").tobytes())
+            file.writeframes((rng.standard_normal(round(16000 * seconds)) * 3000).astype("<i2").tobytes())
         lines.append(json.dumps({"id": path.stem, "audio_path": path.name}))
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
 
@@ -150,7 +150,7 @@ def campaign(verb: str, kills: int, work: Path, per_kill: int = 15) -> Result:
             while _files(seen := kept(out)) < max(target, _files(before)) or seen == before:
                 if running.poll() is not None:
                     break
-                time.sleep(0.05)
+                time.sleep(0.2)
             with suppress(subprocess.TimeoutExpired):  # anywhere between two moments at which work is made to last
                 running.wait(rng.uniform(0.0, 3.0))
             if running.poll() is not None:  # nothing was in hand: it does not count, and nothing is left to kill
