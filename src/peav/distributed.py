@@ -1,5 +1,6 @@
 """What the processes of one training run share: a global batch, gradients, and the model whole (DDP) or in shards
-(FSDP2); on processors (gloo) or GPUs (nccl), started by torchrun."""
+(FSDP2); on processors (gloo) or GPUs (nccl), started by torchrun.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ class DistContext:
 
     def local_shard(self, count: int) -> slice:
         """Which of `count` clips of the global batch this process loads: one in every `world_size`, so that each has
-        its share of every source."""
+        its share of every source.
+        """
         assert count % self.world_size == 0, f"{count} clips do not divide among {self.world_size} processes"
         return slice(self.rank, None, self.world_size)
 

@@ -174,7 +174,7 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
     """
     stopping = False
 
-    def stop(signum: int, frame: object) -> None:
+    def stop(signum: int, _frame: object) -> None:
         nonlocal stopping
         if not stopping:
             stopping = True

@@ -104,7 +104,8 @@ def is_filler(name: str, tensor: Tensor, dtype: torch.dtype) -> bool:
 
 class _SkipInit(TorchFunctionMode):
     """Leaves out the initialization of layers: random numbers on the meta device would import all of torch's compiler,
-    seconds of it."""
+    seconds of it.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

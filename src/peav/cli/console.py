@@ -41,7 +41,12 @@ def one_line_warnings() -> Iterator[None]:
     """Warnings as one yellow line each, above a progress bar, instead of Python's two with a line of source."""
 
     def show(
-        message: Warning | str, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None
+        message: Warning | str,
+        category: Any,  # noqa: ARG001
+        filename: Any,  # noqa: ARG001
+        lineno: Any,  # noqa: ARG001
+        file: Any = None,  # noqa: ARG001
+        line: Any = None,  # noqa: ARG001
     ) -> None:
         err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
 

@@ -113,13 +113,16 @@ class ProgressReporter:
         self.task: TaskID | None = None
 
     def stage(self, name: str, total: int | None) -> None:
+        """Begin a bar."""
         self.task = self.progress.add_task(STAGES.get(name, name), total=total, note="")
 
     def advance(self, done: int, note: str = "") -> None:
+        """Move it."""
         assert self.task is not None
         self.progress.update(self.task, completed=done, note=note)
 
     def step(self, record: Mapping[str, Any]) -> None:
+        """Show a step's losses, and the figures of an evaluation."""
         losses = " ".join(f"{name} {loss:.2f}" for name, loss in record["losses"].items())
         self.advance(record["step"], f"loss {record['loss']:.3f}  {losses}")
         if "eval" in record:

@@ -1,1 +1,1 @@
-
+"""What a run draws from: manifests, tars, sources, samplers, batches."""

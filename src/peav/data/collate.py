@@ -99,7 +99,8 @@ class Collator:
         part: slice = slice(None),
     ) -> Batch:
         """The batch of `rows[part]`, whose features `clips` are; captions are drawn for all rows, so that processes
-        which share a batch draw the same ones as one process with all of it."""
+        which share a batch draw the same ones as one process with all of it.
+        """
         captions = {kind: [self._draw(row, kind, rng) for row in rows][part] for kind in MODALITIES}
         rows = rows[part]
         heard = [clip.latents if clip.latents is not None else clip.waveform for clip in clips]

@@ -77,6 +77,7 @@ def _split(row: Row, path: str, where: str) -> str:
 
 def origin(stem: str) -> str:
     """What a clip was cut from: clips of one recording share its number (4-250869-A, 4-250869-B) and must not stand on
-    both sides of a split."""
+    both sides of a split.
+    """
     pieces = stem.split("-")
     return pieces[1] if len(pieces) > 2 else stem

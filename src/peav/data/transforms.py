@@ -30,7 +30,8 @@ TRANSFORMS = {
 @dataclass(frozen=True)
 class SourceContext:
     """What a transform may use when a run begins: the features, the longest that a clip may be (seconds), and a file
-    for what it cannot use."""
+    for what it cannot use.
+    """
 
     cache: FeatureCache
     max_seconds: float

@@ -66,7 +66,8 @@ def _options(braced: str) -> list[str]:
 
 def _samples(tar: str, index: str | None) -> tuple[list[Any], list[dict[str, Any]]]:
     """What tells this tar from another in its place, and its clips: `key`, `parts` (name, offset, size by extension),
-    `text` and `fields`."""
+    `text` and `fields`.
+    """
     try:
         version = list(size_and_time(tar))
     except FileNotFoundError as error:

@@ -1,1 +1,1 @@
-
+"""Benchmarks, the figures that they measure, and the tables that show them."""

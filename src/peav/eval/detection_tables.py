@@ -37,7 +37,8 @@ def read_results(
 
 def read_result_scores(found: Path, true: Collection[str]) -> dict[str, FrameScores] | None:
     """The scores of a folder that `detect_files` wrote or of a folder of score tables, by the names of `true`; None
-    where there are none."""
+    where there are none.
+    """
     if not found.is_dir():
         return None
     if (found / "scores").is_dir():

@@ -24,7 +24,8 @@ class Side:
 
     def texts(self, row: Row) -> list[str]:
         """The row's texts on this side: captions of the modality's own kind, synthetic ones where there are no others,
-        or its transcript."""
+        or its transcript.
+        """
         if self.text == "transcript":
             return [row.transcript] if row.transcript else []
         return list(row.by_people().captions.get(self.modality, ()))

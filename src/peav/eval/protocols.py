@@ -184,7 +184,8 @@ def _pools(
     embedder: Embedder, order: Sequence[Row], directions: Collection[str], candidates: int
 ) -> dict[str, list[Row]]:
     """The rows of each direction: the first ones of the order that have both its sides, and a transcript of their own
-    where transcripts are searched."""
+    where transcripts are searched.
+    """
     pools: dict[str, list[Row]] = {name: [] for name in directions}
     said: dict[str, set[str | None]] = {name: set() for name in directions}
     looked_at = (order[first : first + LOOKED_AT_ONCE] for first in range(0, len(order), LOOKED_AT_ONCE))

@@ -101,7 +101,9 @@ def read_score_folder(folder: str | Path) -> dict[str, FrameScores]:
 
 
 def read_events(path: str | Path, folders: bool = False) -> dict[str, list[Event]]:
-    """Events by recording, from any of these:
+    """Read events by recording.
+
+    From any of these:
 
     - a table with the columns filename, onset, offset and event_label, with tabs or commas between them;
     - a manifest (JSON lines, Parquet, or CSV with a column `events`), or what `peav detect` wrote: rows with `events`

@@ -37,7 +37,8 @@ def short_names(names: Collection[str]) -> dict[str, str]:
 
 def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
     """What the files that are written for each path are called: its stem, its name, or all of its folders, whichever
-    is enough; where folders joined by `_` are alike, as those of a_b/c.wav and a/b/c.wav, with a digest of the path."""
+    is enough; where folders joined by `_` are alike, as those of a_b/c.wav and a/b/c.wav, with a digest of the path.
+    """
     names: dict[Path, str] = {}
     for kind in (_stem, _name, _folders, _digest):
         proposed = {path: kind(path) for path in paths if path not in names}
@@ -100,7 +101,8 @@ def _by_file(names: Iterable[str]) -> dict[str, list[str]]:
 
 def _nearest(name: str, options: Iterable[str]) -> list[str]:
     """The options that agree with a name in most folders, from the last one backwards; none where a folder of both
-    differs right before the file."""
+    differs right before the file.
+    """
     agreeing = {option: _agreement(name, option) for option in options}
     most = max((count for count in agreeing.values()), default=0)
     return [option for option, count in agreeing.items() if count == most > 0]

@@ -25,6 +25,7 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(self.size))
 
     def forward(self, waveform: Tensor) -> Tensor:
+        """Waveforms (B, S) at the sampling rate to (B, S // hop, 256)."""
         spectrum = torch.stft(waveform, self.size, self.hop, window=self.window, return_complex=True)
         mel = torch.log(spectrum.abs().square().transpose(1, 2) @ self.filters + 1e-4)
         steps = waveform.shape[1] // (self.hop * FRAMES_PER_STEP)

@@ -333,8 +333,7 @@ def as_frames(video: Any, name: str) -> np.ndarray:
 
 
 def spare(windows: Iterator[T], kind: Modality, spared: list[MediaError]) -> Iterator[T]:
-    """The windows of one of a file's two streams. What is wrong with it costs the stream and not the file: its windows
-    end with a warning, and the error is put into `spared`."""
+    """The windows of one of a file's two streams; what is wrong with it ends them with a warning, put into `spared`."""
     with sparing(kind, spared):
         yield from windows
 

@@ -59,7 +59,7 @@ class StreamingWindow:
         return round(self.left_context / FRAME), round(self.hop / FRAME), round(self.lookahead / FRAME)
 
 
-def Windowing(past: float = 10.0, step: float = 10.0, ahead: float = 10.0) -> StreamingWindow:
+def Windowing(past: float = 10.0, step: float = 10.0, ahead: float = 10.0) -> StreamingWindow:  # noqa: N802
     """The former name of `StreamingWindow`."""
     warnings.warn(
         "Windowing(past, step, ahead) is StreamingWindow(left_context, hop, lookahead) now",
@@ -242,7 +242,8 @@ class FrameStream:
 
     def state(self) -> dict[str, Any]:
         """All that it holds between two blocks of 48 kHz sound, for `resume` in another process: plain values and
-        tensors."""
+        tensors.
+        """
         codec, tower = self._codec, self._tower
         held = {name: getattr(codec, name) for name in ("stop", "done", "begin", "end")}
         held["samples"] = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *codec.parts]))

@@ -26,7 +26,8 @@ PERSON = "person speaking"
 @dataclass
 class SyntheticCaptions(SourceTransform):
     """Clips of the world have a captioning model's captions as well as their own; `data.real_share` says how often a
-    clip's own are read."""
+    clip's own are read.
+    """
 
     def all_rows(self, rows: list[Row]) -> list[Row]:
         """Every row with synthetic captions."""

@@ -224,7 +224,8 @@ def _first(seed: int) -> np.random.Generator:
 
 def _heard(rows: Sequence[Row], rng: np.random.Generator) -> np.ndarray:
     """The samples of a random row, of another where that has no sound or cannot be read: `failures.jsonl` names those
-    when features are made."""
+    when features are made.
+    """
     problem: MediaError | None = None
     for _ in range(TRIES if rows else 0):
         row = rows[int(rng.integers(len(rows)))]

@@ -44,7 +44,8 @@ class Remix(SourceTransform):
 
     def start(self, rows: list[Row], context: SourceContext) -> list[Row]:
         """The rows in which something is heard, each with an event of no length for each of its labels: these are
-        known before a soundscape is drawn, how long they sound is not."""
+        known before a soundscape is drawn, how long they sound is not.
+        """
         self._remixer = Remixer(make_mixer(rows, (), context.failures, self.how), context.cache.extract)
         heard = [row for row in rows if self._remixer.takes(row)]
         return [

@@ -165,7 +165,8 @@ def _span(word: Word, length: int, rate: float) -> tuple[int, int]:
 
 def spliceable(rows: Sequence[Row], seconds: float) -> list[Row]:
     """The rows that can be crossed with another: whose sound has each word of the transcript at its time, one after the
-    other and within the first `seconds`, and that are not alone with their number of words."""
+    other and within the first `seconds`, and that are not alone with their number of words.
+    """
     whole = [row for row in rows if row.audio_path is not None and _timed(row, seconds)]
     common = Counter(len(row.words) for row in whole)
     return [row for row in whole if common[len(row.words)] > 1]

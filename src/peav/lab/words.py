@@ -19,7 +19,8 @@ from peav.objectives.frame_loss import FrameLoss, frame_loss
 
 class WordFrames(AuxiliaryLoss):
     """A linear head on the audio tower's middle states, (B, T, width), over the words of the training rows and
-    silence (`objective.auxiliary.words`)."""
+    silence (`objective.auxiliary.words`).
+    """
 
     has_targets = True
 

@@ -185,7 +185,8 @@ class _Reader:
 
 class _JoinedReader:
     """One pass over the audio of files that follow each other; each begins where the one before it ends, and what an
-    encoder padded that one with is left out."""
+    encoder padded that one with is left out.
+    """
 
     def __init__(self, source: Source, parts: list[Source], target: int) -> None:
         self.name, self.parts, self.target = name_of(source), parts, target

@@ -117,7 +117,8 @@ class Clock:
 
     def _outdated(self, segment: _Segment | None) -> bool:
         """Whether a packet comes when its place is long past: where a stream of a broadcast ended early, FFmpeg hands
-        out its last packet at the end of the file."""
+        out its last packet at the end of the file.
+        """
         last = self._segments[-1] if self._segments else None
         if segment is None or last is None or segment is last or self._ahead != AHEAD:
             return False

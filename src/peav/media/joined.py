@@ -54,7 +54,7 @@ def sections(source: Source) -> list[Source]:
 
 
 @lru_cache(maxsize=256)
-def _starts_in_path(path: str, modified: int, size: int) -> tuple[int, ...]:
+def _starts_in_path(path: str, _modified: int, _size: int) -> tuple[int, ...]:
     return _starts(path)
 
 
@@ -69,9 +69,9 @@ def _starts(source: Any) -> tuple[int, ...]:
     elif head.startswith(b"OggS") and b"\x80theora" in head:
         found = _chained(source)
     elif head[:4] in (b"RIFF", b"FORM"):
-        found = _chunked(source, size)
+        found = _chunked(source)
     elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        found = _boxed(source, size)
+        found = _boxed(source)
     else:
         return (0,)
     starts = [0]
@@ -115,7 +115,7 @@ def _chained(source: Source) -> Iterator[int]:
         end = start + 27 + len(table) + sum(table)
 
 
-def _chunked(source: Source, size: int) -> Iterator[int]:
+def _chunked(source: Source) -> Iterator[int]:
     """Where RIFF and AIFF files begin after the first; AVI goes on in chunks of another type."""
     kind, _, form = struct.unpack("4s4s4s", raw_part(source, 0, 12).ljust(12, b"\0"))
     order = "<I" if kind == b"RIFF" else ">I"
@@ -129,7 +129,7 @@ def _chunked(source: Source, size: int) -> Iterator[int]:
             return
 
 
-def _boxed(source: Source, size: int) -> Iterator[int]:
+def _boxed(source: Source) -> Iterator[int]:
     """Where MP4 files begin after the first. With fragments, FFmpeg goes on over further headers by itself."""
     at, index, found = 0, False, []
     while len(head := raw_part(source, at, 16)) >= 8:

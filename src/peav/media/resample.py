@@ -50,7 +50,8 @@ class Resampler:
 
     def push(self, samples: Any) -> Waveform:
         """(S,) or (C, S) of any number of samples, at least one; returns what is ready. Errors as `as_waveform`, and
-        `UnsupportedInputError` where the number of channels changes."""
+        `UnsupportedInputError` where the number of channels changes.
+        """
         planes = _planes(samples)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout=_LAYOUTS[len(planes)])
         frame.sample_rate = self.rate
@@ -130,6 +131,7 @@ class Mixer:
         self.taken = self.given = 0
 
     def fits(self, frame: Any) -> bool:
+        """Whether a frame has the format of those before."""
         return (frame.sample_rate, frame.format.name, frame.layout.name) == (self.rate, self.format, self.layout)
 
     def feed(self, frame: Any, drop: int = 0) -> Waveform:
@@ -146,10 +148,12 @@ class Mixer:
         return self._resampled(np.concatenate(mono, axis=1)[:, drop:].astype(np.float32, copy=False))
 
     def silence(self, samples: int) -> Iterator[Waveform]:
+        """Put in so many zeros, counted at the frames' own rate."""
         for at in range(0, samples, BLOCK):
             yield self._resampled(np.zeros((1, min(BLOCK, samples - at)), np.float32))
 
     def flush(self) -> Waveform:
+        """What the filters still hold."""
         # As long as FFmpeg's command makes it, which rounds up.
         length, before = -(-self.taken * self.target // self.rate), self.given
         filter = 64 * max(1, self.rate // self.target)  # for less than its length it would give nothing

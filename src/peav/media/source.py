@@ -185,7 +185,8 @@ def size_of(source: Source) -> int:
 
 class _View:
     """A seekable file with a position of its own, so that several readers can share one file object; or `size` bytes
-    of one from `begin` on."""
+    of one from `begin` on.
+    """
 
     def __init__(self, file: BinaryIO, begin: int = 0, size: int | None = None) -> None:
         self.file, self.begin, self.size, self.position = file, begin, size, 0

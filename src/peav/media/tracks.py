@@ -106,7 +106,7 @@ def scan(source: Source) -> Scan:
 
 
 @lru_cache(maxsize=64)
-def _scan_path(path: str, modified: int, size: int) -> Scan:
+def _scan_path(path: str, _modified: int, _size: int) -> Scan:
     return _scan(path)
 
 

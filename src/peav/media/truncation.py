@@ -66,7 +66,8 @@ def _others_reach(source: Source, stream: Any, promised: float) -> bool:
 
 def _riff_seconds(source: Source) -> float | None:
     """Length of a RIFF WAVE file by its header; None where it was written to a pipe, is RF64, or is not plain PCM,
-    whose rate of bytes is no promise."""
+    whose rate of bytes is no promise.
+    """
     head = raw_part(source, 0, 1 << 16)
     at, bytes_per_second = 12, 0
     while head[:4] == b"RIFF" and at + 8 <= len(head):

@@ -42,6 +42,7 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, L) -> (B, C, L)."""
         alpha = self.alpha[:, None]
         return torch.addcmul(x, torch.sin(alpha * x).square(), (alpha + 1e-9).reciprocal())
 
@@ -57,6 +58,7 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """x (B, C, L), zero beyond each row's `valid` (B,) positions -> (B, C, L)."""
         h = self.conv1(zero_padding(self.snake1(x), valid))
         return x + self.conv2(self.snake2(h))
 
@@ -71,6 +73,7 @@ class EncoderBlock(nn.Module):
         self.conv = nn.Conv1d(channels, 2 * channels, 2 * stride, stride=stride, padding=stride // 2)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """x (B, C, L), zero beyond each row's `valid` (B,) positions -> (B, 2 C, L / stride)."""
         for unit in self.units:
             x = unit(x, valid)
         return self.conv(zero_padding(self.snake(x), valid))
@@ -78,7 +81,8 @@ class EncoderBlock(nn.Module):
 
 def receptive_field(strides: tuple[int, ...], last: int = 0) -> int:
     """Samples of context, to either side, that the blocks with these strides need; `last`: output steps that the
-    layers after them see to either side."""
+    layers after them see to either side.
+    """
     context = last
     for stride in reversed(strides):
         context = context * stride + stride // 2 + 3 * sum(DILATIONS)

@@ -26,6 +26,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) -> (..., width)."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -38,6 +39,7 @@ class PatchAttention(Attention):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """x (M, L, width), rotation (L, d / 2) complex -> (M, L, width)."""
         q, k, v = self.split(self.qkv(x), 3)
         return self.out(self.attend(rotate_pairs(q, rotation), rotate_pairs(k, rotation), v))
 
@@ -53,6 +55,7 @@ class Block(Recomputed):
         self.mlp = Mlp(config.width, config.mlp_width)
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """x (M, L, width), rotation (L, d / 2) complex -> (M, L, width)."""
         x = x + self.attention(self.norm1(x), rotation)
         return x + self.mlp(self.norm2(x))
 

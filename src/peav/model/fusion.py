@@ -44,7 +44,8 @@ class Fusion(nn.Module):
         cls_only: bool = False,
     ) -> TowerOutput:
         """audio (B, T, Da) and video (B, N, Dv) sequences with valid lengths (B,) or None; output at T positions,
-        or with `cls_only` the pooled state alone."""
+        or with `cls_only` the pooled state alone.
+        """
         batch, steps, _ = audio.shape
         audio_sizes = audio.new_full((batch,), steps, dtype=torch.long) if audio_lengths is None else audio_lengths
         video_sizes = (

@@ -47,6 +47,7 @@ class RMSNorm(nn.RMSNorm):
     """RMSNorm with its weight in the input's dtype: under autocast torch has no fast kernel for a mixture."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., D) -> (..., D), in its dtype."""
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
@@ -56,6 +57,7 @@ class Recomputed(nn.Module):
     recompute = False
 
     def __call__(self, *inputs: Any) -> Any:
+        """Run the layer, or let autograd run it again when it needs what is inside."""
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(super().__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
         return super().__call__(*inputs)

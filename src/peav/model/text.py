@@ -49,6 +49,7 @@ class GeGLU(nn.Module):
         self.out = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) -> (..., width)."""
         value, gate = self.input_gate(x).chunk(2, dim=-1)
         return self.out(F.gelu(value) * gate)
 

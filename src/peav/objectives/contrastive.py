@@ -71,7 +71,7 @@ def infonce_loss(
     Arguments and result as for `sigmoid_loss`; there is no bias, to which a softmax is blind.
     """
 
-    def rows(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, start: int, groups: Tensor | None) -> Tensor:
+    def rows(x: Tensor, y: Tensor, scale: Tensor, _bias: Tensor, start: int, groups: Tensor | None) -> Tensor:
         logits = x @ y.T * scale
         positive = _diagonal(logits, start)
         logits = logits.masked_fill(_false_negatives(positive, start, groups), -torch.inf)

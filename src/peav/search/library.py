@@ -168,7 +168,8 @@ class LibraryWriter:
 
     def close(self) -> None:
         """Write what is collected and let other processes write; without `finish` before it, the parts wait for the
-        next writer."""
+        next writer.
+        """
         try:
             self.flush()
         finally:
@@ -312,7 +313,8 @@ def _hashes(sources: Iterable[Path], columns: Sequence[str], model_id: str) -> n
 
 def _wanted(sources: Sequence[Path], model_id: str, unfinished: Iterable[Version]) -> np.ndarray:
     """(rows,) bool: of each path the version that came last, of each of its windows the last one; nothing of files that
-    are not complete. A window stands twice where a process was killed between merging the parts and removing them."""
+    are not complete. A window stands twice where a process was killed between merging the parts and removing them.
+    """
     paths, versions, rows = (_keys(sources, columns, model_id) for columns in (("path",), VERSION, WINDOW))
     complete = ~np.isin(versions, np.array([_hash(version) for version in unfinished], np.uint64))
     last = _last(paths, complete)

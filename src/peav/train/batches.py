@@ -22,7 +22,8 @@ class Collate(Protocol):
 
     def __call__(
         self, rows: Sequence[Row], clips: Sequence[ClipFeatures], rng: np.random.Generator, part: slice = ...
-    ) -> Any: ...
+    ) -> Any:
+        """One batch."""
 
 
 class BatchStream:

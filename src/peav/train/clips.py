@@ -21,7 +21,8 @@ from peav.train.recipe import Recipe, Source
 @dataclass(frozen=True)
 class Clips:
     """Training rows by source with their weights, and held-out rows; `transforms` are by the number of a source what
-    changes its clips when they are drawn."""
+    changes its clips when they are drawn.
+    """
 
     sources: list[list[Row]]
     weights: list[float]

@@ -28,6 +28,7 @@ class LowRank(nn.Linear):
         self.up = nn.Parameter(like.new_zeros(base.out_features, rank))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., in_features) -> (..., out_features)."""
         return super().forward(x) + SCALE * F.linear(F.linear(x, self.down), self.up)
 
     def merged(self) -> nn.Linear:

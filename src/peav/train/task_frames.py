@@ -29,7 +29,8 @@ from peav.utils.text import readable
 @dataclass(frozen=True)
 class FrameBatch:
     """B clips with N texts for all of them: `clips`, the texts' `ids` (N, L) and `mask` (N, L), and as in
-    `data.frame_targets.FrameTargets` `heard` and `known` (B, N, T) bool and `offsets` (N,)."""
+    `data.frame_targets.FrameTargets` `heard` and `known` (B, N, T) bool and `offsets` (N,).
+    """
 
     clips: Batch
     ids: Tensor

@@ -161,7 +161,8 @@ class Trainer:
 
     def whole_model(self) -> Model:
         """The model as one process would hold it, on the CPU, averaged and merged; every process must call this, once,
-        when all is done."""
+        when all is done.
+        """
         if self.average is not None:
             self.average.swap()
         merge_low_rank(self.module.model)

@@ -22,7 +22,8 @@ class Indexed(Protocol):
     """A result that knows which input it belongs to."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """Which one."""
 
 
 I = TypeVar("I", bound=Indexed)  # noqa: E741

@@ -16,7 +16,7 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         names: the old name -> where it is now, `package.module:name`.
     """
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> Any:  # noqa: N807 - what modules call it
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         place, _, new = names[name].partition(":")

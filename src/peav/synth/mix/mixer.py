@@ -72,7 +72,8 @@ class Mixing:
 @dataclass(frozen=True)
 class Sound:
     """A stretch of a recording (all of it where the times are None) with one label, and other words for it in `texts`;
-    `id` is its row's."""
+    `id` is its row's.
+    """
 
     id: str
     label: str
@@ -227,7 +228,8 @@ class Mixer:
 
 def sounds_of(rows: Sequence[Row]) -> list[Sound]:
     """The labeled sounds of manifest rows: timed events during which no other label sounds, or the whole of a row with
-    a `label` column, whose audio captions are other words for it."""
+    a `label` column, whose audio captions are other words for it.
+    """
     found = []
     for row in rows:
         if row.audio_path is None:

@@ -80,7 +80,8 @@ def _sources(record: Mapping[str, Any], where: str) -> list[str]:
 
 def _alike(one: PurePosixPath, other: PurePosixPath) -> bool:
     """Whether two names of one recording lie in the same set: its folder may be linked by another name, so those within
-    it count; where one name leaves them out, as older ids do, the set's own does."""
+    it count; where one name leaves them out, as older ids do, the set's own does.
+    """
     within, others = one.parts[1:-1], other.parts[1:-1]
     return within == others if bool(within) == bool(others) else one.parts[0] == other.parts[0]
 

@@ -114,7 +114,7 @@ def _sea(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     draw.rectangle((0, 168, SIZE, SIZE), (230, 208, 150))
 
 
-def _grid(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
+def _grid(draw: ImageDraw.ImageDraw, _rng: np.random.Generator) -> None:
     draw.rectangle((0, 0, SIZE, SIZE), (40, 30, 60))
     draw.rectangle((0, 110, SIZE, SIZE), (24, 16, 40))
     for x in range(-200, 424, 34):
@@ -142,7 +142,7 @@ def _snow(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     draw.rectangle((0, 150, SIZE, SIZE), (228, 234, 244))
 
 
-def _stage(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
+def _stage(draw: ImageDraw.ImageDraw, _rng: np.random.Generator) -> None:
     for x in range(0, SIZE, 14):
         level = 90 + 40 * (x // 14 % 2)
         draw.rectangle((x, 0, x + 13, 176), (level, 14, 34))
