@@ -94,7 +94,8 @@ def test_sections_that_are_absent_null_or_empty_are_the_original_classes_default
 
 def test_sections_that_are_there_default_to_the_classes_of_transformers() -> None:
     """Which are smaller than what the original takes for a section that is absent."""
-    from transformers import DacConfig, ModernBertConfig
+    transformers = pytest.importorskip("transformers")
+    DacConfig, ModernBertConfig = transformers.DacConfig, transformers.ModernBertConfig
 
     codec = pm.read_config({"audio_model": {"dac_vae_encoder": {"n_codebooks": 9}}}).audio.codec
     theirs = DacConfig()
@@ -209,7 +210,8 @@ def test_what_transformers_could_do_and_pe_av_does_not_is_refused(
 
 def test_what_we_write_are_arguments_of_the_original_classes() -> None:
     """And of transformers' two; what is ours beyond them is named here."""
-    from transformers import DacConfig, ModernBertConfig
+    transformers = pytest.importorskip("transformers")
+    DacConfig, ModernBertConfig = transformers.DacConfig, transformers.ModernBertConfig
 
     dac, bert = set(DacConfig().to_dict()), set(ModernBertConfig().to_dict())
     # Names of transformers before release 5, which later ones still read.

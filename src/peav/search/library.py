@@ -153,8 +153,8 @@ class LibraryWriter:
             self._check_windows()
             parts = self._parts()
             self._unfinished = _unfinished(parts)
-            kept = [_hash(version) for version in self._unfinished]
-            self.known = np.setdiff1d(_hashes(self._files(), VERSION, model_id), np.array(kept, np.uint64))
+            known = _hashes(self._files(), VERSION, model_id)
+            self.known = known[~_among(known, self._unfinished)]
             # The number of the part being filled and its rows, in one value: interrupted anywhere, it says the same.
             self._filling: tuple[int, list[LibraryRow]] = (1 + max((int(part.stem) for part in parts), default=-1), [])
             self._changed = False
@@ -311,12 +311,18 @@ def _hashes(sources: Iterable[Path], columns: Sequence[str], model_id: str) -> n
     return np.unique(_keys(sources, columns, model_id))
 
 
+def _among(keys: np.ndarray, versions: Iterable[Version]) -> np.ndarray:
+    """(keys,) bool: which are of some versions."""
+    # Sorted, since NumPy 2.0 overflows where it tries a table of 64-bit keys.
+    return np.isin(keys, np.array([_hash(version) for version in versions], np.uint64), kind="sort")
+
+
 def _wanted(sources: Sequence[Path], model_id: str, unfinished: Iterable[Version]) -> np.ndarray:
     """(rows,) bool: of each path the version that came last, of each of its windows the last one; nothing of files that
     are not complete. A window stands twice where a process was killed between merging the parts and removing them.
     """
     paths, versions, rows = (_keys(sources, columns, model_id) for columns in (("path",), VERSION, WINDOW))
-    complete = ~np.isin(versions, np.array([_hash(version) for version in unfinished], np.uint64))
+    complete = ~_among(versions, unfinished)
     last = _last(paths, complete)
     newest = dict(zip(paths[last].tolist(), versions[last].tolist(), strict=True))
     wanted = np.fromiter((newest.get(path, 0) for path in paths.tolist()), np.uint64, len(paths)) == versions

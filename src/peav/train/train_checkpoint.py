@@ -82,12 +82,14 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, 
         raise StateError(f"{path}: of another model, which differs in {differing[0]} and {len(differing) - 1} more")
     # Not strict: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimizer state.
     options = StateDictOptions(full_state_dict=True, strict=False)
+    saved = state["optimizer"]["state"]
+    missing = {name: parameter for name, parameter in module.named_parameters() if name not in saved}
+    saved.update({name: {} for name in missing})  # torch before 2.9 asks for every one
     set_state_dict(
         module, optimizer, model_state_dict=state["module"], optim_state_dict=state["optimizer"], options=options
     )
-    for name, parameter in module.named_parameters():
-        if name not in state["optimizer"]["state"]:
-            optimizer.state.pop(parameter, None)  # or torch would leave it a step behind the others
+    for parameter in missing.values():
+        optimizer.state.pop(parameter, None)  # or torch would leave it a step behind the others
     return int(state["step"])
 
 
