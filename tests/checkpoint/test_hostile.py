@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import signal
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from peav.checkpoint.convert import write_checkpoint
 from peav.inference.tokenizer import train_tokenizer
 
 LAYERS, WIDTH = "num_hidden_layers", "hidden_size"
+SECONDS = 5
 WRONG = (0, -1, 10**18, float("nan"), 1e30, 0.5, True, None, "x", [], [1], {"a": 1})
 
 
@@ -37,6 +39,20 @@ def bounded_memory() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, (size + 8 * 2**30, limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.fixture(autouse=True)
+def bounded_time() -> Iterator[None]:
+    """An answer within five seconds of processor time."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError(f"no answer within {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    yield
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, before)
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +327,7 @@ def test_no_value_of_any_field_does_harm(sound: Path, tmp_path: Path, kind: str,
             data = json.loads(text)
             put(data, place, value)
             (tmp_path / "config.json").write_text(json.dumps(data))
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # for each value
             try:
                 config = load_config(tmp_path)
             except CheckpointError as error:
