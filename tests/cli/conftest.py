@@ -51,3 +51,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "more" / "both.mp4", pictures(25, seed=3), sound=tone(1.0, seed=3))
     write_audio(folder / "more" / "long.flac", tone(5.0, seed=4)[:, ::-1], codec="flac")
     return folder
+
+
+@pytest.fixture(scope="session")
+def library(folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`folder` embedded in windows of two seconds: six of them."""
+    path = tmp_path_factory.mktemp("library") / "lib.parquet"
+    result = CliRunner().invoke(app, ["embed", str(folder), "-o", str(path), "--model", model, "--window", "2"])
+    assert result.exit_code == 0, result.output
+    return path

@@ -14,10 +14,10 @@ import pytest
 from media.make import pictures, tone, write_audio, write_video
 from random_model import random_encoder
 
-from peav.cli.demo_media import preview
 from peav.cli.demo_page import Facts, build, heat_map
 from peav.cli.demo_searches import Item, embed, run_searches
 from peav.media import load_audio, load_frames, probe
+from peav.media.preview import preview
 from peav.synth.world import speech
 
 Run = Callable[..., Any]

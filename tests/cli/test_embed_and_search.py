@@ -23,18 +23,6 @@ from typer.testing import Result
 Run = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def library(folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from typer.testing import CliRunner
-
-    from peav.cli.main import app
-
-    path = tmp_path_factory.mktemp("library") / "lib.parquet"
-    result = CliRunner().invoke(app, ["embed", str(folder), "-o", str(path), "--model", model, "--window", "2"])
-    assert result.exit_code == 0, result.output
-    return path
-
-
 @pytest.mark.slow
 def test_a_folder_of_mixed_media_becomes_rows(library: Path, folder: Path) -> None:
     rows = pq.read_table(library).to_pylist()

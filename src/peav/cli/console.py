@@ -131,6 +131,8 @@ def clock(seconds: float) -> str:
 
 
 def meter(share: float, width: int = 12) -> str:
-    """A bar for a share of 0 to 1."""
+    """A bar for a share of 0 to 1; none where no person looks."""
+    if not out.is_terminal:
+        return ""
     filled = round(max(0.0, min(1.0, share)) * width)
     return f"[green]{'━' * filled}[/][dim]{'━' * (width - filled)}[/]"

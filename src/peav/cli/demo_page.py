@@ -10,8 +10,8 @@ from importlib.resources import files
 
 import numpy as np
 
-from peav.cli.demo_media import poster, preview, wave_shape
 from peav.cli.demo_searches import Answer, Item, Query, Search
+from peav.media.preview import poster, preview, wave_shape
 
 LEVELS = 8
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import clock, fail, load, meter, out, print_json, shown
+from peav.cli.console import clock, echo, err, escape, fail, load, meter, out, print_json, shown
 from peav.types import Modality
 
 if TYPE_CHECKING:
+    from peav.errors import MediaError
     from peav.search import Hit
+
+By = Literal["window", "file"]
 
 
 def search(
@@ -26,6 +30,8 @@ def search(
         str | None, typer.Option("--text", help="The same as TEXT; with --audio or --video: words to add to it.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
+    min_score: Annotated[float, typer.Option(help="Leave out what scores less.")] = -math.inf,
+    by: Annotated[By, typer.Option(help="Every window that was found, or the best one of each file.")] = "window",
     space: Annotated[
         Modality | None, typer.Option(help="Search sound, pictures or both; by default what suits each file.")
     ] = None,
@@ -36,6 +42,10 @@ def search(
     revision: options.Revision = None,
     dtype: options.Dtype = None,
     cache_dir: options.CacheDir = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with a player for each hit here.")] = None,
+    m3u: Annotated[Path | None, typer.Option(help="Write a playlist here; VLC begins each file at the moment.")] = None,
+    clips: Annotated[Path | None, typer.Option(help="Cut the windows out, as files in this folder.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Search a library by text, sound or video.
@@ -43,9 +53,13 @@ def search(
     Text finds windows by what they hold. --audio finds what sounds alike (with --space video: pictures that go with the
     sound), --video what looks alike (with --space audio: sound that goes with the pictures). --audio with --text finds
     pictures, --video with --text finds sound.
+
+    A score is the model's logit, which is comparable between sound and pictures, or the cosine (-1 to 1) of like with
+    like; only the order counts, so look at a few before you choose a --min-score.
     """
     from peav.search import make_query
     from peav.search import search as search_library
+    from peav.search.export import to_csv
     from peav.search.library import model_of, open_library
 
     if text is not None and text_option is not None:
@@ -55,11 +69,36 @@ def search(
         _, made_by = model_of(opened)
     encoder = load(model or made_by, device, revision, dtype, cache_dir)
     query = make_query(encoder, text, audio=audio, video=video, space=space)
-    hits = search_library(library, query, encoder.model_id, top)
+    hits = search_library(library, query, encoder.model_id, top, min_score=min_score, by_file=by == "file")
+    title = " + ".join(str(part) for part in (audio and audio.name, video and video.name, text) if part)
+    _write(hits, title, html, m3u, clips)
     if as_json:
         print_json([hit.to_dict() for hit in hits])
-    else:
+    elif as_csv:
+        echo(to_csv(hits), newline=False)
+    elif hits:
         out.print(_table(hits))
+    else:
+        out.print(f"nothing scores {min_score:g} or more")
+
+
+def _write(hits: Sequence[Hit], title: str, html: Path | None, m3u: Path | None, clips: Path | None) -> None:
+    """The files that were asked for; a hit whose file cannot be read any more is left out with a word."""
+    from peav.search.export import cut_clips, page, to_m3u
+    from peav.utils.atomic import atomic_write
+
+    def failed(error: MediaError) -> None:
+        err.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+
+    texts = [(html, lambda: page(f"peav: {title}", hits, failed)), (m3u, lambda: to_m3u(hits))]
+    for path, text in texts:
+        if path is not None:
+            with atomic_write(path) as temporary:
+                temporary.write_text(text(), encoding="utf-8")
+            err.print(f"[dim]written:[/] {shown(path)}", soft_wrap=True, highlight=False)
+    if clips is not None:
+        written = cut_clips(hits, clips, failed)
+        err.print(f"[dim]written:[/] {len(written)} files in {shown(clips)}", soft_wrap=True, highlight=False)
 
 
 def _table(hits: Sequence[Hit]) -> Table:

@@ -286,9 +286,9 @@ class WindowReader:
         wanted = {"audio"} if self.streams != "video" else set()
         wanted |= {"video"} if self.streams != "audio" else set()
         if "audio" in wanted and not has_audio:
-            raise NoAudioStreamError(f"{name}: no audio stream; use encode_video, or encode to take what is there")
+            raise NoAudioStreamError(f"{name}: no audio stream; encode_video (--space video) takes its pictures")
         if "video" in wanted and not has_video:
-            raise NoVideoStreamError(f"{name}: no video stream; use encode_audio, or encode to take what is there")
+            raise NoVideoStreamError(f"{name}: no video stream; encode_audio (--space audio) takes its sound")
         return wanted
 
     def _thin(self, frames: np.ndarray) -> np.ndarray:

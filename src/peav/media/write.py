@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -23,7 +24,7 @@ def write_media(
     format: Literal["mp4", "flac", "wav"],
     *,
     audio: Iterable[Waveform | NDArray[np.int16]] | None = None,
-    video: NDArray[np.uint8] | None = None,
+    video: Iterable[NDArray[np.uint8]] | None = None,
     fps: Fraction | int = 25,
     audio_options: Mapping[str, str] | None = None,
     video_options: Mapping[str, str] | None = None,
@@ -33,7 +34,7 @@ def write_media(
     Args:
         target: a path, or a file open for writing that can seek.
         audio: blocks of (S,) samples at 48 kHz, written as mono; float32 for mp4, int16 for flac and wav.
-        video: frames (N, H, W, 3) uint8 with even sides, for mp4 alone.
+        video: one or more frames (H, W, 3) uint8 of one size with even sides, for mp4 alone.
         fps: frames a second.
         audio_options: FFmpeg's options of the audio codec, such as `{"b": "64000"}`.
         video_options: FFmpeg's options of the video codec, such as `{"crf": "30"}`.
@@ -44,14 +45,20 @@ def write_media(
         # Both streams are added before the first packet, which writes the header.
         pictures = sound = None
         if video is not None:
+            frames = iter(video)
+            first = next(frames)
             # With one thread, since the bytes of H.264 depend on how many there are.
             pictures = file.add_stream("libx264", rate=fps, options={"threads": "1", **(video_options or {})})
-            pictures.height, pictures.width = video.shape[1:3]
+            pictures.height, pictures.width = first.shape[:2]
             pictures.pix_fmt = "yuv420p"
         if audio is not None:
             sound = file.add_stream(_AUDIO_CODECS[format], rate=RATE, layout="mono", options=dict(audio_options or {}))
         if video is not None:
-            _encode(file, pictures, (av.VideoFrame.from_ndarray(pixels, format="rgb24") for pixels in video))
+            _encode(
+                file,
+                pictures,
+                (av.VideoFrame.from_ndarray(pixels, format="rgb24") for pixels in chain([first], frames)),
+            )
         if audio is not None:
             _encode(file, sound, _audio_frames(audio))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -153,8 +154,24 @@ def _frame(image: Any) -> np.ndarray:
         raise NotMediaError(f"{image}: not a picture that Pillow reads; convert it to PNG or JPEG") from error
 
 
-def search(path: str | os.PathLike[str], query: Query, model_id: str, top: int = 10) -> list[Hit]:
+def search(
+    path: str | os.PathLike[str],
+    query: Query,
+    model_id: str,
+    top: int = 10,
+    *,
+    min_score: float = -math.inf,
+    by_file: bool = False,
+) -> list[Hit]:
     """The `top` windows with the highest scores, best first; ties in the library's order.
+
+    Args:
+        path: the library.
+        query: what to look for.
+        model_id: of the model that the query was made with.
+        top: how many.
+        min_score: leave out what scores less.
+        by_file: of each file the best window alone.
 
     Raises:
         LibraryError: no library there, one of another model, or one without embeddings in the query's spaces.
@@ -164,15 +181,16 @@ def search(path: str | os.PathLike[str], query: Query, model_id: str, top: int =
     with open_library(path, model_id) as library:
         columns = ["path", "start", "end", "modality", *query.vectors]
         for batch in library.iter_batches(BATCH_ROWS, columns=columns):
-            for hits in _candidates(batch, query, top):
+            for hits in _candidates(batch, query, top, by_file):
                 seen += len(hits)
-                best = sorted([*best, *hits], key=lambda hit: -hit.score)[:top]
+                best = sorted([*best, *hits], key=lambda hit: -hit.score)
+                best = (list({hit.path: hit for hit in reversed(best)}.values())[::-1] if by_file else best)[:top]
     if not seen:
         raise LibraryError(f"{path}: nothing in it has {' or '.join(query.vectors)}; search another --space")
-    return best
+    return [hit for hit in best if hit.score >= min_score]
 
 
-def _candidates(batch: pa.RecordBatch, query: Query, top: int) -> Iterator[Sequence[Hit]]:
+def _candidates(batch: pa.RecordBatch, query: Query, top: int, by_file: bool) -> Iterator[Sequence[Hit]]:
     """The best of one batch, space by space."""
     modality = np.array(batch.column("modality").to_pylist(), dtype=object)
     for space, vector in query.vectors.items():
@@ -183,6 +201,10 @@ def _candidates(batch: pa.RecordBatch, query: Query, top: int) -> Iterator[Seque
         rows = np.flatnonzero(chosen)
         embeddings = column.take(pa.array(rows)).flatten().to_numpy().reshape(-1, len(vector.values))
         scores = vector.scores(embeddings)
+        order = np.argsort(-scores, kind="stable")
+        if by_file:
+            paths = batch.column("path").dictionary_encode().indices.to_numpy(zero_copy_only=False)[rows[order]]
+            order = order[np.sort(np.unique(paths, return_index=True)[1])]
         yield [
             Hit(
                 path=batch.column("path")[row].as_py(),
@@ -192,5 +214,5 @@ def _candidates(batch: pa.RecordBatch, query: Query, top: int) -> Iterator[Seque
                 space=space,
                 score=float(score),
             )
-            for row, score in ((rows[i], scores[i]) for i in np.argsort(-scores, kind="stable")[:top])
+            for row, score in ((rows[i], scores[i]) for i in order[:top])
         ]

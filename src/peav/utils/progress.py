@@ -30,7 +30,8 @@ I = TypeVar("I", bound=Indexed)  # noqa: E741
 
 
 def bar(show: bool = True, *more: ProgressColumn) -> Progress:
-    """A bar with counts and times, and `more` columns after them; silent where `show` is False."""
+    """A bar with counts and times, and `more` columns after them; silent without a terminal or `show`."""
+    console = SafeConsole(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,8 +40,8 @@ def bar(show: bool = True, *more: ProgressColumn) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         *more,
-        console=SafeConsole(stderr=True),
-        disable=not show,
+        console=console,
+        disable=not (show and console.is_terminal),
     )
 
 

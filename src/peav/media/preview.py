@@ -1,4 +1,4 @@
-"""Small pictures, wave shapes and previews of clips, as text that fits into a page."""
+"""Small pictures, wave shapes and excerpts of files, as `data:` addresses that stand in a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from peav.media import load_audio, load_frames, probe
+from peav.media.audio import load_audio
+from peav.media.probe import probe
+from peav.media.video import load_frames
 from peav.media.write import write_media
 
 POSTER_WIDTH = 320
@@ -43,14 +45,23 @@ def preview(path: Path, has_video: bool) -> str:
     """The clip as a `data:` address that browsers play: as it is if small, else its first 10 s made small."""
     if path.suffix.lower() == ".mp4" and path.stat().st_size < WHOLE_BELOW:
         return _address("video/mp4", path.read_bytes())
-    return _address("video/mp4", _transcode(path, has_video))
+    return _address("video/mp4", _transcoded(path, 0.0, PREVIEW_SECONDS, has_video))
 
 
-def _transcode(path: Path, has_video: bool) -> bytes:
-    """An mp4 of the first 10 s, at most 320 pixels wide."""
+def excerpt(path: Path, start: float, end: float) -> tuple[str, bool]:
+    """`[start, end)` seconds of a file as a `data:` address that browsers play, and whether there are pictures.
+
+    Raises MediaError.
+    """
+    info = probe(path)
+    return _address("video/mp4", _transcoded(path, start, end, info.has_video)), info.has_video
+
+
+def _transcoded(path: Path, start: float, end: float, has_video: bool) -> bytes:
+    """An mp4 at most 320 pixels wide."""
     buffer = io.BytesIO()
-    sound = [load_audio(path, end=PREVIEW_SECONDS)] if probe(path).has_audio else None
-    pictures = _small(load_frames(path, fps=PREVIEW_FPS, end=PREVIEW_SECONDS).pixels) if has_video else None
+    sound = [load_audio(path, start=start, end=end)] if probe(path).has_audio else None
+    pictures = _small(load_frames(path, fps=PREVIEW_FPS, start=start, end=end).pixels) if has_video else None
     write_media(buffer, "mp4", audio=sound, video=pictures, fps=PREVIEW_FPS, video_options=X264)
     return buffer.getvalue()
 
