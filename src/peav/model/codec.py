@@ -6,6 +6,8 @@ is cut into windows with a halo as wide as the receptive field, whose results ar
 of its own, nested in those of the block above, because blocks differ a hundredfold in context and in memory a second.
 """
 
+# Shapes: B rows, S samples, C channels, L positions at the rate of the block in hand, T latents at 25 Hz.
+
 from __future__ import annotations
 
 import sys
@@ -30,7 +32,7 @@ LEAST_STEPS = 250
 
 def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
     """Zero x (B, C, L) in place beyond each row's `valid` (B,) positions."""
-    mask = valid_mask(valid, x.shape[-1])
+    mask = valid_mask(valid, x.shape[-1])  # (B, L), or None where nothing is padding
     return x if mask is None else x.masked_fill_(~mask[:, None], 0.0)
 
 
@@ -43,7 +45,8 @@ class Snake(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, L) -> (B, C, L)."""
-        alpha = self.alpha[:, None]
+        alpha = self.alpha[:, None]  # (C, 1)
+        # 1e-9 as in descript-audio-codec, whose weights' descendants the official files hold.
         return torch.addcmul(x, torch.sin(alpha * x).square(), (alpha + 1e-9).reciprocal())
 
 
@@ -59,8 +62,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """x (B, C, L), zero beyond each row's `valid` (B,) positions -> (B, C, L)."""
-        h = self.conv1(zero_padding(self.snake1(x), valid))
-        return x + self.conv2(self.snake2(h))
+        h = self.conv1(zero_padding(self.snake1(x), valid))  # (B, C, L): 3 * dilation of padding keep the length
+        return x + self.conv2(self.snake2(h))  # nothing to zero: a kernel of 1 sees its own position alone
 
 
 class EncoderBlock(nn.Module):
@@ -83,10 +86,12 @@ def receptive_field(strides: tuple[int, ...], last: int = 0) -> int:
     """Samples of context, to either side, that the blocks with these strides need; `last`: output steps that the
     layers after them see to either side.
     """
+    # Backwards from the output: a strided convolution (kernel 2 s, padding s / 2) sees s / 2 positions beyond those
+    # under its steps, a residual unit 3 times its dilation.
     context = last
     for stride in reversed(strides):
         context = context * stride + stride // 2 + 3 * sum(DILATIONS)
-    return context + 3
+    return context + 3  # conv_in, kernel 7
 
 
 def in_windows(stage: Stage, x: Tensor, valid: Tensor | None, hop: int, halo: int, span: int) -> Tensor:
@@ -98,13 +103,14 @@ def in_windows(stage: Stage, x: Tensor, valid: Tensor | None, hop: int, halo: in
     steps = x.shape[-1] // hop
     if steps <= span:
         return stage(x, valid)
+    # Made once at its full length, by the first piece's channels: a list of pieces would hold everything twice.
     output: Tensor | None = None
     for start in range(0, steps, span):
         stop = min(start + span, steps)
         first, last = max(start - halo, 0), min(stop + halo, steps)
-        window = x[..., first * hop : last * hop]
-        inside = None if valid is None else (valid - first * hop).clamp(0, window.shape[-1])
-        piece = stage(window, inside)[..., start - first : stop - first]
+        window = x[..., first * hop : last * hop]  # (B, C, (last - first) * hop)
+        inside = None if valid is None else (valid - first * hop).clamp(0, window.shape[-1])  # (B,)
+        piece = stage(window, inside)[..., start - first : stop - first]  # (B, C', stop - start)
         if output is None:
             output = piece.new_empty(*piece.shape[:-1], steps)
         output[..., start:stop] = piece
@@ -152,14 +158,15 @@ class Codec(nn.Module):
                 f"samples must come in whole hops of {hop}: pad the waveform, shape {tuple(waveform.shape)}"
             )
         steps = waveform.shape[-1] // hop
-        latents = waveform.new_empty(len(waveform), steps, self.config.latent_dim)
+        latents = waveform.new_empty(len(waveform), steps, self.config.latent_dim)  # (B, T, latent_dim)
         top, gpu = len(self.blocks) - 1, waveform.is_cuda
+        # As many rows at a time as fit the budget of one window: else a batch would need B times the memory.
         rows = max(self._span(top, 1, gpu) // max(steps, 1), 1)
         for start in range(0, len(waveform), rows):
             group = slice(start, start + rows)
-            x, valid = waveform[group, None], None if lengths is None else lengths[group]
+            x, valid = waveform[group, None], None if lengths is None else lengths[group]  # (rows, 1, S), (rows,)
             z = in_windows(self._latents, x, valid, hop, self._halos[-1], chunk_steps or self._span(top, len(x), gpu))
-            latents[group] = z.transpose(1, 2)
+            latents[group] = z.transpose(1, 2)  # (rows, latent_dim, T) -> (rows, T, latent_dim)
         mask = valid_mask(None if lengths is None else lengths // hop, steps)
         return latents if mask is None else latents.masked_fill(~mask[..., None], 0.0)
 
@@ -167,21 +174,24 @@ class Codec(nn.Module):
         """Output steps in a window of block `level`."""
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             return sys.maxsize
+        # Elements of the block's widest input, at the rate before its stride, that stand behind one output step.
         per_step = rows * self.config.hidden_size * 2**level * self.config.strides[level]
+        # A window of four halos is computed with two more: a third of the work at most is thrown away.
         least = LEAST_STEPS if level == len(self.blocks) - 1 else 4 * self._halos[level]
         return max((GPU_WINDOW if gpu else CPU_WINDOW) // per_step, least)
 
     def _latents(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """(B, 1, S) to (B, latent_dim, S / hop)."""
-        h = self._level(len(self.blocks) - 1, x, valid)
-        steps = None if valid is None else valid // self._hops[-1]
+        h = self._level(len(self.blocks) - 1, x, valid)  # (B, width, T)
+        steps = None if valid is None else valid // self._hops[-1]  # (B,) latents
         return self.mean(self.conv_out(zero_padding(self.snake(h), steps)))
 
     def _level(self, level: int, x: Tensor, valid: Tensor | None) -> Tensor:
         """(B, 1, S) through block `level`, those below it in windows."""
         if level == 0:
+            # A copy, since zero_padding writes in place and x may be the caller's own waveform.
             return self.blocks[0](self.conv_in(x if valid is None else zero_padding(x.clone(), valid)), valid)
         below, hop = level - 1, self._hops[level - 1]
         span = self._span(below, len(x), x.is_cuda)
-        h = in_windows(partial(self._level, below), x, valid, hop, self._halos[below], span)
+        h = in_windows(partial(self._level, below), x, valid, hop, self._halos[below], span)  # (B, C, S / hop)
         return self.blocks[level](h, None if valid is None else valid // hop)

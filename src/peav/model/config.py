@@ -116,7 +116,7 @@ class FrameEncoderConfig(_Config):
 
     @property
     def mlp_width(self) -> int:
-        """Hidden width of every MLP, pooling included."""
+        """Hidden width of the blocks' MLPs; the pooling's is 4 widths, whatever `mlp_ratio`."""
         return int(self.width * self.mlp_ratio)
 
     @property
@@ -132,7 +132,7 @@ class TextConfig(_Config):
     vocab_size: VocabSize = 50368
     hidden_size: Width = 1024
     intermediate_size: Width = 2624
-    num_hidden_layers: Layers = 22
+    num_hidden_layers: Layers = 22  # of ModernBERT-large's 28: PE-AV reads no further
     num_attention_heads: Heads = 16
     global_attn_every_n_layers: Layers = 3
     local_attention: Positions = 128
@@ -238,6 +238,7 @@ def _nano() -> PEAVConfig:
 
 def _official(size: str, num_frames: int | None) -> PEAVConfig:
     return PEAVConfig(
+        # Only the audio tower grows in depth.
         audio=AudioConfig(CodecConfig(), _tower(size)),
         video=VideoConfig(FrameEncoderConfig(), _tower(size, 4), num_frames),
         fusion=_tower(size, 6),

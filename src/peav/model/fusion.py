@@ -1,5 +1,7 @@
 """Audio-video fusion: video states resampled to the audio's time base, then a shallow temporal tower."""
 
+# Shapes: B clips, T latents at 25 Hz, N video frames, D width (Da of the audio tower, Dv of the video tower).
+
 from __future__ import annotations
 
 import torch
@@ -15,8 +17,9 @@ def nearest_indices(source: Tensor, target: Tensor, size: int) -> Tensor:
     source, target: (B,) lengths; size: positions to give. Returns (B, size) int64, arithmetic in fp32 as
     `F.interpolate(mode="nearest")` does it, so that rows match the original one at a time.
     """
-    scale = source.float() / target.clamp(min=1).float()
-    index = (torch.arange(size, device=source.device) * scale[:, None]).floor().long()
+    scale = source.float() / target.clamp(min=1).float()  # (B,); a row of no positions must not divide by zero
+    index = (torch.arange(size, device=source.device) * scale[:, None]).floor().long()  # (B, size)
+    # Rounding may reach the place after the last; a row without any would read from -1.
     return torch.minimum(index, source[:, None] - 1).clamp(min=0)
 
 
@@ -25,6 +28,7 @@ class Fusion(nn.Module):
 
     def __init__(self, config: TransformerConfig, audio_dim: int, video_dim: int) -> None:
         super().__init__()
+        # The paper's 1x1 convolution; as a Linear it needs no transpose.
         self.video_proj = nn.Linear(video_dim, audio_dim)
         self.video_norm = nn.LayerNorm(audio_dim)
         self.concat_proj = nn.Linear(2 * audio_dim, config.hidden_size)
@@ -32,7 +36,7 @@ class Fusion(nn.Module):
 
     def align(self, video: Tensor, video_lengths: Tensor, audio_lengths: Tensor, size: int) -> Tensor:
         """video (B, N, D) to (B, size, D), each row stretched from its own frames to its own audio steps."""
-        index = nearest_indices(video_lengths, audio_lengths, size)
+        index = nearest_indices(video_lengths, audio_lengths, size)  # (B, size)
         return video.gather(1, index[..., None].expand(-1, -1, video.shape[-1]))
 
     def forward(
@@ -46,11 +50,12 @@ class Fusion(nn.Module):
         """audio (B, T, Da) and video (B, N, Dv) sequences with valid lengths (B,) or None; output at T positions,
         or with `cls_only` the pooled state alone.
         """
-        batch, steps, _ = audio.shape
+        batch, steps, _ = audio.shape  # B, T, Da
         audio_sizes = audio.new_full((batch,), steps, dtype=torch.long) if audio_lengths is None else audio_lengths
         video_sizes = (
             video.new_full((batch,), video.shape[1], dtype=torch.long) if video_lengths is None else video_lengths
         )
-        aligned = self.align(self.video_proj(video), video_sizes, audio_sizes, steps)
-        joint = torch.cat([audio, self.video_norm(aligned)], dim=-1)
+        # Also where T equals N: the padded lengths do, while the rows' own need not (transformers skips it then).
+        aligned = self.align(self.video_proj(video), video_sizes, audio_sizes, steps)  # (B, T, Da)
+        joint = torch.cat([audio, self.video_norm(aligned)], dim=-1)  # (B, T, 2 Da)
         return self.tower(self.concat_proj(joint), audio_lengths, cls_only)

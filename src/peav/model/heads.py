@@ -1,5 +1,7 @@
 """Projection heads into the shared space."""
 
+# Shapes: ... stands for (B,) of pooled states and (B, T) of sequences; B clips, T latents at 25 Hz.
+
 from __future__ import annotations
 
 from torch import Tensor, nn

@@ -1,5 +1,7 @@
 """Pieces that several towers share: rotary positions, masks, initialization."""
 
+# Shapes: B rows, L positions, D width, d channels of a head, "..." any dimensions.
+
 from __future__ import annotations
 
 from typing import Any
@@ -16,6 +18,7 @@ CLS_ROWS = 4
 
 def valid_mask(lengths: Tensor | None, size: int) -> Tensor | None:
     """(B,) valid lengths to a (B, size) bool mask, True where valid; None when every position is."""
+    # No mask where it hides nothing: attention has faster kernels without one.
     if lengths is None or bool((lengths >= size).all()):
         return None
     return torch.arange(size, device=lengths.device) < lengths[:, None]
@@ -28,19 +31,20 @@ def inverse_frequencies(dim: int, theta: float, device: torch.device) -> Tensor:
 
 def rotations(positions: Tensor, dim: int, theta: float) -> Tensor:
     """(L,) positions to (L, dim / 2) complex64 unit rotations for `rotate_pairs`."""
-    angles = positions.float()[:, None] * inverse_frequencies(dim, theta, positions.device)
+    angles = positions.float()[:, None] * inverse_frequencies(dim, theta, positions.device)  # (L, dim / 2)
     return torch.polar(torch.ones_like(angles), angles)
 
 
 def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate neighboring channel pairs of x (..., L, d) by `rotation` (L, d / 2): interleaved RoPE, in fp32."""
-    pairs = torch.view_as_complex(at_least_fp32(x).contiguous().unflatten(-1, (-1, 2)))
+    # q and k are strided views of one projection: pairing them is three times as fast after a copy.
+    pairs = torch.view_as_complex(at_least_fp32(x).contiguous().unflatten(-1, (-1, 2)))  # (..., L, d / 2) complex
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
     """Half precision to fp32; fp32 and fp64 as they are."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(torch.promote_types(x.dtype, torch.float32))  # fp64 stays: in it, tests hold several processes to 1e-12
 
 
 class RMSNorm(nn.RMSNorm):
@@ -59,6 +63,7 @@ class Recomputed(nn.Module):
     def __call__(self, *inputs: Any) -> Any:
         """Run the layer, or let autograd run it again when it needs what is inside."""
         if self.recompute and torch.is_grad_enabled():
+            # Layers draw nothing at random (no dropout), so that there is no generator's state to keep.
             return checkpoint(super().__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
         return super().__call__(*inputs)
 
@@ -72,6 +77,7 @@ class Attention(nn.Module):
 
     def split(self, fused: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, L, parts * D) to `parts` tensors (B, heads, L, D / heads)."""
+        # (B, L, parts, heads, d) -> (parts, B, heads, L, d)
         return fused.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
     @staticmethod
@@ -79,12 +85,13 @@ class Attention(nn.Module):
         """Scaled dot-product attention, heads merged: (B, L, D). `mask` is bool, True where a key may be seen."""
         if q.requires_grad and q.device.type == "cpu":
             # On a CPU the backward pass of the fused kernel is slower than the formula's at short lengths.
-            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, Lq, Lk)
+            # Not -inf, which would make NaN of a query that may see no key; exp(-1e4) is 0 in any dtype.
             scores = scores if mask is None else scores.masked_fill(~mask, -1e4)
-            attended = scores.softmax(-1).to(v.dtype) @ v
+            attended = scores.softmax(-1).to(v.dtype) @ v  # (B, heads, Lq, d); autocast gives fp32 shares
         else:
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return attended.transpose(1, 2).flatten(2)
+        return attended.transpose(1, 2).flatten(2)  # (B, heads, L, d) -> (B, L, heads * d)
 
 
 def init_weights(module: nn.Module) -> None:
@@ -96,7 +103,7 @@ def init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Embedding):
         nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
     if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
-        std = module.weight[0].numel() ** -0.5
+        std = module.weight[0].numel() ** -0.5  # of the inputs to one output channel
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
     if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and module.bias is not None:
         nn.init.zeros_(module.bias)

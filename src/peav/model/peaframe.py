@@ -1,5 +1,7 @@
 """PE-A-Frame: which audio frames a text describes (arXiv 2512.19687, section on frame-level alignment)."""
 
+# Shapes: B clips, S samples, T latents at 25 Hz (frames of 40 ms), N texts, L tokens, D width of a tower, E output_dim.
+
 from __future__ import annotations
 
 import torch
@@ -42,6 +44,7 @@ class PEAFrame(nn.Module):
         frame.text.load_state_dict(model.text.state_dict())
         frame.heads["audio"].load_state_dict(model.heads["audio"].state_dict())
         frame.heads["text"].load_state_dict(model.heads["text_audio"].state_dict())
+        # The pair whose two heads these are.
         with torch.no_grad():
             frame.logit_scale.copy_(model.logit_scale["a_ac"])
             frame.logit_bias.copy_(model.logit_bias["a_ac"])
@@ -67,7 +70,7 @@ class PEAFrame(nn.Module):
 
     def text_pooled(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """ids (N, L), mask (N, L) truthy on real tokens -> the text tower's CLS (N, D)."""
-        return self.text(ids, mask, cls_only=True)[:, 0]
+        return self.text(ids, mask, cls_only=True)[:, 0]  # (N, 1, D) -> (N, D)
 
     def text_embedding(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """ids (N, L), mask (N, L) truthy on real tokens -> embeddings (N, output_dim)."""
@@ -78,12 +81,12 @@ class PEAFrame(nn.Module):
 
         Frames beyond a clip's length are -inf: a probability of zero, never a detection.
         """
-        logits = self.score(self.audio_frames(latents, lengths), self.text_embedding(ids, mask))
+        logits = self.score(self.audio_frames(latents, lengths), self.text_embedding(ids, mask))  # (B, N, T)
         if lengths is None:
             return logits
-        padding = torch.arange(logits.shape[-1], device=logits.device) >= lengths[:, None]
+        padding = torch.arange(logits.shape[-1], device=logits.device) >= lengths[:, None]  # (B, T)
         return logits.masked_fill(padding[:, None], float("-inf"))
 
     def score(self, frames: Tensor, texts: Tensor) -> Tensor:
         """Frame embeddings (B, T, E) and text embeddings (N, E) -> scaled, biased logits (B, N, T)."""
-        return texts @ frames.transpose(1, 2) * self.logit_scale + self.logit_bias
+        return texts @ frames.transpose(1, 2) * self.logit_scale + self.logit_bias  # (N, E) @ (B, E, T)

@@ -1,5 +1,8 @@
 """PE-AV: audio, video and text towers, their fusion and the heads into one space (arXiv 2512.19687)."""
 
+# Shapes: B clips or texts, S samples, T latents at 25 Hz, N video frames, M frames of any number of clips, H W pixels,
+# L tokens, D width of a tower (Da audio, Dv video), F width of a frame's features.
+
 from __future__ import annotations
 
 import torch
@@ -16,6 +19,7 @@ from .pairs import PAIRS
 from .text import TextEncoder
 from .transformer import TemporalTower, TowerOutput
 
+# SigLIP's; a run sets those of untrained pairs anew by its first batch (train.contrastive_module).
 LOGIT_SCALE_INIT, LOGIT_BIAS_INIT = 10.0, -10.0
 
 
@@ -72,7 +76,7 @@ class PEAV(nn.Module):
             "text_audio": text,
             "text_video": text,
             "text_audio_video": text,
-            "audio_plus_text": audio + text,
+            "audio_plus_text": audio + text,  # media first, as the official weights have it
             "video_plus_text": video + text,
         }
         self.heads = nn.ModuleDict({name: ProjectionHead(width, config.output_dim) for name, width in widths.items()})
@@ -109,7 +113,7 @@ class PEAV(nn.Module):
 
     def video_hidden(self, features: Tensor, lengths: Tensor | None = None) -> TowerOutput:
         """Frame features (B, N, F), `lengths` in frames -> pooled (B, D) and sequence (B, N, D)."""
-        return self.video.tower(self.video.proj(F.normalize(features, dim=-1)), lengths)
+        return self.video.tower(self.video.proj(F.normalize(features, dim=-1)), lengths)  # input (B, N, Dv)
 
     def audio_video_hidden(
         self,
@@ -131,7 +135,7 @@ class PEAV(nn.Module):
 
     def text_pooled(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """The CLS of `text_hidden`, (B, D), without what it does not need."""
-        return self.text(ids, mask, cls_only=True)[:, 0]
+        return self.text(ids, mask, cls_only=True)[:, 0]  # (B, 1, D) -> (B, D)
 
     def project(self, pooled: Tensor, head: str) -> Tensor:
         """pooled (..., width of the head) -> embedding (..., output_dim), not normalized.

@@ -1,5 +1,7 @@
 """The text tower: ModernBERT (arXiv 2412.13663) up to the layer PE-AV reads, before any final norm."""
 
+# Shapes: B texts, L tokens, D width, d channels of a head, "..." any dimensions.
+
 from __future__ import annotations
 
 import torch
@@ -11,15 +13,16 @@ from .layers import CLS_ROWS, Attention, Recomputed, at_least_fp32, inverse_freq
 
 
 def rotary_table(length: int, dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(cos, sin), each (length, dim / 2) fp32, for `rotate_halves`."""
+    """(cos, sin), each (L, d / 2) fp32, for `rotate_halves`."""
     angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * inverse_frequencies(dim, theta, device)
     return angles.cos(), angles.sin()
 
 
 def rotate_halves(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate channel i of x (..., L, d) with channel i + d / 2, in fp32."""
+    # ModernBERT pairs the two halves of a head, where the towers' `rotate_pairs` takes neighbors.
     cos, sin = table
-    first, second = at_least_fp32(x).chunk(2, dim=-1)
+    first, second = at_least_fp32(x).chunk(2, dim=-1)  # (..., L, d / 2) each
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
 
@@ -33,10 +36,10 @@ class TokenAttention(Attention):
 
     def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None, first: int | None = None) -> Tensor:
         """x (B, L, D) -> (B, L, D), or what the first `first` positions see: (B, first, D)."""
-        q, k, v = self.split(self.qkv(x), 3)
+        q, k, v = self.split(self.qkv(x), 3)  # (B, heads, L, d) each
         cos, sin = table
-        q = rotate_halves(q[:, :, :first], (cos[:first], sin[:first]))
-        seen = None if mask is None else mask[:, :, :first]
+        q = rotate_halves(q[:, :, :first], (cos[:first], sin[:first]))  # (B, heads, first, d)
+        seen = None if mask is None else mask[:, :, :first]  # (B or 1, 1, first or 1, L)
         return self.out(self.attend(q, rotate_halves(k, table), v, seen))
 
 
@@ -50,7 +53,7 @@ class GeGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., width) -> (..., width)."""
-        value, gate = self.input_gate(x).chunk(2, dim=-1)
+        value, gate = self.input_gate(x).chunk(2, dim=-1)  # (..., hidden) each
         return self.out(F.gelu(value) * gate)
 
 
@@ -67,7 +70,7 @@ class TextLayer(Recomputed):
 
     def forward(self, x: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None, first: int | None = None) -> Tensor:
         """x (B, L, D) -> (B, L, D), or its first `first` positions alone."""
-        x = x[:, :first] + self.attention(self.norm1(x), table, mask, first)
+        x = x[:, :first] + self.attention(self.norm1(x), table, mask, first)  # (B, first or L, D)
         return x + self.mlp(self.norm2(x))
 
 
@@ -87,26 +90,28 @@ class TextEncoder(nn.Module):
         `cls_only` spares the last layer what the CLS does not need: (B, 1, D).
         """
         config, length = self.config, ids.shape[1]
-        valid = None if mask is None or bool(mask.all()) else mask.bool()
+        valid = None if mask is None or bool(mask.all()) else mask.bool()  # (B, L)
         global_mask, local_mask = self._masks(valid, length, ids.device)
         dim = config.hidden_size // config.num_attention_heads
+        # Local and global layers turn at different rates; each table serves all layers of its kind.
         global_table = rotary_table(length, dim, config.global_rope_theta, ids.device)
         local_table = rotary_table(length, dim, config.local_rope_theta, ids.device)
-        h = self.norm(self.tokens(ids))
+        h = self.norm(self.tokens(ids))  # (B, L, D)
         for index, layer in enumerate(self.layers):
             everywhere = config.is_global(index)
             table, seen = (global_table, global_mask) if everywhere else (local_table, local_mask)
             h = layer(h, table, seen, CLS_ROWS if cls_only and index == len(self.layers) - 1 else None)
+        # The last layer kept CLS_ROWS positions; only the first is the CLS.
         return h[:, : 1 if cls_only else None]
 
     def _masks(self, valid: Tensor | None, length: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """Key masks (B or 1, 1, L or 1, L) for global and local layers; None where nothing is hidden."""
-        global_mask = None if valid is None else valid[:, None, None]
+        global_mask = None if valid is None else valid[:, None, None]  # (B, 1, 1, L)
         reach = self.config.local_attention // 2
-        if length - 1 <= reach:
+        if length - 1 <= reach:  # no two tokens lie farther apart than a local layer sees
             return global_mask, global_mask
         positions = torch.arange(length, device=device)
-        window = ((positions[:, None] - positions).abs() <= reach)[None, None]
+        window = ((positions[:, None] - positions).abs() <= reach)[None, None]  # (1, 1, L, L)
         if global_mask is None:
             return None, window
         # A padded query may have no real token in its window; seeing itself keeps its (unused) row finite.

@@ -1,5 +1,7 @@
 """The temporal tower: one block for audio, video and their fusion (DESIGN section 2; arXiv 2512.19687)."""
 
+# Shapes: B rows, T positions of the input, L = T + 1 with the CLS, C or D width, d channels of a head.
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -30,11 +32,12 @@ class MaskedGroupNorm(nn.GroupNorm):
         """x (B, C, L), mask (B, 1, L) bool or None; masked positions come out zero."""
         if mask is None:
             return super().forward(x)
-        values = at_least_fp32(x).masked_fill(~mask, 0.0)
-        count = mask.sum(dim=(1, 2), keepdim=True) * x.shape[1]
-        mean = values.sum(dim=(1, 2), keepdim=True) / count
+        # In fp32, and centered before squaring: E[x^2] - E[x]^2 would cancel most of its digits.
+        values = at_least_fp32(x).masked_fill(~mask, 0.0)  # (B, C, L)
+        count = mask.sum(dim=(1, 2), keepdim=True) * x.shape[1]  # (B, 1, 1)
+        mean = values.sum(dim=(1, 2), keepdim=True) / count  # (B, 1, 1)
         centered = (values - mean).masked_fill(~mask, 0.0)
-        variance = centered.square().sum(dim=(1, 2), keepdim=True) / count
+        variance = centered.square().sum(dim=(1, 2), keepdim=True) / count  # (B, 1, 1)
         normed = centered * torch.rsqrt(variance + self.eps) * self.weight[:, None] + self.bias[:, None]
         return normed.masked_fill(~mask, 0.0).to(x.dtype)
 
@@ -51,8 +54,10 @@ class ConvStem(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, L, C), mask (B, L) bool or None."""
-        channel_mask = None if mask is None else mask[:, None]
-        h = x.transpose(1, 2)
+        channel_mask = None if mask is None else mask[:, None]  # (B, 1, L)
+        h = x.transpose(1, 2)  # (B, C, L)
+        # Beyond a row's end the norm gives 0 and silu(0) is 0: the convolution sees there what its own zero padding
+        # shows a row alone.
         h = self.conv1(F.silu(self.norm1(h, channel_mask)))
         h = self.conv2(F.silu(self.norm2(h, channel_mask)))
         return x + h.transpose(1, 2)
@@ -71,8 +76,8 @@ class SelfAttention(Attention):
 
     def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None, first: int | None = None) -> Tensor:
         """x (B, L, D) -> (B, L, D), or what the first `first` positions see: (B, first, D)."""
-        q, k, v = self.split(self.qkv(x), 3)
-        q = rotate_pairs(self.q_norm(q[:, :, :first]), rotation[:first])
+        q, k, v = self.split(self.qkv(x), 3)  # (B, heads, L, d) each
+        q = rotate_pairs(self.q_norm(q[:, :, :first]), rotation[:first])  # (B, heads, first, d)
         k = rotate_pairs(self.k_norm(k), rotation)
         return self.out(self.attend(q, k, v, mask))
 
@@ -87,7 +92,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., width) -> (..., width)."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (..., hidden) each
         return self.down(F.silu(gate) * up)
 
 
@@ -103,7 +108,7 @@ class Layer(Recomputed):
 
     def forward(self, x: Tensor, rotation: Tensor, mask: Tensor | None, first: int | None = None) -> Tensor:
         """x (B, L, D) -> (B, L, D), or its first `first` positions alone."""
-        x = x[:, :first] + self.attention(self.norm1(x), rotation, mask, first)
+        x = x[:, :first] + self.attention(self.norm1(x), rotation, mask, first)  # (B, first or L, D)
         return x + self.mlp(self.norm2(x))
 
 
@@ -132,21 +137,23 @@ class TemporalTower(nn.Module):
             raise ValueError(
                 f"{length} positions, but a tower holds at most {self.config.max_positions}: cut the clip into windows"
             )
-        mask = valid_mask(lengths, length)
+        mask = valid_mask(lengths, length)  # (B, T) or None
         if mask is not None:
+            # Padding may hold NaN, and NaN times an attention weight of 0 is NaN.
             x = x.masked_fill(~mask[..., None], 0.0)
-            mask = F.pad(mask, (1, 0), value=True)
-        h = self.data_proj(x)
-        h = torch.cat([self.cls_token.expand(len(h), 1, -1), h], dim=1)
+            mask = F.pad(mask, (1, 0), value=True)  # (B, L): the CLS is always there
+        h = self.data_proj(x)  # (B, T, D)
+        h = torch.cat([self.cls_token.expand(len(h), 1, -1), h], dim=1)  # (B, L, D)
         h = self.stem(h, mask)
+        # Once for all layers: transformers builds its table again in each, 80 times as slowly.
         rotation = rotations(torch.arange(length + 1, device=h.device), self.config.head_dim, self.config.rope_theta)
-        key_mask = None if mask is None else mask[:, None, None]
+        key_mask = None if mask is None else mask[:, None, None]  # (B, 1, 1, L)
         half = len(self.layers) // 2
         for layer in self.layers[:half]:
             h = layer(h, rotation, key_mask)
-        middle = h
+        middle = h  # (B, L, D)
         for layer in self.layers[half:-1]:
             h = layer(h, rotation, key_mask)
         h = self.layers[-1](h, rotation, key_mask, CLS_ROWS if cls_only else None)
-        h = self.output(self.norm(h))
+        h = self.output(self.norm(h))  # (B, L or CLS_ROWS, D)
         return TowerOutput(h[:, 0], h[:, 1 : 1 if cls_only else None], middle[:, 1:])

@@ -4,6 +4,8 @@ A loss is a subclass of `AuxiliaryLoss` in a file of its own, with a line in `AU
 names it as `path/to/file.py:Class`.
 """
 
+# Shapes: B clips, T latents at 25 Hz, C width of a latent, D width of a tower or of an embedding.
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +48,7 @@ class AudioStates:
         latents: (B, T, C), the codec's, whole, whatever `hide` hid.
         lengths: (B,) valid latents of each clip.
         hidden: (B, T) bool, the latents that `hide` hid; None where the loss hides nothing.
-        middle, sequence: (B, T, W), the tower's states half way up and at its end.
+        middle, sequence: (B, T, D), the tower's states half way up and at its end.
         targets: (B, T) int64 of `AuxiliaryLoss.target`, below 0 where nothing is known; None where it has none.
     """
 

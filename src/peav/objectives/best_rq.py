@@ -4,6 +4,9 @@ A frozen random projection and a frozen random codebook turn every latent into a
 from the tower, whose sequence output must then predict the labels of what was hidden.
 """
 
+# Shapes: B clips, T latents at 25 Hz (the paper's frames), C width of a latent, D width of the tower; "codes" is the
+# size of the codebook and K the width of its vectors.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -48,7 +51,7 @@ class BestRQ(nn.Module):
         self.mask_probability, self.span = mask_probability, span
         generator = torch.Generator().manual_seed(seed)
         limit = (6 / (latent_dim + code_dim)) ** 0.5  # Xavier uniform, as in the paper
-        projection = torch.rand(latent_dim, code_dim, generator=generator) * (2 * limit) - limit
+        projection = torch.rand(latent_dim, code_dim, generator=generator) * (2 * limit) - limit  # (C, K)
         self.register_buffer("projection", projection)
         self.register_buffer("codebook", F.normalize(torch.randn(codes, code_dim, generator=generator), dim=-1))
         self.hidden = nn.Parameter(torch.zeros(latent_dim))
@@ -69,14 +72,16 @@ class BestRQ(nn.Module):
         Returns:
             (B, T) int64; frames beyond a clip's length hold any label.
         """
-        valid = _valid(latents, lengths)[..., None]
+        valid = _valid(latents, lengths)[..., None]  # (B, T, 1)
         with torch.autocast(latents.device.type, enabled=False):
             # Sums in fp64: in fp32 they would differ in their last digits with the padding, and flip labels.
-            x = torch.where(valid, latents.double(), 0)
-            count = valid.sum(1, keepdim=True).clamp(min=1)
+            x = torch.where(valid, latents.double(), 0)  # (B, T, C)
+            count = valid.sum(1, keepdim=True).clamp(min=1)  # (B, 1, 1)
             x = torch.where(valid, x - x.sum(1, keepdim=True) / count, 0)
+            # 1e-5 is for a channel that does not vary within a clip.
             x = x / (x.square().sum(1, keepdim=True) / count + 1e-5).sqrt()
-            return (x.float() @ self.projection.float() @ self.codebook.float().T).argmax(-1)
+            # The codes have unit length: the largest product is the nearest code by cosine, whatever the length of x.
+            return (x.float() @ self.projection.float() @ self.codebook.float().T).argmax(-1)  # (B, T)
 
     def mask(
         self, latents: Tensor, lengths: Tensor | None, generators: Sequence[torch.Generator]
@@ -92,13 +97,16 @@ class BestRQ(nn.Module):
         Returns:
             The latents with the learned vector in place of hidden frames, and the (B, T) bool mask of these.
         """
-        draws = torch.ones(latents.shape[:2])
+        # Ones where nothing is drawn, so that no span starts in the padding. A clip draws as many numbers as it has
+        # frames, so that a longer batch does not move its spans.
+        draws = torch.ones(latents.shape[:2])  # (B, T)
         valid = _valid(latents, lengths)
         for row, count, generator in zip(draws, valid.sum(1).tolist(), generators, strict=True):
             row[:count] = torch.rand(count, generator=generator)
         starts = draws < self.mask_probability
-        reach = F.max_pool1d(F.pad(starts[:, None].float(), (self.span - 1, 0)), self.span, stride=1)
-        mask = (reach[:, 0] > 0).to(latents.device) & valid
+        # A frame is hidden where a span starts at it or within the span - 1 frames before it.
+        reach = F.max_pool1d(F.pad(starts[:, None].float(), (self.span - 1, 0)), self.span, stride=1)  # (B, 1, T)
+        mask = (reach[:, 0] > 0).to(latents.device) & valid  # (B, T)
         return torch.where(mask[..., None], self.hidden.to(latents.dtype), latents), mask
 
     def loss(self, sequence: Tensor, labels: Tensor, mask: Tensor) -> FrameLoss:
@@ -138,13 +146,14 @@ class BestRQLoss(AuxiliaryLoss):
 
     def hide(self, latents: Tensor, lengths: Tensor, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """Hide spans of a share of the clips; whether a clip is among them is its generator's first draw."""
-        draws = torch.cat([torch.rand(1, generator=generator) for generator in generators])
-        hidden, mask = self.best_rq.mask(latents, lengths, generators)
+        # First, and for every clip: whether it is chosen must not depend on how long it is.
+        draws = torch.cat([torch.rand(1, generator=generator) for generator in generators])  # (B,)
+        hidden, mask = self.best_rq.mask(latents, lengths, generators)  # (B, T, C), (B, T)
         chosen = (draws < self.share).to(latents.device)
         return torch.where(chosen[:, None, None], hidden, latents), mask & chosen[:, None]
 
     def on_audio(self, states: AudioStates) -> FrameLoss:
         """Predict the labels of what was hidden."""
         assert states.hidden is not None
-        labels = self.best_rq.labels(states.latents.detach(), states.lengths)
+        labels = self.best_rq.labels(states.latents.detach(), states.lengths)  # (B, T)
         return self.best_rq.loss(states.sequence, labels, states.hidden)

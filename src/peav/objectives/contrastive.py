@@ -8,6 +8,9 @@ what it returns is its share of the loss, and the shares of all processes, and t
 process with the whole batch.
 """
 
+# Shapes: B samples (of this process as arguments, of all processes as the columns of logits), R rows of a block, D
+# width, G columns of groups.
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -50,8 +53,9 @@ def sigmoid_loss(
     """
 
     def rows(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, start: int, groups: Tensor | None) -> Tensor:
-        logits = x @ y.T * scale + bias
-        positive = _diagonal(logits, start)
+        logits = x @ y.T * scale + bias  # (R, B)
+        positive = _diagonal(logits, start)  # (R, B) bool
+        # logsigmoid, since the log of a sigmoid is -inf where a pair is far off.
         terms = -F.logsigmoid(torch.where(positive, logits, -logits))
         return terms.masked_fill(_false_negatives(positive, start, groups), 0).sum()
 
@@ -72,10 +76,10 @@ def infonce_loss(
     """
 
     def rows(x: Tensor, y: Tensor, scale: Tensor, _bias: Tensor, start: int, groups: Tensor | None) -> Tensor:
-        logits = x @ y.T * scale
+        logits = x @ y.T * scale  # (R, B)
         positive = _diagonal(logits, start)
         logits = logits.masked_fill(_false_negatives(positive, start, groups), -torch.inf)
-        return (logits.logsumexp(1) - logits.diagonal(start)).sum()
+        return (logits.logsumexp(1) - logits.diagonal(start)).sum()  # diagonal: (R,), from column `start` on
 
     zero = scale.new_zeros(())
     forth = _mean_over_rows(rows, x, y, scale, zero, valid, groups, dist)
@@ -94,6 +98,7 @@ def mean_of_negatives(x: Tensor, y: Tensor, valid: Tensor, dist: DistContext = A
         x, y: (B, D). valid: (B,) bool.
     """
     x, y = x.double()[valid], y.double()[valid]
+    # The sum over all pairs (b, b') is the product of the sums; the pairs (b, b) are taken off.
     own = [x.sum(0), y.sum(0), (x * y).sum()[None], valid.sum().double()[None]]
     x_sum, y_sum, matches, number = dist.all_reduce_sum(torch.cat(own)).split([x.shape[1], y.shape[1], 1, 1])
     count = int(number)
@@ -113,12 +118,15 @@ def _mean_over_rows(
     """Mean over the valid samples of what `rows` sums over its block of rows; this process's share of it."""
     assert x.shape == y.shape, f"a pair needs as many queries as targets, of one width; got {x.shape} and {y.shape}"
     dtype = torch.promote_types(x.dtype, torch.float32)
-    own = torch.ones(len(x), dtype=torch.bool, device=x.device) if valid is None else valid
-    everyone = dist.all_gather(own)
+    own = torch.ones(len(x), dtype=torch.bool, device=x.device) if valid is None else valid  # (B,)
+    everyone = dist.all_gather(own)  # (world_size * B,)
+    # Samples that are not valid leave before any logit is made: they can be neither row nor column.
     x, y = _kept(x.to(dtype), own), _kept(dist.all_gather(y.to(dtype)), everyone)
     groups = None if groups is None else _kept(dist.all_gather(groups), everyone)
+    # The column of this process's first row: valid samples of the processes before it.
     first = int(everyone[: dist.local_rows(len(everyone)).start].sum())
     total = _SumOverRows.apply(rows, groups, first, x, y, scale.to(dtype), bias.to(dtype))
+    # By all processes' count: the shares then add up to the mean over the whole batch.
     return total / max(len(y), 1)
 
 
@@ -141,6 +149,7 @@ class _SumOverRows(torch.autograd.Function):
         ctx.rows, ctx.groups, ctx.first = rows, groups, first
         ctx.save_for_backward(x, y, scale, bias)
         total = x.new_zeros(())
+        # The caller's autocast would make the products in bf16, whose steps at logits near 10 are 1/16.
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(x), CHUNK):
                 total += rows(x[start : start + CHUNK], y, scale, bias, first + start, groups)
@@ -155,6 +164,7 @@ class _SumOverRows(torch.autograd.Function):
             block = x[start : start + CHUNK].detach().requires_grad_()
             with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
                 total = ctx.rows(block, *shared, ctx.first + start, ctx.groups)
+            # InfoNCE does not use the bias: its gradient is to be zeros, not None.
             parts = torch.autograd.grad(total, (block, *shared), upstream, materialize_grads=True)
             x_gradient[start : start + CHUNK] = parts[0]
             for gradient, part in zip(gradients, parts[1:], strict=True):
@@ -164,7 +174,7 @@ class _SumOverRows(torch.autograd.Function):
 
 def _diagonal(logits: Tensor, start: int) -> Tensor:
     """(R, B) bool: which entries of the block of rows from `start` on pair a sample with itself."""
-    row = torch.arange(start, start + len(logits), device=logits.device)
+    row = torch.arange(start, start + len(logits), device=logits.device)  # (R,)
     return row[:, None] == torch.arange(logits.shape[1], device=logits.device)
 
 
@@ -172,6 +182,7 @@ def _false_negatives(positive: Tensor, start: int, groups: Tensor | None) -> Ten
     """(R, B) bool: entries that are off the diagonal but agree in a column of `groups`."""
     if groups is None:
         return torch.zeros_like(positive)
-    columns = groups.reshape(len(groups), -1)
+    columns = groups.reshape(len(groups), -1)  # (B, G)
+    # (R, G) against (B, G): a column in which both agree is enough.
     own = columns[start : start + len(positive)]
     return (own[:, None] == columns).any(-1) & ~positive

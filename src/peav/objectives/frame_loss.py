@@ -1,5 +1,7 @@
 """Cross-entropy over the frames of a batch that have a label, kept as sums so that processes can share a mean."""
 
+# Shapes: B clips, T latents at 25 Hz, D width of the head's input, K labeled frames of the batch.
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -28,9 +30,9 @@ class FrameLoss(NamedTuple):
 
 
 def frame_loss(head: nn.Linear, states: Tensor, labels: Tensor, mask: Tensor) -> FrameLoss:
-    """Cross-entropy of `head` on the frames in `mask`: states (B, T, width), labels (B, T) int64, mask (B, T) bool."""
-    logits = head(states[mask])
+    """Cross-entropy of `head` on the frames in `mask`: states (B, T, D), labels (B, T) int64, mask (B, T) bool."""
+    logits = head(states[mask])  # (K, classes)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    wanted = labels[mask]
+    wanted = labels[mask]  # (K,)
     total = F.cross_entropy(logits, wanted, reduction="sum")
     return FrameLoss(total, (logits.argmax(-1) == wanted).sum(), mask.sum())

@@ -1,5 +1,7 @@
 """Frame-level alignment: a sigmoid for every (frame, text) of a batch (arXiv 2512.19687, PE-A-Frame)."""
 
+# Shapes: B clips, N texts, T audio frames of 40 ms, K cells of which it is known whether the text is heard.
+
 from __future__ import annotations
 
 import torch
@@ -19,7 +21,7 @@ def frame_sigmoid_loss(logits: Tensor, targets: Tensor, known: Tensor, dist: Dis
         logits: (B, N, T). targets: (B, N, T) bool, where a text is heard. known: (B, N, T) bool, the cells that count.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    wanted = logits[known].to(dtype)
-    heard = targets[known]
+    wanted = logits[known].to(dtype)  # (K,)
+    heard = targets[known]  # (K,) bool
     total = F.binary_cross_entropy_with_logits(wanted, heard.to(dtype), reduction="sum")
     return total / dist.all_reduce_sum(heard.sum()).clamp(min=1)

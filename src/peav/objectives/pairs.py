@@ -1,5 +1,7 @@
 """The losses of the pairs that a model is trained on; the table of the pairs is `peav.model.pairs`."""
 
+# Shapes: B samples, D width, G columns of groups: one for each side of a pair that has them.
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -51,9 +53,9 @@ def pair_losses(
     losses = {}
     for pair in pairs:
         x, y = embeddings[pair.query], embeddings[pair.target]
-        valid = present[pair.query] & present[pair.target]
+        valid = present[pair.query] & present[pair.target]  # (B,)
         known = [groups[side] for side in (pair.query, pair.target) if side in groups] if groups else []
-        group = torch.stack(known, dim=1) if known else None
+        group = torch.stack(known, dim=1) if known else None  # (B, G)
         scale, bias = scales[pair.name], biases[pair.name]
         if loss == "sigmoid":
             losses[pair.name] = sigmoid_loss(x, y, scale, bias, valid, group, dist)
