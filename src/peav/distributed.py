@@ -84,6 +84,7 @@ class DistContext:
         return slice(self.rank * own, (self.rank + 1) * own)
 
     def _all_reduce(self, x: Tensor, operation: Any) -> Tensor:
+        # torch reduces in place, and the caller goes on using its own.
         x = x.detach().clone()
         if self.world_size > 1:
             torch_dist.all_reduce(x, operation, group=self.group)
@@ -97,7 +98,7 @@ class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dist: DistContext) -> Tensor:
         ctx.dist = dist
-        gathered = x.new_empty(dist.world_size * len(x), *x.shape[1:])
+        gathered = x.new_empty(dist.world_size * len(x), *x.shape[1:])  # (world_size * B, ...)
         torch_dist.all_gather_single(gathered, x, group=dist.group)
         return gathered
 
@@ -155,8 +156,10 @@ def wrap(module: Any, units: Iterable[nn.Module], parallel: Parallel, dist: Dist
         return DistributedDataParallel(module, find_unused_parameters=True)
     for unit in units:
         fully_shard(unit)
+    # What is in no unit (heads, scales, biases) goes with the whole.
     fully_shard(module)
     if hasattr(module, "embed"):
+        # FSDP gathers weights for `forward` alone unless told of other methods.
         register_fsdp_forward_method(module, "embed")
     sharded: nn.Module = module
     return sharded

@@ -98,7 +98,9 @@ class Ledger:
 
     def _append(self, data: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Appending and unbuffered: one write a line, at the file's end whoever else writes to it.
         with disk_errors(self.path), self.path.open("ab+", buffering=0) as file:
+            # A killed process may have left half a line: ours then begins on a line of its own.
             if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
                 data = b"\n" + data
             file.write(data)
@@ -146,6 +148,7 @@ def version_of(path: Path) -> Version:
     return str(path), status.st_size, status.st_mtime_ns
 
 
+# A KeyboardInterrupt, so that no `except Exception` on the way takes it for the failure of a file.
 class Stopped(KeyboardInterrupt):
     """A job was told to stop, by Ctrl-C or SIGTERM; the message says what is kept and how to go on."""
 
@@ -176,6 +179,7 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
 
     def stop(signum: int, _frame: object) -> None:
         nonlocal stopping
+        # A second signal must not break off the writing of what is kept.
         if not stopping:
             stopping = True
             raise Stopped(signum)
@@ -183,6 +187,7 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
     before = {}
     if threading.current_thread() is threading.main_thread():
         for signum, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            # Not where a signal is ignored either, as shells have it for jobs in the background.
             if signal.getsignal(signum) == usual:
                 before[signum] = signal.signal(signum, stop)
     try:

@@ -107,8 +107,10 @@ class _Run:
         versions = {clip.key: clip.version for clip in clips}
         self.failed = {k: line for k, line in _failed(folder).items() if line.get("version") in (None, versions.get(k))}
         todo = [clip for clip in clips if not self.shards.has(clip) and clip.key not in self.failed]
+        # What is pending comes first: the next shard takes it in, and then `pending` is cleared.
         self.todo = sorted(todo, key=lambda clip: self.pending.get(clip) is None)
         self.failures = Failures(len(clips), before=len(self.failed))
+        # In the order of `todo`: `_compute` takes the next one.
         self.made = extract.of_rows([clip.row for clip in self.todo if self.pending.get(clip) is None], jobs)
 
     def write_shard(self, clips: Sequence[Clip], advance: Callable[[], None]) -> None:
@@ -125,6 +127,7 @@ class _Run:
                 advance()
                 if self.pace.due():
                     self._save()
+        # On the way out of a signal, too.
         finally:
             self._save()
         if good:

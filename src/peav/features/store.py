@@ -76,10 +76,12 @@ class FeatureCache:
             return _asked(row, ClipFeatures(**place.arrays()))
         try:
             return read_clip(self.path(row))
+        # Not damage, though an OSError: `prepare` has not been through this clip.
         except FileNotFoundError:
             raise
         except DAMAGE as error:
             warnings.warn(f"{self.path(row)}: damaged features ({error}); they are made again", stacklevel=2)
+        # The version first: a file that changes while it is decoded is then seen to be another.
         version, features = media_version(row), self._compute(row)
         _store(self.path(row), version, features)
         return features
@@ -171,6 +173,7 @@ class FeatureCache:
         """Names the codec's weights, the frames' size and number, and what is kept of a clip."""
         extract, config = self.extract, self.model.config
         digest = hashlib.sha256(json.dumps(asdict(config.audio.codec), default=str).encode())
+        # Waveforms do not depend on the codec, which trains.
         if not extract.keep_waveform:
             add_weights(digest, self.model.audio.codec)
         digest.update(f"{extract.image_size},{config.video.num_frames},{extract.max_seconds}".encode())

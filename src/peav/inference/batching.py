@@ -21,6 +21,7 @@ from peav.utils.progress import by_index
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
 T = TypeVar("T")
 FRAMES_AT_ONCE = 64
+# Windows are sorted by length within a pool, so it is several batches: like ones must be able to meet.
 POOL_BATCHES = 4
 POOL_BYTES = 192 * 2**20  # three pools are in memory at most: decoding, waiting, being embedded
 
@@ -134,6 +135,7 @@ def _embedded(
     batch_size: int,
     in_order: bool,
 ) -> Iterator[Embedded | DecodeFailure | Finished]:
+    # The next pool is decoded in a thread while this one is embedded.
     for pool in read_ahead(pools(items, POOL_BATCHES * batch_size)):
         clips = [item for item in pool if isinstance(item, MediaWindow)]
         batches = embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size)
@@ -235,7 +237,7 @@ def _audio(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untype
     device, dtype = device_and_dtype(model)
     waveforms = [clip.waveform for clip in clips if clip.waveform is not None]
     samples = [len(waveform) for waveform in waveforms]
-    batch = torch.zeros(len(clips), max(samples))
+    batch = torch.zeros(len(clips), max(samples))  # (B, S)
     for row, waveform in zip(batch, waveforms, strict=True):
         row[: len(waveform)] = torch.from_numpy(waveform)
     lengths = torch.tensor(samples, device=device)
@@ -248,6 +250,7 @@ def _video(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untype
     device, _ = device_and_dtype(model)
     frames = [clip.frames for clip in clips if clip.frames is not None]
     counts = [len(part) for part in frames]
+    # One run of the encoder over all clips' frames, then (N, F) for each clip: (M, F) needs no padding.
     features = torch.split(frame_features(model, np.concatenate(frames)), counts)
     lengths = torch.tensor(counts, device=device)
     return model.video_hidden(torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True), lengths), lengths

@@ -121,6 +121,7 @@ def limits_for(seconds: float | None) -> TaskLimits:
     limits = TaskLimits.from_environment()
     if "PEAV_DECODE_CPU_SECONDS" in os.environ:
         return limits
+    # Without windows an input may be as long as a tower takes, 400 s.
     return TaskLimits(60.0 + CPU_SECONDS * (400.0 if seconds is None else seconds), limits.idle_seconds, limits.memory)
 
 

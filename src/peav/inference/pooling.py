@@ -44,6 +44,7 @@ def mean_of_windows(parts: Sequence[Part]) -> Tensor:
 
     Where one stream outlasts the other, only the windows that hold both count, or else the space with most seconds.
     """
+    # Embeddings of two spaces do not compare: their mean would lie in neither.
     chosen = _space_of(parts)
     lengths, rows = zip(*((length, row) for space, length, row in parts if space == chosen), strict=True)
     return weighted_mean(rows, lengths)

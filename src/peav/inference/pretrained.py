@@ -108,6 +108,7 @@ class Pretrained(Generic[M]):
         unchanged = card is not None and self.model_id == model_id(
             self.model.config, weights_sha256(self.model.state_dict())
         )
+        # A card tells of its weights: changed ones must not go out under the figures of the old.
         written = renamed(card, title, path) if card is not None and unchanged else None
         save_pretrained(self.model, folder, self.tokenizer, name=title, path=path, card=written)
 

@@ -32,7 +32,7 @@ class Unfinished:
         if not resume:
             self.clear()
         elif path.exists():
-            self.found = torch.load(path, weights_only=True)
+            self.found = torch.load(path, weights_only=True)  # a pickle could run code
 
     def of(self, path: Path) -> dict[str, Any] | None:
         """What is kept of this version of a file: `blocks` pushed, `scores` settled, the stream's `state`."""

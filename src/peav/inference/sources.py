@@ -294,7 +294,7 @@ class WindowReader:
     def _thin(self, frames: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) -> the frames that the model takes, squashed to its size."""
         if self.num_frames is not None:
-            gaps = max(self.num_frames - 1, 1)
+            gaps = max(self.num_frames - 1, 1)  # the official models index so
             frames = frames[[int(i * (len(frames) - 1) / gaps) for i in range(self.num_frames)]]
         return resize_frames(frames, self.size)
 
@@ -311,7 +311,7 @@ class WindowReader:
         if waveform is not None:
             waveform = pad_to_hop(waveform, self.hop)
         steps = max(0 if waveform is None else len(waveform) // self.hop, 0 if frames is None else len(frames))
-        if steps >= self.max_positions:
+        if steps >= self.max_positions:  # one position is the CLS's
             fix = "give window=30.0" if self.window is None else f"give a window shorter than {self.window:g} s"
             raise UnsupportedInputError(f"{name}: {steps} steps, but a tower takes {self.max_positions - 1}; {fix}")
         return MediaWindow(index, name, start, end, duration, waveform, frames)

@@ -99,6 +99,7 @@ class CodecStream:
         self.parts.append(samples)
         self.end += len(samples)
         blocks = []
+        # A block waits for its context on the right: only then are its latents those of the whole recording.
         while self.end >= (self.stop + self.halo) * self.hop_length:
             blocks.append(self._block(self.stop))
             self.stop += self.hop
@@ -114,11 +115,14 @@ class CodecStream:
     def _block(self, stop: int) -> Tensor:
         """Latents from `done` to `stop`."""
         held = np.concatenate(self.parts)
+        # Cut to the context even where more has come: what the codec is given, and so its rounding, must follow from
+        # the recording alone, not from the blocks that were pushed. Live and offline are bit-equal by this.
         samples = held[: (stop + self.halo) * self.hop_length - self.begin]
         first = self.begin // self.hop_length
         block = self.encode(pad_to_hop(samples, self.hop_length))[self.done - first : stop - first]
         self.done = stop
         begin = max(stop - self.halo, 0) * self.hop_length
+        # A view would keep all of `held` alive.
         self.parts = [held[begin - self.begin :].copy()]
         self.begin = begin
         return block
@@ -157,11 +161,12 @@ class OverlapAdd:
             self.start += self.hop
             # The last window reaches back from the recording's end by the length of a whole one.
             keep = max(self.start - self.left_context - self.hop, self.begin)
-            self.latents, self.begin = self.latents[keep - self.begin :].clone(), keep
+            self.latents, self.begin = self.latents[keep - self.begin :].clone(), keep  # or all would stay
         return settled
 
     def finish(self) -> Tensor:
         """The scores (labels, T) of the frames that are left."""
+        # The last window ended just here: its scores ahead stand, with no later ones to fade into.
         if self.end == self.start + self.tail.shape[1]:
             return self.tail
         return self._window(max(self.end - self.left_context - self.hop - self.lookahead, 0), self.end)
@@ -172,6 +177,7 @@ class OverlapAdd:
         scores = self.score(self.latents[first - self.begin : stop - self.begin])[:, self.start - first :]
         faded = self.tail.shape[1]
         if faded:
+            # From 1 / (n + 1) to n / (n + 1): both windows count in every frame of the fade.
             weight = torch.arange(1, faded + 1, device=scores.device) / (faded + 1)
             blend = weight * scores[:, :faded] + (1 - weight) * self.tail
             scores = torch.cat([blend, scores[:, faded:]], dim=1)
@@ -204,7 +210,7 @@ class FrameStream:
         self._device, self._dtype = device_and_dtype(model)
         self._resampler = Resampler(sampling_rate, codec.sampling_rate)
         _, hop, lookahead = window.frames
-        if sum(window.frames) >= model.config.audio.transformer.max_positions:
+        if sum(window.frames) >= model.config.audio.transformer.max_positions:  # one position is the CLS's
             raise ValueError(f"{window}: longer than the tower's {model.config.audio.transformer.max_positions} frames")
         halo = -(-receptive_field(codec.strides, last=1) // codec.hop_length)
         self.latency = (hop + lookahead + halo) * FRAME
@@ -244,6 +250,7 @@ class FrameStream:
         """All that it holds between two blocks of 48 kHz sound, for `resume` in another process: plain values and
         tensors.
         """
+        # Nothing of the resampler: at 48 kHz it holds no samples back.
         codec, tower = self._codec, self._tower
         held = {name: getattr(codec, name) for name in ("stop", "done", "begin", "end")}
         held["samples"] = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *codec.parts]))
@@ -262,6 +269,7 @@ class FrameStream:
             raise ValueError("this stream is finished; make a new one for the next recording")
 
     def _settle(self, waveform: np.ndarray) -> np.ndarray:
+        # In slices, since each block joins all that is held: an hour pushed at once would be copied for every block.
         size = SECONDS_AT_ONCE * self._model.config.audio.codec.sampling_rate
         with torch.inference_mode():
             parts = [

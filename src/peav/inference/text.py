@@ -57,6 +57,7 @@ def text_states(
         raise ValueError(f"batch_size is at least 1, not {batch_size}")
     config, weight = model.config.text, next(model.parameters())
     ids, mask = tokenize(tokenizer, texts, config.max_length, config.pad_token_id)
+    # Texts of like length share a batch, so that little of it is padding; each state goes back to its text's place.
     lengths = mask.sum(1)
     order = torch.argsort(lengths, stable=True)
     states = torch.zeros(len(texts), config.hidden_size, device=weight.device, dtype=weight.dtype)
@@ -95,6 +96,7 @@ def _plain(tokenizer: Tokenizer) -> Tokenizer:
     return _plain_copy(tokenizer)
 
 
+# Kept, since the copy goes through all of the tokenizer as JSON.
 @lru_cache(maxsize=4)
 def _plain_copy(tokenizer: Tokenizer) -> Tokenizer:
     copy = Tokenizer.from_str(tokenizer.to_str())

@@ -103,6 +103,8 @@ class _Reader:
         """Decoded frames from a little before `start`, and their clock; None where the format cannot seek there."""
         clock = Clock(container)
         packets = clock.packets(*track(self.source, container, decoder.stream))
+        # The beginning is decoded here too: only its first frame tells where the timeline starts, after the codec's
+        # delay.
         if next(self._begin(decoder, clock, packets), None) is None:
             return None
         asked = self.origin + start - PREROLL
@@ -119,6 +121,7 @@ class _Reader:
         decoder.restart()
         frames = decoder.all(packets)
         first = next(frames, None)
+        # The seek came out too late for decoder and resampler to settle: read from the beginning.
         if first is None or first.time is None or first.time > asked + PREROLL / 2:
             return None
         return clock, itertools.chain([first], frames)
@@ -239,6 +242,7 @@ class _Buffer:
             self.begin += len(self.parts.popleft())
 
     def take(self, start: int, stop: int) -> Waveform:
+        # A view would keep the whole buffer alive.
         return np.concatenate(self.parts)[start - self.begin : stop - self.begin].copy()
 
 
@@ -251,10 +255,12 @@ def _cut(reader: _Reader | _JoinedReader, windows: float | Sequence[Window]) -> 
     )
     tail = 0 if isinstance(windows, Sequence) else round(SHORTEST_TAIL * rate)
     buffer = _Buffer()
+    # Else the file would stay open where a caller stops early.
     with closing(reader.chunks(windows[0].start if isinstance(windows, Sequence) else 0.0)) as chunks:
         for span in spans:
             start, stop = round(span.start * rate), span.end * rate
             while reader.end is None and buffer.end < stop + tail:
+                # islice and not next, which would raise where the audio ends; `reader.end` then says where that is.
                 for chunk in itertools.islice(chunks, 1):
                     buffer.push(*chunk)
                 buffer.drop(start)
@@ -271,5 +277,6 @@ def _cut(reader: _Reader | _JoinedReader, windows: float | Sequence[Window]) -> 
 
 def pad_to_hop(waveform: np.ndarray, hop: int) -> np.ndarray:
     """(S,) -> (ceil(S / hop) * hop,), the end mirrored as the official processor does it."""
+    # numpy goes on reflecting where the sound is shorter than what is missing, as 600 samples are; torch would raise.
     missing = -len(waveform) % hop
     return np.pad(waveform, (0, missing), mode="reflect") if missing else waveform

@@ -130,6 +130,7 @@ class Clock:
         return max((s.high + s.shift for s in self._segments if s.shift is not None), default=-math.inf)
 
     def _ready(self, held: deque[tuple[Any, _Segment | None]], wanted: set[int]) -> Iterator[Any]:
+        # In the order of the file: a packet whose place is not known yet holds back those behind it.
         while held and (held[0][1] is None or held[0][1].shift is not None):
             packet, segment = held.popleft()
             if packet.stream_index not in wanted:
@@ -149,6 +150,7 @@ class Clock:
             return None if state is None else state.segment
         time, length = (_seconds(count, packet.time_base) for count in (ticks, ticks_of(packet)))
         shown = time if packet.pts is None else _seconds(packet.pts, packet.time_base)
+        # Far from the time of decoding, the time of showing is damage: one packet must not stretch its segment.
         shown = shown if abs(shown - time) < self._ahead else time
         segment = self._find(state, time, BACK if exact else NEAR) or self._open(state)
         if segment.shift is None:
@@ -156,6 +158,7 @@ class Clock:
             segment.low = min(segment.low, shown)
         segment.high = max(segment.high, shown + length)
         self._states[packet.stream_index] = _State(segment, time if exact else time - NEAR)
+        # A stream that never comes must not hold all packets back: after AHEAD seconds the place is fixed without it.
         if segment.shift is None and (not segment.awaited or segment.high - segment.low > AHEAD):
             self._settle()
         return segment
@@ -192,6 +195,7 @@ class Clock:
         self._settle()
         before = state.segment if state is not None else self._segments[-1]
         near = before.high - AHEAD / 2
+        # A stream that stopped well before the end of its segment has ended; nobody waits for it.
         awaited = {index for index, s in self._states.items() if s.segment is before and s.last > near}
         segment = _Segment(awaited=awaited)
         self._segments.append(segment)

@@ -76,6 +76,7 @@ def _starts(source: Any) -> tuple[int, ...]:
         return (0,)
     starts = [0]
     for start in found:
+        # Any data may hold a mark by chance.
         if _opens(Section(source, start, size - start)):
             starts.append(start)
         if len(starts) > MOST:
@@ -100,6 +101,7 @@ def _marked(source: Source, mark: re.Pattern[bytes]) -> Iterator[int]:
 def _matches(source: Source, mark: re.Pattern[bytes]) -> Iterator[tuple[int, re.Match[bytes]]]:
     """Matches in blocks of the file, with the place of each block."""
     for at in range(0, size_of(source), BLOCK):
+        # A mark may lie across two blocks, so they overlap; it counts in the one where it begins.
         block = raw_part(source, at, BLOCK + LONGEST_MARK)
         yield from ((at, match) for match in mark.finditer(block) if match.start() < BLOCK)
 

@@ -91,6 +91,7 @@ def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Sche
 
 def _schedule(source: Source, span: Window, *, by_decoding: bool) -> Schedule:
     if not by_decoding:
+        # By a seek, else from the beginning, else by decoding: each costs more than the one before and tells more.
         for seek in (True, False) if span.start >= SEEK_FROM else (False,):
             with open_tracks(source) as container:
                 plan = _by_packets(source, container, span, seek)
@@ -177,6 +178,8 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     keys: list[tuple[int, int]] = []  # pts, packet
     whole = True
     for number, packet in enumerate(clock.packets(*track(source, container, stream))):
+        # After a seek the first packet is a key frame no later than the asked time, or the frame then on screen is
+        # missed.
         if packet.pts is None or (number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest)):
             return None
         if rows and packet.dts is not None and _seconds(packet.dts, stream.time_base) - clock.start - HOLE >= span.end:
@@ -185,12 +188,15 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
         if packet.is_keyframe:
             keys.append((packet.pts, number))
         if not packet.is_discard:
+            # The last key frame that is shown no later. In an open GOP pictures follow a key frame in the file but are
+            # shown before it: they lean on the one before.
             key = next((at for pts, at in reversed(keys) if pts <= packet.pts), 0)
             rows.append((packet.pts, number, key, ticks_of(packet)))
     if not rows:
         return None
     rows.sort()
     pts, numbers, firsts, durations = (list(column) for column in zip(*rows, strict=True))
+    # Frames that share a timestamp cannot be told apart when they come out of the decoder.
     if len(set(pts)) < len(pts):
         return None
     origin = origin if seek else _origin(clock, float(pts[0] * stream.time_base))
@@ -217,6 +223,7 @@ def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
             if times[-1] >= span.end:
                 break
         decoder.check(promised_end(source, container, stream))
+        # Times are searched by bisection: they must not go back.
         shown = np.maximum.accumulate(np.array(times))
         end = check_duration(float(shown[-1] + _spacing(shown, stream)), name_of(source), packets=len(times))
         plan = Schedule(shown, end)
@@ -258,6 +265,7 @@ def _runs(
         yield from decoder.decode(packet)
         if number == last:
             yield from decoder.decode(None)
+            # A decoder that was drained takes no more packets until it is flushed.
             decoder.stream.codec_context.flush_buffers()
             stretch = next(run, None)
             if stretch is None:

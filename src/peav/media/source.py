@@ -140,6 +140,7 @@ def _checked_path(name: str) -> str:
     path = Path(name).absolute()  # absolute: FFmpeg must not take "concat:a|b" for a protocol
     try:
         status = path.stat()
+        # Opened to learn of permissions; not a pipe, where opening waits for who writes to it.
         if stat.S_ISREG(status.st_mode):
             path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -195,6 +196,7 @@ class _View:
         if self.size is not None:
             left = max(0, self.size - self.position)
             size = left if size < 0 else min(size, left)
+        # Another reader may have moved the file's own position.
         self.file.seek(self.begin + self.position)
         data = self.file.read(size)
         self.position += len(data)

@@ -59,6 +59,7 @@ def video_stream(container: InputContainer, name: str) -> Any:
 def chosen(container: InputContainer, kind: Literal["audio", "video"]) -> Any | None:
     """The stream of a kind that FFmpeg's players choose, among those that can be decoded and are not cover art."""
     streams = container.streams.audio if kind == "audio" else container.streams.video
+    # PyAV gives a stream that has no decoder no codec context.
     usable = [stream for stream in streams if stream.codec_context is not None and not is_cover(stream)]
     try:
         best = container.streams.best(kind)

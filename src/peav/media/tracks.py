@@ -101,6 +101,7 @@ def scan(source: Source) -> Scan:
             status = os.stat(source)
         except (OSError, ValueError):
             return _scan(source)  # which says what is wrong
+        # Probing, sound and frames each ask; a file that was changed is read anew.
         return _scan_path(os.fspath(source), status.st_mtime_ns, status.st_size)
     return _scan(source)
 

@@ -116,6 +116,7 @@ def _iter_frames(
     decoded = decode(source, plan, sorted({index for _, pick in jobs for index in pick}))
     held: dict[int, NDArray[np.uint8]] = {}
     for window, pick in jobs:
+        # Windows come sorted by start: nobody asks again for what lies before this one's first frame.
         held = {index: pixels for index, pixels in held.items() if index >= pick[0]}
         wanted = set(pick) - held.keys()
         while wanted:
@@ -124,6 +125,7 @@ def _iter_frames(
             wanted.discard(index)
         stop = min(window.end, plan.end)
         yield Window(window.start, stop), Frames(_stack([held[index] for index in pick], source), plan.times[pick])
+    # Closes the file and warns of damage now, not when the garbage collector comes.
     decoded.close()
 
 

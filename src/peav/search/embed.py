@@ -97,6 +97,7 @@ class _Job:
         versions = [work.todo[file] for file in files]
         durations: dict[int, float] = {}
         with IsolatedReader(encoder.reader("any", window), files, done=lambda i: library.starts(versions[i])) as items:
+            # Not in order, so that a window is in the library as soon as its batch is done.
             results = embed_stream(encoder.model, items, spaces_of, None, batch_size, in_order=False)
             for result in by_index(results, len(files), show_progress):
                 version = versions[result.index]

@@ -154,6 +154,7 @@ class LibraryWriter:
             parts = self._parts()
             self._unfinished = _unfinished(parts)
             known = _hashes(self._files(), VERSION, model_id)
+            # Files whose windows are there in part are not done: they go on.
             self.known = known[~_among(known, self._unfinished)]
             # The number of the part being filled and its rows, in one value: interrupted anywhere, it says the same.
             self._filling: tuple[int, list[LibraryRow]] = (1 + max((int(part.stem) for part in parts), default=-1), [])
@@ -200,6 +201,7 @@ class LibraryWriter:
         """Have all that was added on the disk."""
         if not self._changed:
             return
+        # Written whole each time, since Parquet cannot be added to; a part is small.
         number, rows = self._filling
         with atomic_write(self.parts / f"{number:06d}.parquet") as temporary:
             pq.write_table(_table(rows, self.schema, list(self._unfinished)), temporary, compression="zstd")
@@ -223,6 +225,7 @@ class LibraryWriter:
             keep = _wanted(sources, self.model_id, self._unfinished)
             with atomic_write(self.path) as file, pq.ParquetWriter(file, self.schema, compression="zstd") as out:
                 _copy(sources, out, keep)
+        # A kill before this leaves rows both here and in the parts: `_wanted` takes each once.
         self._clear()
         with open_library(self.path, self.model_id) as library:
             rows = int(library.metadata.num_rows)
@@ -292,6 +295,7 @@ def _unfinished(parts: Sequence[Path]) -> dict[Version, set[float]]:
 
 def _hash(key: Sequence[object]) -> int:
     text = "\0".join(str(part) for part in key)
+    # Two of a million files share 64 bits with a chance of 3 in 10^8.
     return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest())
 
 
@@ -334,6 +338,7 @@ def _wanted(sources: Sequence[Path], model_id: str, unfinished: Iterable[Version
 def _last(keys: np.ndarray, among: np.ndarray) -> np.ndarray:
     """The places of the last occurrence of each key among some."""
     places = np.flatnonzero(among)[::-1]
+    # unique finds the first of equals, and the places run backwards.
     return places[np.unique(keys[places], return_index=True)[1]]
 
 

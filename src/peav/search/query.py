@@ -199,6 +199,7 @@ def _candidates(batch: pa.RecordBatch, query: Query, top: int, by_file: bool) ->
         if len(query.vectors) > 1:
             chosen &= modality == space
         rows = np.flatnonzero(chosen)
+        # Only rows that have one: flatten leaves nulls out, and rows would move up.
         embeddings = column.take(pa.array(rows)).flatten().to_numpy().reshape(-1, len(vector.values))
         scores = vector.scores(embeddings)
         order = np.argsort(-scores, kind="stable")

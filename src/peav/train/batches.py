@@ -84,6 +84,7 @@ class BatchStream:
             clip = changed[place] if place in changed else next(plain)
             assert clip is not None, "a transform that was asked for features gave none"
             clips.append(clip)
+        # 1, 2 and 3 keep the draws of captions, copies and changes apart.
         return self.collate(
             rows, clips, np.random.default_rng((self.seed, 1, number)), self.dist.local_shard(self.size)
         )

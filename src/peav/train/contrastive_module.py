@@ -74,7 +74,7 @@ def forward(
         streams["video"] = _video(model, batch)
     if "audio_video" in media:
         streams["audio_video"] = _fuse(model, streams["audio"], streams["video"])
-    states = {name: _scatter(stream.output.pooled, stream.rows) for name, stream in streams.items()}
+    states = {name: _scatter(stream.output.pooled, stream.rows) for name, stream in streams.items()}  # (B, D)
     captions = {embedding.caption for embedding in needed}
     for kind, texts in batch.texts.items():  # in a fixed order: gradients are summed in it
         if kind not in captions:
@@ -118,7 +118,7 @@ def _audio(
     generators: Sequence[torch.Generator],
     buckets: int,
 ) -> tuple[_Stream, dict[str, FrameLoss | Tensor]]:
-    rows = batch.audio_lengths > 0
+    rows = batch.audio_lengths > 0  # (B,)
     audio, lengths = batch.audio[rows], batch.audio_lengths[rows]
     if audio.dim() == 2:  # waveforms, for a codec that trains
         audio = model.encode_codec(audio, lengths)
@@ -146,6 +146,7 @@ def _video(model: PEAV, batch: Batch) -> _Stream:
     if frames.dim() == 3:  # features of a frozen frame encoder
         return _Stream(model.video_hidden(frames.to(dtype), lengths), lengths, rows)
     real = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
+    # (M, 3, H, W): real frames alone, since padding would cost as much as they do.
     features = model.frame_features(to_pixels(frames[real], dtype))
     padded = features.new_zeros(*frames.shape[:2], features.shape[-1])
     padded[real] = features
@@ -153,8 +154,8 @@ def _video(model: PEAV, batch: Batch) -> _Stream:
 
 
 def _fuse(model: PEAV, audio: _Stream, video: _Stream) -> _Stream:
-    both = audio.rows & video.rows
-    from_audio, from_video = both[audio.rows], both[video.rows]
+    both = audio.rows & video.rows  # (B,)
+    from_audio, from_video = both[audio.rows], both[video.rows]  # (rows,) of each stream's own
     audio_lengths = audio.lengths[from_audio]
     output = model.audio_video_hidden(
         audio.output.sequence[from_audio],

@@ -39,6 +39,7 @@ def evaluate(
     results: dict[str, float] = {}
     if whole:
         needed = tuple(dict.fromkeys(side for name in CLIPS for side in SIDES[name]))
+        # A transcript is an audio caption, too: the collator could draw it in the caption's place.
         silent = [replace(row, transcript=None) for row in whole]
         embedded = _embed(embed, silent, cache, collator, needed, batch_size)
         for name in CLIPS:
@@ -97,7 +98,7 @@ def _embed(
     batch_size: int,
 ) -> dict[Embedding, np.ndarray]:
     parts: dict[Embedding, list[np.ndarray]] = {embedding: [] for embedding in needed}
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)  # the same captions each time, so that figures compare
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         batch = collator(chosen, [cache.load(row) for row in chosen], rng)

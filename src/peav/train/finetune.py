@@ -53,6 +53,7 @@ def reinit(model: PEAV, parts: Iterable[str], pairs: Iterable[Pair]) -> None:
         for old, fresh in zip(old_modules[part], new_modules[part], strict=True):
             state = fresh.state_dict()
             kept = [name for name in state if name.startswith(("codec.", "frame_encoder."))]
+            # Not strict: what is kept is left out.
             old.load_state_dict({name: state[name] for name in state if name not in kept}, strict=False)
     for pair in pairs:
         model.logit_scale[pair.name].copy_(new.logit_scale[pair.name])
@@ -114,6 +115,7 @@ class Average(nn.Module):
     def __init__(self, module: nn.Module, decay: float) -> None:
         super().__init__()
         self.decay = decay
+        # In a plain list, which nn.Module does not look into: the weights are saved with their own module.
         self._live = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.values = nn.ParameterList(nn.Parameter(p.detach().clone(), requires_grad=False) for p in self._live)
 

@@ -83,6 +83,7 @@ def _by_logarithm(scales: Sequence[Tensor]) -> Iterator[None]:
     with torch.no_grad():
         before = [scale.clone() for scale in scales]
         for scale in scales:
+            # AdamW's step does not depend on where a parameter stands if nothing decays: from 0 it is the logarithm's.
             scale.zero_()
         yield
         for scale, start in zip(scales, before, strict=True):

@@ -18,7 +18,7 @@ from peav.train.recipe import Recipe
 
 TOKENS = 64  # a caption
 TERAFLOPS = 400.0  # an H100 at two fifths of its dense bf16 peak
-CAPTIONS = 3
+CAPTIONS = 3  # one of each kind
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,11 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     flops, kept = _clip(model, recipe)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     directions = 2 if recipe.objective.loss == "infonce" else 1
+    # A multiplication and an addition forward, and twice that backward.
     logits = 6.0 * len(recipe.objective.table()) * directions * optim.batch_size**2 * config.output_dim
     step_flops = optim.accumulate * (optim.batch_size * sum(flops.values()) + logits)
     shards = devices if recipe.parallel == "fsdp" else 1
+    # All in fp32; AdamW keeps two moments of what trains.
     memory = {
         "weights": 4.0 * parameters / shards,
         "gradients": 4.0 * trainable / shards,
@@ -118,6 +120,7 @@ def _clip(model: PEAV, recipe: Recipe) -> tuple[dict[str, float], int]:
         return torch.empty(*shape, device="meta", dtype=torch.bfloat16)
 
     ids = torch.empty(CAPTIONS, TOKENS, device="meta", dtype=torch.long)
+    # The codec's work is the same every second: one is counted for all.
     second, pixels = empty(1, codec.sampling_rate), empty(1, 3, frame.image_size, frame.image_size)
     flops = {
         "codec": count(lambda: model.encode_codec(second), recipe.codec.trainable, recipe.data.max_seconds),

@@ -128,6 +128,7 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
         cache=Path(recipe.data.cache),
         reporter=reporter,
     )
+    # The codec first, and all that may change it: features are made of its latents.
     take_codec(recipe, model)
     for one in initializers:
         if not one.needs_features:
@@ -169,7 +170,7 @@ def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
         tokenizer = load_tokenizer(directory, model.config.text.vocab_size)
         if not isinstance(model, PEAV) or tokenizer is None:
             raise RecipeError(f"{recipe.model}: not a PE-AV checkpoint with a tokenizer.json")
-        return model.float(), tokenizer
+        return model.float(), tokenizer  # weights train in fp32, whatever they are stored in
     config = preset(recipe.model)
     if not isinstance(config, PEAVConfig):
         raise RecipeError(f"model: {recipe.model!r} is no PE-AV preset; choose tiny, small, base or large")

@@ -56,6 +56,7 @@ def save_shards(path: Path, step: int, module: nn.Module, optimizer: torch.optim
     own = [*temporary.glob(f"__{dist.rank}_*.distcp"), *([temporary / METADATA] if dist.is_main else [])]
     with atomic_write(temporary / SUMS.format(dist.rank)) as sums:
         sums.write_text(json.dumps({file.name: _digest(file) for file in own}))
+    # Every process's sums are there before the folder has its name.
     dist.barrier()
     if dist.is_main:
         remove_folder(path)  # of the same step, by a run that was since resumed before it

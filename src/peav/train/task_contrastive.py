@@ -39,6 +39,7 @@ class ContrastiveTask:
         model.audio.codec.requires_grad_(recipe.codec.trainable)
         model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
         model.recompute_layers(recipe.optim.recompute)
+        # Last, since what is frozen by then stays so.
         if recipe.tune is not None:
             set_trainable(model, recipe.tune, recipe.objective.table(), recipe.seed)
 
@@ -61,6 +62,7 @@ class ContrastiveTask:
         """Every clip's draws depend on the seed, the batch and its place in it alone, whoever computes it."""
         if not any(loss.hides for loss in self.module.losses.values()):
             return []
+        # Runs of neighboring seeds would share draws after a million batches.
         first = (self.recipe.seed * 1_000_003 + number) * self.feed.size
         return [torch.Generator().manual_seed(first + place) for place in self.feed.places]
 

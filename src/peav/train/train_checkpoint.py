@@ -47,6 +47,7 @@ def save_state(
         _save_whole(folder / f"{name}.pt", step, module, optimizer, dist)
         other = folder / f"{name}.shards"
     if dist.is_main:
+        # `other` is this step by a run that was resumed before it, with the model whole or in shards as this is not.
         for path in ([other] if other.exists() else []) + (states(folder)[:-keep] if keep else []):
             if path.exists():
                 remove_state(path)
@@ -58,6 +59,7 @@ def _save_whole(path: Path, step: int, module: nn.Module, optimizer: torch.optim
     weights, optimiser_state = get_state_dict(module, optimizer, options=options)
     if dist.is_main:
         remove_unfinished(path.parent)
+        # In memory first: the digest stands at the file's head.
         buffer = io.BytesIO()
         torch.save({"version": VERSION, "step": step, "module": weights, "optimizer": optimiser_state}, buffer)
         content = buffer.getbuffer()

@@ -77,6 +77,7 @@ class Trainer:
             self.average = Average(self.module.model, recipe.tune.ema)
             self.module.add_module("average", self.average)
         self.wrapped = wrap(self.module, self.module.model.towers(), recipe.parallel, dist)
+        # After wrapping: FSDP puts shards in the place of the module's parameters.
         self.optimizer = make_optimizer(self.module, recipe.optim)
         self.output = Path(recipe.output)
         self.step = 0
@@ -96,13 +97,16 @@ class Trainer:
                 began = time.perf_counter()
                 batches = ahead.result()
                 waited = time.perf_counter() - began
-                ahead = self._ahead(loader, self.step + 1)
+                ahead = self._ahead(loader, self.step + 1)  # while this step computes
                 record = self._step(batches)
                 self.step += 1
                 record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
                 if self.step % evaluation.every == 0 and self.step < optim.steps:
                     record["eval"] = self.evaluate(evaluation.candidates)
+                    # Before the line is in the log, where `_best` looks for earlier figures. Weights that a kill leaves
+                    # ahead of the log are removed by `_start`.
                     self._keep(record["eval"])
+                # The log before the checkpoint: a kill in between leaves a line too many, which `_start` cuts off.
                 self._log(record)
                 if self.step % self.recipe.checkpoint_every == 0 or self.step == optim.steps:
                     save_state(self.output / "checkpoints", self.step, self.module, self.optimizer, self.dist)
@@ -179,6 +183,7 @@ class Trainer:
         found = earlier_states(self.output, resume)
         self._claim(bool(found))
         self.step = self._restore(found)
+        # One reduction for the largest and the smallest.
         steps = torch.tensor([self.step, -self.step], device=self.device)
         if (self.dist.all_reduce_max(steps) != steps).any():
             raise TrainingError(
@@ -186,6 +191,7 @@ class Trainer:
             )
         log = self.output / "log.jsonl"
         if self.dist.is_main:
+            # Lines beyond the checkpoint are of steps that come again.
             kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[: self.step] if log.exists() else []
             with atomic_write(log) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
@@ -214,8 +220,10 @@ class Trainer:
         """Keep the recipe with the run; a run goes on by the recipe that it began with, or not at all."""
         path, recipe = self.output / "recipe.json", json.loads(json.dumps(asdict(self.recipe)))
         if begun and path.exists():
+            # Through the dataclass: keys that came later then have their defaults, and a run of an older version goes
+            # on.
             before = asdict(recipe_of(json.loads(path.read_text(encoding="utf-8"))))
-            before = json.loads(json.dumps(before))
+            before = json.loads(json.dumps(before))  # tuples as lists, as in `recipe`
             changed = [key for key in recipe if recipe[key] != before[key] and key != "output"]
             if changed:
                 raise TrainingError(
@@ -259,6 +267,7 @@ class Trainer:
             losses = self.task.losses(self.wrapped, batch, number)
         shares = torch.stack(list(losses.values()))
         weights = torch.tensor([self.task.weights[name] for name in losses], device=self.device)
+        # Of all processes, so that one that is not finite stops all of them.
         values = self.dist.all_reduce_sum(shares)
         if not torch.isfinite(values).all():
             raise TrainingError(

@@ -47,9 +47,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with disk_errors(target):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # with the process's own umask
             yield temporary
+            # Before the rename: else a machine that goes down could leave the name with nothing behind it.
             sync(temporary)
             replaces = target.exists()
             temporary.replace(target)
+            # The rename itself lasts once the folder is on the disk.
             sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)

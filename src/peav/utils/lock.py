@@ -27,7 +27,7 @@ class FolderLock:
 
     def __init__(self, folder: Path, held: Exception | None = None) -> None:
         self.path, self._held = folder / "lock", held
-        self._lock = FileLock(self.path, thread_local=False)
+        self._lock = FileLock(self.path, thread_local=False)  # any thread may release it
         while not self._acquired():
             pass  # the folder was just released, and so removed
         self._released = False

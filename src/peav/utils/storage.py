@@ -98,6 +98,7 @@ def remove(path: str) -> None:
 def names_in(folder: str) -> list[str]:
     """The names of the files in a folder, sorted; none where there is no such folder."""
     system, inner = _system(folder)
+    # fsspec remembers listings; another process may have written since.
     system.invalidate_cache()
     paths = system.ls(inner, detail=False) if system.isdir(inner) else []
     return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)

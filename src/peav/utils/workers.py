@@ -29,6 +29,7 @@ LOOK = 0.1  # seconds between two looks at a worker
 START = 120.0  # seconds that a worker may take to start
 TASKS_AHEAD = 256
 BYTES_AHEAD = 128 << 20
+# Not multiprocessing's own spawn, which would import the user's main module in each worker.
 _BOOT = (
     "import sys; from multiprocessing.connection import Connection; c = Connection(int(sys.argv[1]));"
     "sys.path[:] = c.recv(); from peav.utils.worker import serve; serve(c, int(sys.argv[2]))"
@@ -137,6 +138,8 @@ class Workers:
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
+        # A thread for each worker, which starts it and outlives it: Linux kills a worker when the thread that started
+        # it ends (`peav.utils.worker`).
         self._threads = [Thread(target=self._keep, name="peav worker", daemon=True) for _ in range(self._count)]
         for thread in self._threads:
             thread.start()
@@ -205,6 +208,7 @@ class Workers:
 
     def _next(self) -> tuple[int, Task] | None:
         with self._changed:
+            # Bytes alone would not bound tasks that give few items or none.
             while len(self._ready) >= TASKS_AHEAD and not self._closed:
                 self._changed.wait()
             if self._closed or self._total is not None:
@@ -236,6 +240,7 @@ class Workers:
                     break
                 self._changed.wait(LOOK)
                 if worker is not None:
+                    # While its thread waits here, nobody else looks at the worker.
                     worker.check_memory(self.limits)
             if self._closed:
                 raise _Closed
@@ -254,6 +259,7 @@ class _Worker:
     def __init__(self, closed: Callable[[], bool]) -> None:
         self.closed = closed
         ours, theirs = socket.socketpair()
+        # Ours of the worker's end is closed: else the connection would outlive the worker, and its death go unseen.
         with theirs:
             command = [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid())]
             self.process = subprocess.Popen(
@@ -289,6 +295,7 @@ class _Worker:
                 kind, value = self.connection.recv()
                 if kind in ("item", "warning"):
                     put(value, self)
+                    # Begun after `put`, which may have waited for room: that time is not the decoder's.
                     clock = _Clock(limits, self._usage()[0])
                 elif kind == "memory":
                     self.kill()
@@ -322,6 +329,7 @@ class _Worker:
 
     def _died(self) -> WorkerFailure:
         """What became of a worker that went by itself."""
+        # A dying process closes its connection a moment before it has an exit code.
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(1.0)
         self.kill()
@@ -335,6 +343,8 @@ class _Worker:
         """Seconds of processor time and bytes of memory so far; zeros where there is no /proc."""
         try:
             folder = Path(f"/proc/{self.process.pid}")
+            # After the last parenthesis, since the command's name stands in parentheses and may hold any character.
+            # RssAnon, since pages of mapped files are not the task's memory.
             times = (folder / "stat").read_text().rpartition(")")[2].split()
             status = (folder / "status").read_text().partition("RssAnon:")[2].split()
         except OSError:
