@@ -266,6 +266,7 @@ class Encoder(Pretrained[PEAV]):
                 yield result
                 continue
             by = cast(Modality, result.space)
+            # Labels are read in a space once an input turns out to be judged in it.
             if by not in texts:
                 texts[by] = self.encode_text(words.values(), by, convert_to_numpy=False)
             logits = self.logits(result.embedding, texts[by], TEXT_PAIR[by]).cpu().numpy()
@@ -343,6 +344,7 @@ def _window(result: Embedded, normalize: bool) -> WindowEmbedding:
 def _finish(rows: Tensor, single: bool, normalize: bool, convert_to_numpy: bool) -> Array:
     rows = functional.normalize(rows, dim=-1) if normalize else rows
     rows = rows[0] if single else rows
+    # Made in inference mode, rows would be refused by autograd; a copy made outside of it is not.
     return rows.cpu().numpy() if convert_to_numpy else rows.clone()
 
 

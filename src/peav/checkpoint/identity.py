@@ -31,6 +31,7 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
         values = tensors[name].detach().to("cpu", torch.float32).contiguous()
         return f"{name} {tuple(values.shape)} {hashlib.sha256(values.numpy()).hexdigest()}\n"  # type: ignore[arg-type]
 
+    # hashlib lets other threads run while it hashes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         lines = pool.map(line, sorted(tensors))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -44,6 +44,7 @@ def load_model(
     model = skeleton(checkpoint.config)
     # Tensor by tensor, so that the file's memory map and one converted copy are all there ever is.
     state = {name: checkpoint.tensors.pop(name).to(device=device, dtype=wanted) for name in model.state_dict()}
+    # A skeleton has no memory to copy into, so the tensors take the place of its own.
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(True).eval()
 

@@ -109,7 +109,7 @@ class Collator:
         frames, frame_lengths = _pad(seen)
         return Batch(
             ids=[row.id for row in rows],
-            audio=audio.float(),
+            audio=audio.float(),  # stored as float16
             audio_lengths=audio_lengths,
             frames=frames,
             frame_lengths=frame_lengths,

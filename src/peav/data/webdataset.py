@@ -116,6 +116,7 @@ def _scan(tar: str) -> list[dict[str, Any]]:
 
 def _members(tar: str, file: BinaryIO) -> list[tarfile.TarInfo]:
     try:
+        # "r:" takes no compression: members of a compressed tar have no place from which they can be read.
         with tarfile.open(fileobj=file, mode="r:") as archive:
             return [member for member in archive if member.isfile()]
     except (tarfile.TarError, ValueError, OverflowError) as error:

@@ -78,6 +78,7 @@ def auroc(scores: np.ndarray, targets: np.ndarray) -> float:
         return math.nan
     _, group, size = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = np.cumsum(size) - (size - 1) / 2  # of each distinct score: the mean of the places that it takes
+    # Mann-Whitney U of the frames where it sounds, as a share of all pairs.
     return float((ranks[group][targets].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
@@ -143,6 +144,7 @@ def matching(choices: Sequence[Sequence[int]]) -> int:
     """The most pairs that can be made where item i may be paired with any of `choices[i]`, each at most once."""
     partner: dict[int, int] = {}
 
+    # Augmenting paths: an item takes a free choice, or one whose holder finds another.
     def place(item: int, tried: set[int]) -> bool:
         for choice in choices[item]:
             if choice not in tried:

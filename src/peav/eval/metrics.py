@@ -58,6 +58,7 @@ def chance_at_k(relevant: Any, k: int) -> float:
     relevant = np.asarray(relevant, dtype=bool)
     targets = relevant.shape[1]
     k = min(k, targets)
+    # Hypergeometric: the chance that none of the right targets is among k drawn.
     misses = [math.comb(targets - right, k) / math.comb(targets, k) for right in relevant.sum(1).tolist()]
     return 1 - float(np.mean(misses))
 

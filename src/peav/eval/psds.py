@@ -126,6 +126,7 @@ def _detections(row: np.ndarray, edges: np.ndarray, where: str) -> _Detections:
     for level, members in enumerate(frames):
         touched: set[int] = set()
         for frame in members.tolist():
+            # The run that ends where this frame begins and the one that begins where it ends become one with it.
             start, end = start_of.pop(frame, frame), end_of.pop(frame + 1, frame + 1)
             end_of[start], start_of[end] = end, start
             touched |= {start, frame + 1}
@@ -179,6 +180,7 @@ def _within(found: _Detections, spans: np.ndarray) -> np.ndarray:
 
 def _sums(found: _Detections, values: np.ndarray) -> np.ndarray:
     """(L,) sum of a value (D,) over the runs that are there at each score."""
+    # Differences where runs begin and end, summed up once: no loop over thresholds.
     change = np.zeros(len(found.scores) + 1, np.int64 if values.dtype == bool else np.float64)
     np.add.at(change, found.made, values)
     np.subtract.at(change, found.gone, values.astype(change.dtype))

@@ -135,4 +135,5 @@ def drop_short(active: np.ndarray, frames: int) -> np.ndarray:
 
 def _frames(seconds: float, frame: float) -> int:
     """The fewest frames that last at least `seconds`."""
+    # 0.28 / 0.04 is a little over 7 in floats.
     return math.ceil(seconds / frame - 1e-6)

@@ -26,8 +26,8 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveforms (B, S) at the sampling rate to (B, S // hop, 256)."""
-        spectrum = torch.stft(waveform, self.size, self.hop, window=self.window, return_complex=True)
-        mel = torch.log(spectrum.abs().square().transpose(1, 2) @ self.filters + 1e-4)
+        spectrum = torch.stft(waveform, self.size, self.hop, window=self.window, return_complex=True)  # (B, bins, L)
+        mel = torch.log(spectrum.abs().square().transpose(1, 2) @ self.filters + 1e-4)  # (B, L, MELS)
         steps = waveform.shape[1] // (self.hop * FRAMES_PER_STEP)
         return mel[:, : steps * FRAMES_PER_STEP].reshape(len(mel), steps, -1)
 

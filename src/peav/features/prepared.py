@@ -43,6 +43,7 @@ class PreparedClip(FilePart):
     def arrays(self) -> dict[str, np.ndarray]:
         """The features by name. Raises PreparedError where the shard is damaged, OSError where it cannot be read."""
         data = self.read()
+        # safetensors has no checksum of its own.
         if zlib.crc32(data) != self.crc:
             raise PreparedError(f"{self}: damaged; remove this shard and its .jsonl, and prepare the clips again")
         arrays: dict[str, np.ndarray] = load(data)

@@ -114,7 +114,7 @@ def embed_stream(
         if result.index in broken:
             continue
         if isinstance(result, Embedded) and not all(row.isfinite().all() for row in result.embeddings.values()):
-            broken.add(result.index)
+            broken.add(result.index)  # nothing more is said of this input
             yield DecodeFailure(result.index, result.clip.source, _overflow(result.clip))
         else:
             yield result
@@ -241,8 +241,8 @@ def _audio(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untype
     for row, waveform in zip(batch, waveforms, strict=True):
         row[: len(waveform)] = torch.from_numpy(waveform)
     lengths = torch.tensor(samples, device=device)
-    latents = model.encode_codec(batch.to(device, dtype), lengths)
-    steps = lengths // model.config.audio.codec.hop_length
+    latents = model.encode_codec(batch.to(device, dtype), lengths)  # (B, T, C)
+    steps = lengths // model.config.audio.codec.hop_length  # (B,)
     return model.audio_hidden(latents, steps), steps
 
 

@@ -212,8 +212,10 @@ class FrameStream:
         _, hop, lookahead = window.frames
         if sum(window.frames) >= model.config.audio.transformer.max_positions:  # one position is the CLS's
             raise ValueError(f"{window}: longer than the tower's {model.config.audio.transformer.max_positions} frames")
+        # In whole latents, rounded up; `last` is the convolution after the blocks.
         halo = -(-receptive_field(codec.strides, last=1) // codec.hop_length)
         self.latency = (hop + lookahead + halo) * FRAME
+        # Blocks of latents end where windows do, so that no window waits for a block longer than it must.
         self._codec = CodecStream(self._encode, codec.hop_length, halo, hop + lookahead, hop)
         self._tower = OverlapAdd(self._score, window, len(self.labels))
         self._finished = False

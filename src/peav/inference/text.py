@@ -84,6 +84,7 @@ def _cut(tokenizer: Tokenizer, text: str, encoding: Encoding, max_length: int) -
     """At most `max_length` tokens: those at the text's end go, what stands around it ([CLS], [SEP]) stays."""
     if len(encoding.ids) <= max_length:
         return encoding
+    # Not by the tokenizer's own truncation, a setting which the threads that share it would share.
     inner = tokenizer.encode(text, add_special_tokens=False)
     inner.truncate(max_length - tokenizer.num_special_tokens_to_add(False))
     return tokenizer.post_process(inner)

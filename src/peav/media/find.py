@@ -80,6 +80,7 @@ def _walk(top: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[
     """Media in folders below `top` that are not `seen` yet, which are noted; links to folders are added to `links`."""
     for root, folders, files in os.walk(top, onerror=_warn):
         status = os.stat(root)
+        # By the folder itself: links lead to it under several names, or around in a circle.
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue

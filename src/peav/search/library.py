@@ -179,6 +179,7 @@ class LibraryWriter:
     def has(self, version: Version) -> bool:
         """Whether this version of the file was embedded to its end before."""
         key = _hash(version)
+        # Sorted, as setdiff1d leaves it.
         place = int(np.searchsorted(self.known, key))
         return place < len(self.known) and int(self.known[place]) == key
 
@@ -221,6 +222,7 @@ class LibraryWriter:
         """
         self.flush()
         sources = self._files()
+        # Else there is nothing new, and the library stays as it is.
         if self.path not in sources or len(sources) > 1:
             keep = _wanted(sources, self.model_id, self._unfinished)
             with atomic_write(self.path) as file, pq.ParquetWriter(file, self.schema, compression="zstd") as out:
@@ -262,6 +264,7 @@ def _parts_folder(path: Path) -> Path:
 
 def _table(rows: Sequence[LibraryRow], to: pa.Schema, unfinished: Sequence[Version]) -> pa.Table:
     """The rows as a part, each file's windows by their start."""
+    # Windows come batch by batch, those of several files mixed: a file's stand together where its first one came.
     first = {path: place for place, path in reversed([(place, row.path) for place, row in enumerate(rows)])}
     rows = sorted(rows, key=lambda row: (first[row.path], row.start))
     model_id = to.metadata[b"peav.model_id"].decode()

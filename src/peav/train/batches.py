@@ -78,6 +78,7 @@ class BatchStream:
                 rng = np.random.default_rng((self.seed, 2 if transform.copies else 3, number, place))
                 row, changed[place] = transform.draw(row, rng, load=place in own)
             rows.append(row)
+        # In one call: from object storage many are read at a time.
         plain = iter(self.cache.load_all([rows[place] for place in own if place not in changed]))
         clips = []
         for place in own:

@@ -24,11 +24,11 @@ def in_buckets(
     """
     if count == 1 or len(inputs) < count:
         return tower(inputs, lengths)
-    order = lengths.argsort(stable=True)
+    order = lengths.argsort(stable=True)  # (B,)
     parts = [
         tower(inputs[rows, : max(int(lengths[rows].max()), 1)], lengths[rows]) for rows in order.tensor_split(count)
     ]
-    back = order.argsort()
+    back = order.argsort()  # (B,): the inverse permutation
     pooled, sequence, middle = (
         torch.cat([_padded(part, inputs.shape[1]) for part in outputs])[back] for outputs in zip(*parts, strict=True)
     )

@@ -89,6 +89,7 @@ def drop_unused_pairs(recipe: Recipe, rows: Sequence[Row], cache: FeatureCache) 
     Raises:
         RecipeError: there is no such pair.
     """
+    # One row of each kind stands for the others: thousands of rows are of a few kinds.
     kinds = {(*cache.streams(row), bool(row.transcript), *row.captions): row for row in rows}
     pairs = [
         pair

@@ -66,6 +66,7 @@ class InitContext:
         if start:
             add_weights(digest, part)
         model = Path(self.recipe.model).name
+        # All that it depends on is in the name: what was made of anything else is not read back.
         path = self.cache / f"{name}-{model}-{self.recipe.seed}-{digest.hexdigest()[:12]}.safetensors"
         if path.exists():
             part.load_state_dict(load_file(path))

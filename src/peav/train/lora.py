@@ -23,7 +23,7 @@ class LowRank(nn.Linear):
         self.weight, self.bias = base.weight, base.bias
         self.requires_grad_(False)
         like = base.weight.detach()
-        start = torch.randn(rank, base.in_features, generator=generator) * base.in_features**-0.5
+        start = torch.randn(rank, base.in_features, generator=generator) * base.in_features**-0.5  # (rank, in)
         self.down = nn.Parameter(start.to(like))
         self.up = nn.Parameter(like.new_zeros(base.out_features, rank))
 

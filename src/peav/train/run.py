@@ -49,7 +49,7 @@ def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str,
 
 
 def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.device, dist: DistContext) -> dict[str, Any]:
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)  # for weights: batches, captions and masks have generators of their own
     output = Path(recipe.output)
     output.mkdir(parents=True, exist_ok=True)
     earlier_states(output, resume)  # before hours of preparation
@@ -65,7 +65,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     reporter.stage("train", recipe.optim.steps)
     result: dict[str, Any] = {"validation": trainer.run(resume)}
     result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)
-    whole = trainer.whole_model()
+    whole = trainer.whole_model()  # by all processes, which may hold it in shards
     if dist.is_main:
         result["data_wait"] = data_wait(output)
         figures = {split: result[split] for split in ("validation", "test")}
@@ -73,6 +73,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
         save_pretrained(whole, output / "model", tokenizer, name=recipe.name, figures=figures, licenses=licenses)
         with atomic_write(output / "result.json") as temporary:
             Path(temporary).write_text(json.dumps(result, indent=1), encoding="utf-8")
+    # Nobody goes on before the model is written.
     dist.barrier()
     return result
 

@@ -83,7 +83,7 @@ class FrameModule(nn.Module):
         """
         known = batch.known
         audio = self.model.audio_hidden(batch.clips.audio, batch.clips.audio_lengths)
-        texts = self.model.text_embedding(batch.ids, batch.mask)
+        texts = self.model.text_embedding(batch.ids, batch.mask)  # (N, E)
         raw = (texts @ self.model.heads["audio"](audio.sequence).transpose(1, 2))[known].double()  # (cells,)
         total = self.dist.all_reduce_sum
         count = total(known.sum()).clamp(min=2)
@@ -98,6 +98,7 @@ class FrameModule(nn.Module):
         model, clips = self.model, batch.clips
         audio = in_buckets(model.audio_hidden, clips.audio, clips.audio_lengths, self.buckets)
         texts = model.text_embedding(batch.ids, batch.mask)
+        # Offsets in training alone, so that rare labels are not taught that they are rare (`data.frame_targets`).
         logits = model.score(model.heads["audio"](audio.sequence), texts) + batch.offsets[None, :, None]  # (B, N, T)
         losses = {"frames": frame_sigmoid_loss(logits, batch.heard, batch.known, self.dist)}
         if self.logit_scale is not None:

@@ -101,7 +101,7 @@ class Trainer:
                 record = self._step(batches)
                 self.step += 1
                 record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
-                if self.step % evaluation.every == 0 and self.step < optim.steps:
+                if self.step % evaluation.every == 0 and self.step < optim.steps:  # the end has one of its own
                     record["eval"] = self.evaluate(evaluation.candidates)
                     # Before the line is in the log, where `_best` looks for earlier figures. Weights that a kill leaves
                     # ahead of the log are removed by `_start`.
@@ -244,6 +244,7 @@ class Trainer:
         self.module.train()
         optim = self.recipe.optim
         rate = learning_rate(self.step, optim.steps, optim.warmup, optim.final_lr) * optim.lr
+        # None and not zeros, by which AdamW would move and decay what had no gradient in a step.
         self.optimizer.zero_grad(set_to_none=True)
         parts = [self._backward(batch, self.step * len(batches) + part) for part, batch in enumerate(batches)]
         norm = take_step(self.optimizer, rate, optim.clip_norm)

@@ -148,6 +148,7 @@ class Mixer:
                 self._place(mixed, (waveform * 10 ** (gain / 20)).astype(np.float32), sound, ground, placed, rng)
         peak = float(np.abs(mixed).max())
         if peak > PEAK:
+            # All of it alike: the sounds keep the levels over the background that were drawn.
             mixed *= PEAK / peak
         return Soundscape(mixed, tuple(sorted(placed, key=lambda one: (one[0].onset, one[0].label))), background)
 
@@ -172,6 +173,7 @@ class Mixer:
         count = max(1, round(len(waveform) / np.exp(rng.uniform(*np.log(how.speed)))))
         frequency = np.fft.rfftfreq(len(waveform), 1 / RATE)
         gain = (np.maximum(frequency, LOWEST) / 1000) ** (rng.uniform(-how.tilt, how.tilt) / OCTAVE)
+        # Of the same spectrum but fewer samples, a sound is faster and as much higher.
         spectrum = np.fft.rfft(waveform) * gain
         return np.fft.irfft(spectrum, count).astype(np.float32)
 
