@@ -240,7 +240,7 @@ def detect_files(
     if folder is None:
         return DetectRun(list(found_in(files[:limit])))
     settings = {"model": detector.model_id, "labels": texts, **asdict(how)}
-    # Results of other settings in the same folder are not those that are asked for: their lines do not count.
+    # Lines that other settings wrote into the same folder do not count as done.
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     found: list[FileEvents] = []
     kept = "files of this run are done; run the same command again, it goes on"

@@ -156,7 +156,7 @@ def wrap(module: Any, units: Iterable[nn.Module], parallel: Parallel, dist: Dist
         return DistributedDataParallel(module, find_unused_parameters=True)
     for unit in units:
         fully_shard(unit)
-    # What is in no unit (heads, scales, biases) goes with the whole.
+    # What is in no unit (codec, frame encoder, heads, scales) goes with the whole.
     fully_shard(module)
     if hasattr(module, "embed"):
         # FSDP gathers weights for `forward` alone unless told of other methods.

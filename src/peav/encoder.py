@@ -266,7 +266,7 @@ class Encoder(Pretrained[PEAV]):
                 yield result
                 continue
             by = cast(Modality, result.space)
-            # Labels are read in a space once an input turns out to be judged in it.
+            # The labels are encoded for a space when the first input is judged in it.
             if by not in texts:
                 texts[by] = self.encode_text(words.values(), by, convert_to_numpy=False)
             logits = self.logits(result.embedding, texts[by], TEXT_PAIR[by]).cpu().numpy()

@@ -63,7 +63,7 @@ class FrameTargetMaker:
         rows = rows[part]
         heard = torch.zeros(len(rows), len(labels), max(lengths, default=0), dtype=torch.bool)
         known = torch.zeros_like(heard)
-        middles = (np.arange(heard.shape[2]) + 0.5) / self.rate
+        middles = (np.arange(heard.shape[2]) + 0.5) / self.rate  # (T,) seconds
         for row, length, target, mask in zip(rows, lengths, heard, known, strict=True):
             for event in row.events:
                 sounds = (middles >= event.onset) & (middles < event.offset)

@@ -128,7 +128,7 @@ class _Run:
                 advance()
                 if self.pace.due():
                     self._save()
-        # On the way out of a signal, too.
+        # Also when a signal ends the job.
         finally:
             self._save()
         if good:

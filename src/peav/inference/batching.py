@@ -21,7 +21,7 @@ from peav.utils.progress import by_index
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
 T = TypeVar("T")
 FRAMES_AT_ONCE = 64
-# Windows are sorted by length within a pool, so it is several batches: like ones must be able to meet.
+# A pool is sorted by length before it is cut into batches, so that like windows meet.
 POOL_BATCHES = 4
 POOL_BYTES = 192 * 2**20  # three pools are in memory at most: decoding, waiting, being embedded
 

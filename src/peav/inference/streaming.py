@@ -252,7 +252,7 @@ class FrameStream:
         """All that it holds between two blocks of 48 kHz sound, for `resume` in another process: plain values and
         tensors.
         """
-        # Nothing of the resampler: at 48 kHz it holds no samples back.
+        # The resampler has nothing to save: at 48 kHz it holds no samples back.
         codec, tower = self._codec, self._tower
         held = {name: getattr(codec, name) for name in ("stop", "done", "begin", "end")}
         held["samples"] = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *codec.parts]))

@@ -84,7 +84,7 @@ def _cut(tokenizer: Tokenizer, text: str, encoding: Encoding, max_length: int) -
     """At most `max_length` tokens: those at the text's end go, what stands around it ([CLS], [SEP]) stays."""
     if len(encoding.ids) <= max_length:
         return encoding
-    # Not by the tokenizer's own truncation, a setting which the threads that share it would share.
+    # The tokenizer's own truncation is a setting, which would change under other threads that use it.
     inner = tokenizer.encode(text, add_special_tokens=False)
     inner.truncate(max_length - tokenizer.num_special_tokens_to_add(False))
     return tokenizer.post_process(inner)
@@ -97,7 +97,7 @@ def _plain(tokenizer: Tokenizer) -> Tokenizer:
     return _plain_copy(tokenizer)
 
 
-# Kept, since the copy goes through all of the tokenizer as JSON.
+# Cached, since a copy writes and parses the whole tokenizer as JSON.
 @lru_cache(maxsize=4)
 def _plain_copy(tokenizer: Tokenizer) -> Tokenizer:
     copy = Tokenizer.from_str(tokenizer.to_str())

@@ -144,7 +144,7 @@ class Components:
 
     def __init__(self, energies: LogMel, waveform: Tensor) -> None:
         self.energies = energies
-        values = energies(waveform).flatten(0, 1)
+        values = energies(waveform).flatten(0, 1)  # (B * T, M)
         self.mean = values.mean(0)
         variances, directions = torch.linalg.eigh(torch.cov(values.double().T))
         floor = max(1e-9, 1e-6 * float(variances[-1]))  # sounds may have fewer components than that: noise stays noise
@@ -178,7 +178,8 @@ def keep_hearing(model: PEAV, before: nn.Module, sources: Sequence[Sequence[Row]
 def _fitted(latents: Tensor, target: Tensor) -> nn.Linear:
     """The linear readout of latents (B, T, D) that is nearest to the target (B, T, M), by least squares."""
     x = torch.cat([latents.flatten(0, 1), torch.ones(latents.shape[0] * latents.shape[1], 1)], dim=1).double()
-    square = x.T @ x
+    # In fp64: normal equations square the condition number.
+    square = x.T @ x  # (D + 1, D + 1)
     ridge = 1e-6 * square.diagonal().mean() * torch.eye(x.shape[1], dtype=x.dtype)
     solution = torch.linalg.solve(square + ridge, x.T @ target.flatten(0, 1).double()).float()
     readout = nn.Linear(latents.shape[-1], target.shape[-1])

@@ -103,7 +103,7 @@ def pretrain_frames(
     words = caption_words(rows)
     if not words:
         raise RecipeError("pretrain_frames: no visual captions to learn from; leave it out")
-    targets = torch.stack([_target(row, words) for row in rows])
+    targets = torch.stack([_target(row, words) for row in rows])  # (rows, words)
     encoder = model.video.frame_encoder
     head = nn.Linear(model.config.video.frame_encoder.output_dim, len(words))
     with torch.no_grad():

@@ -64,11 +64,11 @@ class Lips(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The mean cross-entropy of frames whose features are (CLIPS, STRETCH, D); `labels` as `draw` gives them."""
-        states = self.norm(features)
+        states = self.norm(features)  # (CLIPS, STRETCH, D)
         states = (states - states.mean(1, keepdim=True)).transpose(1, 2)  # what stays the same is the face, not speech
-        near = F.gelu(self.near(states))
+        near = F.gelu(self.near(states))  # (CLIPS, WIDTH, STRETCH)
         far = F.gelu(self.far(self.drop(near)) + near)
-        logits = self.head(self.drop(far).transpose(1, 2))
+        logits = self.head(self.drop(far).transpose(1, 2))  # (CLIPS, STRETCH, words + 1)
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELED)
 
     def _frames(self, place: int) -> Frames:

@@ -78,6 +78,7 @@ class Splicer:
     def __call__(self, row: Row, rng: np.random.Generator) -> tuple[Row, ClipFeatures]:
         """A sentence made of `row` and of another as long, `bare`, and its features."""
         others = self._by_length[len(row.words)]
+        # One of all but the last, which stands in for the row itself: every other sentence is equally likely.
         other = others[rng.integers(max(1, len(others) - 1))]
         if other.id == row.id:
             other = others[-1]

@@ -46,7 +46,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, L) -> (B, C, L)."""
         alpha = self.alpha[:, None]  # (C, 1)
-        # 1e-9 as in descript-audio-codec, whose weights' descendants the official files hold.
+        # 1e-9 as in descript-audio-codec, whose encoder this is.
         return torch.addcmul(x, torch.sin(alpha * x).square(), (alpha + 1e-9).reciprocal())
 
 

@@ -73,7 +73,7 @@ class AttentionPool(Attention):
         self.kv = nn.Linear(config.width, 2 * config.width)
         self.out = nn.Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width)
-        # The original gives its ratio to the blocks alone.
+        # Always 4: the original gives `mlp_ratio` to the blocks alone.
         self.mlp = Mlp(config.width, int(4 * config.width))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def nearest_indices(source: Tensor, target: Tensor, size: int) -> Tensor:
     """
     scale = source.float() / target.clamp(min=1).float()  # (B,); a row of no positions must not divide by zero
     index = (torch.arange(size, device=source.device) * scale[:, None]).floor().long()  # (B, size)
-    # Rounding may reach the place after the last; a row without any would read from -1.
+    # Rounding can give the position after the last, and a row without frames gives -1.
     return torch.minimum(index, source[:, None] - 1).clamp(min=0)
 
 
@@ -55,7 +55,7 @@ class Fusion(nn.Module):
         video_sizes = (
             video.new_full((batch,), video.shape[1], dtype=torch.long) if video_lengths is None else video_lengths
         )
-        # Also where T equals N: the padded lengths do, while the rows' own need not (transformers skips it then).
+        # Done even where T equals N: padded lengths may agree where the rows' own differ (transformers skips it then).
         aligned = self.align(self.video_proj(video), video_sizes, audio_sizes, steps)  # (B, T, Da)
         joint = torch.cat([audio, self.video_norm(aligned)], dim=-1)  # (B, T, 2 Da)
         return self.tower(self.concat_proj(joint), audio_lengths, cls_only)

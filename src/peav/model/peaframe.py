@@ -44,7 +44,7 @@ class PEAFrame(nn.Module):
         frame.text.load_state_dict(model.text.state_dict())
         frame.heads["audio"].load_state_dict(model.heads["audio"].state_dict())
         frame.heads["text"].load_state_dict(model.heads["text_audio"].state_dict())
-        # The pair whose two heads these are.
+        # The pair that these two heads were trained on.
         with torch.no_grad():
             frame.logit_scale.copy_(model.logit_scale["a_ac"])
             frame.logit_bias.copy_(model.logit_bias["a_ac"])

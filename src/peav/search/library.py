@@ -179,7 +179,7 @@ class LibraryWriter:
     def has(self, version: Version) -> bool:
         """Whether this version of the file was embedded to its end before."""
         key = _hash(version)
-        # Sorted, as setdiff1d leaves it.
+        # Sorted, as unique keys are.
         place = int(np.searchsorted(self.known, key))
         return place < len(self.known) and int(self.known[place]) == key
 

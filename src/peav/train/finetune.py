@@ -53,7 +53,7 @@ def reinit(model: PEAV, parts: Iterable[str], pairs: Iterable[Pair]) -> None:
         for old, fresh in zip(old_modules[part], new_modules[part], strict=True):
             state = fresh.state_dict()
             kept = [name for name in state if name.startswith(("codec.", "frame_encoder."))]
-            # Not strict: what is kept is left out.
+            # Not strict, since what the model keeps is left out.
             old.load_state_dict({name: state[name] for name in state if name not in kept}, strict=False)
     for pair in pairs:
         model.logit_scale[pair.name].copy_(new.logit_scale[pair.name])

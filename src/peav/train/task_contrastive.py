@@ -39,7 +39,7 @@ class ContrastiveTask:
         model.audio.codec.requires_grad_(recipe.codec.trainable)
         model.video.frame_encoder.requires_grad_(not recipe.frames.frozen)
         model.recompute_layers(recipe.optim.recompute)
-        # Last, since what is frozen by then stays so.
+        # Last: it leaves frozen what is frozen by now.
         if recipe.tune is not None:
             set_trainable(model, recipe.tune, recipe.objective.table(), recipe.seed)
 

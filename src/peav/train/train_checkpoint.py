@@ -47,7 +47,7 @@ def save_state(
         _save_whole(folder / f"{name}.pt", step, module, optimizer, dist)
         other = folder / f"{name}.shards"
     if dist.is_main:
-        # `other` is this step by a run that was resumed before it, with the model whole or in shards as this is not.
+        # `other`: the same step in the other form, by a run that was resumed before it in another way.
         for path in ([other] if other.exists() else []) + (states(folder)[:-keep] if keep else []):
             if path.exists():
                 remove_state(path)

@@ -259,7 +259,7 @@ class _Worker:
     def __init__(self, closed: Callable[[], bool]) -> None:
         self.closed = closed
         ours, theirs = socket.socketpair()
-        # Ours of the worker's end is closed: else the connection would outlive the worker, and its death go unseen.
+        # Closes our copy of the worker's end: else the connection would outlive the worker, and its death go unseen.
         with theirs:
             command = [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid())]
             self.process = subprocess.Popen(

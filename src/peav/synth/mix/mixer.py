@@ -173,7 +173,7 @@ class Mixer:
         count = max(1, round(len(waveform) / np.exp(rng.uniform(*np.log(how.speed)))))
         frequency = np.fft.rfftfreq(len(waveform), 1 / RATE)
         gain = (np.maximum(frequency, LOWEST) / 1000) ** (rng.uniform(-how.tilt, how.tilt) / OCTAVE)
-        # Of the same spectrum but fewer samples, a sound is faster and as much higher.
+        # Transformed back to fewer samples, the sound is faster, and higher by as much.
         spectrum = np.fft.rfft(waveform) * gain
         return np.fft.irfft(spectrum, count).astype(np.float32)
 

@@ -27,6 +27,7 @@ class Recent(Generic[K]):
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
+        # Without the lock, so that nobody waits for a decoder; two threads may load the same sound.
         waveform = self._load(key)
         with self._lock:
             if key not in self._kept and waveform.nbytes <= self.limit:

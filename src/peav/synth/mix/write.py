@@ -92,6 +92,7 @@ def _mapped(
     if jobs <= 1:
         yield from map(make, batches)
         return
+    # Spawned: a forked process would have none of its parent's threads.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         yield from pool.map(make, batches)
 
