@@ -93,8 +93,7 @@ def prepare(
             run.write_shard(run.todo[first : first + shard_clips], advance)
         places = run.shards.places
         listed = [to_line(clip.row, places[clip.key]) for clip in clips if clip.key in places]
-        # Last: a folder without it is not finished.
-        write_all(join(folder, CLIPS), b"".join(listed))
+        write_all(join(folder, CLIPS), b"".join(listed))  # last: a folder without it is not finished
         return Prepared(len(listed), run.computed, len(rows) - len(listed))
 
 

@@ -178,8 +178,7 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     keys: list[tuple[int, int]] = []  # pts, packet
     whole = True
     for number, packet in enumerate(clock.packets(*track(source, container, stream))):
-        # After a seek the first packet is a key frame no later than the asked time, or the frame then on screen is
-        # missed.
+        # A seek must land on a key frame at or before the asked time, or the frame then on screen is missed.
         if packet.pts is None or (number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest)):
             return None
         if rows and packet.dts is not None and _seconds(packet.dts, stream.time_base) - clock.start - HOLE >= span.end:
