@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -103,34 +103,19 @@ def ablate(wanted: Ablations, train: Callable[[Run], Mapping[str, Any]]) -> Left
     for run in runs(wanted):  # all of them first: a mistake in the last variant is found before the first is trained
         once.setdefault(run.recipe.output, run)
     for run in once.values():
-        with _claimed(Path(run.recipe.output)) as ours:
-            if _result(run) is not None:
-                continue
-            if not ours:
-                left.elsewhere.append(run)
-                continue
-            try:
-                train(run)
-            except TrainingError as error:
-                left.failed.append((run, error))
+        try:
+            with FolderLock(Path(run.recipe.output), _Elsewhere()) if is_alone() else nullcontext():
+                if _result(run) is None:
+                    train(run)
+        except _Elsewhere:
+            left.elsewhere.append(run)
+        except TrainingError as error:
+            left.failed.append((run, error))
     return replace(left, elsewhere=[run for run in left.elsewhere if _result(run) is None])
 
 
-@contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
-    """Whether a run is this process's within the block."""
-    if not is_alone():
-        yield True
-        return
-    try:
-        lock = FolderLock(folder)
-    except BlockingIOError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+class _Elsewhere(Exception):
+    """Another process trains the run."""
 
 
 def outcomes(wanted: Ablations) -> list[Outcome]:

@@ -140,12 +140,8 @@ class LibraryWriter:
         self.schema = schema(dim, model_id, model_name, window)
         self.parts = _parts_folder(path)
         self._pace = Pace()
-        try:
-            self.lock = FolderLock(self.parts)
-        except BlockingIOError as error:
-            raise LibraryError(
-                f"{path}: another `peav embed` is writing to it; wait for its end, or give another library to -o"
-            ) from error
+        held = f"{path}: another `peav embed` is writing to it; wait for its end, or give another library to -o"
+        self.lock = FolderLock(self.parts, LibraryError(held))
         with ExitStack() as undo:
             undo.callback(self.lock.release)
             if not resume:
