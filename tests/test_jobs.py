@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from peav.jobs import Ledger
+from peav.errors import NotMediaError
+from peav.jobs import GOES_ON, Ledger, Stopped, claim, failure, make_all, write_failures
+from peav.utils.jsonl import read_lines
 
 VERSION = ("/a/b.wav", 12, 34)
 
@@ -54,3 +56,47 @@ def test_a_torn_line_costs_no_other(tmp_path: Path, torn: bytes) -> None:
     assert log.has(VERSION)
     assert log.has(second)
     assert path.read_bytes().split(b"\n")[1] == torn
+
+
+def test_failures_are_counted_by_their_type(tmp_path: Path) -> None:
+    log = failures(tmp_path / "failures.jsonl")
+    for version, error in ((VERSION, ValueError("a")), (("/b", 1, 2), NotMediaError("b")), (VERSION, ValueError("a"))):
+        log.fail(version, error)
+    assert log.failed == {"ValueError": 2, "NotMediaError": 1}
+
+
+@pytest.mark.parametrize("folder", ["{}", "memory:/{}"])
+def test_a_list_that_is_written_whole_is_as_a_ledgers_and_without_lines_no_file(folder: str, tmp_path: Path) -> None:
+    path, line = f"{folder.format(tmp_path)}/failures.jsonl", failure("/caf\udce9.wav", ValueError("cut off"), id="x")
+    write_failures(path, [line, line])
+    assert read_lines(path) == [line, line]
+    assert line == {"path": "/caf\udce9.wav", "error": "ValueError", "reason": "cut off", "id": "x"}
+    write_failures(path, [])
+    assert read_lines(path) == []
+    write_failures(path, [])
+    assert not (tmp_path / "failures.jsonl").exists()
+
+
+def test_a_folder_holds_what_was_noted_first(tmp_path: Path) -> None:
+    note = tmp_path / "new" / "note.json"
+    assert claim(note, {"seed": 1}) == {"seed": 1}
+    assert claim(note, {"seed": 2}) == {"seed": 1}
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_all_are_made_in_order_and_a_stop_ends_it_and_says_how_many(jobs: int) -> None:
+    told: list[int] = []
+    assert make_all(square, range(20), "are made", told.append, jobs) == [number**2 for number in range(20)]
+    assert told == list(range(1, 21))
+
+    def stop(done: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped, match=f"stopped: 3 of 1000000 are kept; {GOES_ON}") as stopped:
+        make_all(square, range(10**6), f"are kept; {GOES_ON}", stop, jobs)
+    assert stopped.value.exit_code == 130

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from peav.inference.pretrained import Pretrained
 from peav.inference.scoring import Scored, Unfinished, score_files
 from peav.inference.sources import is_single, name_of, read_ahead, unwrap
 from peav.inference.streaming import LIVE, RECORDED, SECONDS_AT_ONCE, FrameStream, StreamingWindow
-from peav.jobs import Ledger, Version, plan, stoppable
+from peav.jobs import GOES_ON, Ledger, Version, plan, stoppable
 from peav.media import as_waveform, iter_audio
 from peav.media.find import media_files
 from peav.model import PEAFrame
@@ -243,8 +242,9 @@ def detect_files(
     # Lines that other settings wrote into the same folder do not count as done.
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     found: list[FileEvents] = []
-    kept = "files of this run are done; run the same command again, it goes on"
-    with stoppable(lambda: f"stopped: {len(found)} {kept}"), _alone(folder):
+    held = f"{folder}: another `peav detect` is writing to it; wait for its end, or give another folder to -o"
+    kept = f"files of this run are done; {GOES_ON}"
+    with stoppable(lambda: f"{len(found)} {kept}"), FolderLock(folder, EventsError(held)):
         done = Ledger(folder / "detections.jsonl", {"settings": digest}, alone=True, resume=resume)
         failures = Ledger(folder / "failures.jsonl", {"library": done.path.name})
 
@@ -278,20 +278,6 @@ def _events(
     except MediaError as error:  # a timeline decodes the file again
         return FileEvents(path, error=error)
     return FileEvents(path, scores.duration, tuple(events))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    try:
-        lock = FolderLock(folder)
-    except BlockingIOError as error:
-        raise EventsError(
-            f"{folder}: another `peav detect` is writing to it; wait for its end, or give another folder to -o"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 if not TYPE_CHECKING:

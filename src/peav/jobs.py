@@ -2,27 +2,37 @@
 
 A job writes beside its results a list of the files that failed and, where the results do not tell, one of those that
 are done: a `Ledger` each. A version of a file is its path, size and modification time, so that a file that changes is
-done again. One process at a time works in a place (`peav.utils.lock`).
+done again. One process at a time works in a place (`peav.utils.lock`). Jobs over clips, which are known by more than a
+file, write the list of those that failed as a whole: `write_failures`. Every line of either is a `failure`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from peav.utils.atomic import atomic_write, disk_errors, sync
+from peav.utils.atomic import disk_errors, sync
 from peav.utils.jsonl import read_lines, to_line
+from peav.utils.storage import remove, write_all
 
+GOES_ON = "run the same command again, it goes on"
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 Version = tuple[str, int, int]  # path, size in bytes (-1: absent), modification time in nanoseconds (-1: absent)
 SECONDS = 3.0  # between two moments at which what is done is made to last
+CHUNK = 8  # items that a process of `make_all` is given at a time
 
 
 class Pace:
@@ -41,6 +51,19 @@ class Pace:
         return True
 
 
+def failure(path: object, error: Exception, **more: Any) -> dict[str, Any]:
+    """A line of `failures.jsonl`: a file, its error's type, what the error says, and what else tells the file."""
+    return {"path": str(path), "error": type(error).__name__, "reason": str(error), **more}
+
+
+def write_failures(path: str | Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write all lines of a `failures.jsonl`, on disk or in object storage; without any, there is no file."""
+    if data := b"".join(map(to_line, lines)):
+        write_all(str(path), data)
+    else:
+        remove(str(path))
+
+
 class Ledger:
     """A file of JSON lines, one for each version of a file, that outlives the process at any moment.
 
@@ -52,10 +75,14 @@ class Ledger:
         mark: fields that all our lines have, and nobody else's.
         alone: keep no lines but ours, and of each path the newest alone; else lines are only ever added.
         resume: keep our own lines of earlier runs; matters for a file of our own.
+
+    Attributes:
+        failed: how many this run has added with `fail`, by the type of their error.
     """
 
     def __init__(self, path: Path, mark: Mapping[str, Any], *, alone: bool = False, resume: bool = True) -> None:
         self.path, self.mark, self.alone = path, dict(mark), alone
+        self.failed: Counter[str] = Counter()
         self._pace = Pace()
         found = read_lines(path)
         ours = [line for line in found if all(line.get(key) == value for key, value in mark.items())]
@@ -89,7 +116,8 @@ class Ledger:
 
     def fail(self, version: Version, error: Exception) -> None:
         """Write that a version failed, and why."""
-        self.add(version, {"error": type(error).__name__, "reason": str(error)})
+        self.failed[type(error).__name__] += 1
+        self.add(version, failure(version[0], error))
 
     def close(self) -> None:
         """Have all of it on the disk."""
@@ -108,8 +136,47 @@ class Ledger:
                 os.fsync(file.fileno())
 
     def _rewrite(self) -> None:
-        with atomic_write(self.path) as temporary:
-            temporary.write_bytes(b"".join(map(to_line, self._lines.values())))
+        write_all(str(self.path), b"".join(map(to_line, self._lines.values())))
+
+
+def claim(note: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What a folder holds, as its note in JSON says; without one it is noted, and holds what is `wanted`."""
+    if not note.exists():
+        write_all(str(note), (json.dumps(wanted, indent=1) + "\n").encode())
+    held: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    return held
+
+
+def make_all(
+    make: Callable[[Item], Made],
+    items: Sequence[Item],
+    kept: str,
+    progress: Callable[[int], object] = lambda done: None,
+    jobs: int = 1,
+) -> list[Made]:
+    """What `make` makes of each item, in order.
+
+    Args:
+        make: with several `jobs`, something that can be pickled.
+        kept: what to say of the number of items that are made, when the work is stopped.
+        progress: told how many are made.
+        jobs: processes that make them; 1: this one.
+
+    Raises:
+        Stopped: Ctrl-C or SIGTERM.
+    """
+    made: list[Made] = []
+    with stoppable(lambda: f"{len(made)} of {len(items)} {kept}"), ExitStack() as stack:
+        results: Iterable[Made] = map(make, items)
+        if jobs > 1:
+            # Ctrl-C in a terminal reaches every process: theirs end with this one's.
+            pool = ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            results = pool.map(make, items, chunksize=CHUNK)
+        for one in results:
+            made.append(one)
+            progress(len(made))
+    return made
 
 
 @dataclass(frozen=True)
@@ -170,7 +237,7 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
     signals are left as they are.
 
     Args:
-        kept: what to say once the block has been left: what is kept, and how to go on.
+        kept: what to say after "stopped: ", once the block has been left: what is kept, and how to go on.
 
     Raises:
         Stopped: in the place of KeyboardInterrupt.
@@ -193,7 +260,7 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise Stopped(getattr(error, "signum", signal.SIGINT), kept()) from error
+        raise Stopped(getattr(error, "signum", signal.SIGINT), f"stopped: {kept()}") from error
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

@@ -203,10 +203,11 @@ def test_sounds_that_are_silent_or_do_not_decode_are_left_out_and_named(rows: li
     ]
     good, failed = audible(sounds_of([*bad, *rows]))
     assert [sound.id for sound in good] == [row.id for row in rows]
-    assert [(sound.id, reason.split(":")[0]) for sound, reason in failed] == [
-        ("set/quiet", str(tmp_path / "quiet.wav")),
+    assert [(sound.id, type(error).__name__) for sound, error in failed] == [
+        ("set/quiet", "MixingError"),
         ("set/gone", "MissingFileError"),
     ]
+    assert str(failed[0][1]) == f"{tmp_path / 'quiet.wav'}: nothing is heard in it"
 
 
 def test_either_side_of_a_split_is_drawn_on_its_own(rows: list[Row], tmp_path: Path) -> None:
@@ -339,6 +340,9 @@ def test_a_clip_in_which_nothing_is_heard_is_no_sound_to_mix(rows: list[Row], tm
     mixer = make_mixer([*rows, silent], (), tmp_path / "failures.jsonl")
     remixer = Remixer(mixer, FeatureExtractor(load_model("tiny")))
     assert [remixer.takes(row) for row in (*rows, silent)] == [True, True, True, False]
+    line = json.loads((tmp_path / "failures.jsonl").read_text())
+    said = {"path": str(silent.audio_path), "error": "MixingError", "id": "silent", "label": "x"}
+    assert line == said | {"reason": f"{silent.audio_path}: nothing is heard in it"}
 
 
 def test_an_event_is_a_sound_where_no_other_label_sounds_and_it_lasts(rows: list[Row]) -> None:

@@ -194,7 +194,7 @@ def test_clips_that_do_not_decode_are_named_and_left_out(world: Path, tmp_path: 
     (failure,) = map(json.loads, (tmp_path / "skips" / "failures.jsonl").read_text().splitlines())
     assert failure["id"] == "bad"
     assert reporter.notes[-1].startswith("1 left out, see ")
-    assert "NotMediaError" in failure["reason"]
+    assert (failure["path"], failure["error"]) == (str(tmp_path / "bad.mp4"), "NotMediaError")
     assert len(read_manifest(tmp_path / "manifest.jsonl")) == 21
 
 

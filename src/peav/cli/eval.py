@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,8 +104,8 @@ def _named(option: str) -> Benchmark:
 
 def _failures(embedder: FileEmbedder) -> list[dict[str, str]]:
     """What has no part in the figures, and why; each is said on stderr."""
+    from peav.features.failures import clip_failure
+
     for _, error in embedder.failed.values():
         warnings.warn(f"left out of all figures: {error}", stacklevel=2)
-    return [
-        {"id": row.id, "error": type(error).__name__, "reason": str(error)} for row, error in embedder.failed.values()
-    ]
+    return list(starmap(clip_failure, embedder.failed.values()))

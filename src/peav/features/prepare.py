@@ -16,11 +16,12 @@ from typing import Any
 from peav.data.manifest import Row
 from peav.errors import MediaError, PreparedError
 from peav.features.extract import FeatureExtractor, add_weights, clip_key, media_version
-from peav.features.failures import Failures, write_failures
+from peav.features.failures import Failures, clip_failure
 from peav.features.prepared import CLIPS, FAILURES, FORMAT, SPEC_FILE, FeatureSpec, read_spec, shard_entry, to_line
 from peav.features.store import clip_bytes
-from peav.jobs import Pace, stoppable
+from peav.jobs import GOES_ON, Pace, stoppable, write_failures
 from peav.model import PEAV
+from peav.utils.jsonl import read_lines
 from peav.utils.lock import FolderLock
 from peav.utils.storage import FilePart, is_remote, join, names_in, read_all, remove, write_all
 
@@ -83,8 +84,7 @@ def prepare(
 
     held = PreparedError(f"{folder}: another process prepares clips there; wait for it")
     lock = nullcontext() if is_remote(folder) else FolderLock(Path(folder), held)
-    kept = "clips are kept; run the same command again, it goes on"
-    with stoppable(lambda: f"stopped: {done} of {len(rows)} {kept}"), lock:
+    with stoppable(lambda: f"{done} of {len(rows)} clips are kept; {GOES_ON}"), lock:
         _claim(folder, feature_spec(model, max_seconds, name))
         clips = [Clip(clip_key(_from(root, row)), media_version(row), row) for row in rows]
         run = _Run(folder, clips, FeatureExtractor(model, max_seconds=max_seconds), jobs)
@@ -105,7 +105,8 @@ class _Run:
         self.shards, self.pending, self.pace, self.computed = Shards(folder), Pending(folder), Pace(), 0
         # A clip that failed is tried again when its file has changed; older lists do not say which file failed.
         versions = {clip.key: clip.version for clip in clips}
-        self.failed = {k: line for k, line in _failed(folder).items() if line.get("version") in (None, versions.get(k))}
+        listed = {line["clip"]: line for line in read_lines(join(folder, FAILURES))}
+        self.failed = {k: line for k, line in listed.items() if line.get("version") in (None, versions.get(k))}
         todo = [clip for clip in clips if not self.shards.has(clip) and clip.key not in self.failed]
         # What is pending comes first: the next shard takes it in, and then `pending` is cleared.
         self.todo = sorted(todo, key=lambda clip: self.pending.get(clip) is None)
@@ -120,7 +121,7 @@ class _Run:
             for clip in clips:
                 result = self.pending.get(clip) or self._compute(clip)
                 if isinstance(result, MediaError):
-                    self._fail(clip, f"{type(result).__name__}: {result}")
+                    self._fail(clip, result)
                 else:
                     good.append((clip, result))
                     self.failures.note(clip.row, None)
@@ -143,9 +144,9 @@ class _Run:
         self.computed += 1
         return data
 
-    def _fail(self, clip: Clip, reason: str) -> None:
-        self.failed[clip.key] = {"clip": clip.key, "id": clip.row.id, "reason": reason, "version": clip.version}
-        self.failures.note(clip.row, reason)
+    def _fail(self, clip: Clip, error: MediaError) -> None:
+        self.failed[clip.key] = clip_failure(clip.row, error, clip=clip.key, version=clip.version)
+        self.failures.note(clip.row, error)
 
     def _save(self) -> None:
         self.pending.flush()
@@ -249,23 +250,14 @@ def _tar(members: Iterable[tuple[str, bytes]]) -> tuple[bytes, list[int]]:
 
 def _claim(folder: str, spec: FeatureSpec) -> None:
     """Note what makes the features of a new folder; an old one goes on with the same."""
-    if SPEC_FILE in names_in(folder):
-        made = read_spec(folder)
-        if differing := made.differences(spec):
-            raise PreparedError(
-                f"{folder} was begun by {made.model} with {'; '.join(differing)} as in {spec.model}: "
-                "go on with that model and size, or choose another folder"
-            )
-        return
-    write_all(join(folder, SPEC_FILE), (json.dumps({"format": FORMAT, **asdict(spec)}, indent=1) + "\n").encode())
-
-
-def _failed(folder: str) -> dict[str, dict[str, str]]:
-    try:
-        lines = read_all(join(folder, FAILURES)).splitlines()
-    except FileNotFoundError:
-        return {}
-    return {line["clip"]: line for line in map(json.loads, lines)}
+    if SPEC_FILE not in names_in(folder):
+        write_all(join(folder, SPEC_FILE), (json.dumps({"format": FORMAT, **asdict(spec)}, indent=1) + "\n").encode())
+    made = read_spec(folder)
+    if differing := made.differences(spec):
+        raise PreparedError(
+            f"{folder} was begun by {made.model} with {'; '.join(differing)} as in {spec.model}: "
+            "go on with that model and size, or choose another folder"
+        )
 
 
 def _from(root: Path, row: Row) -> Row:

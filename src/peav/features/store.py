@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from peav.data.manifest import Row
-from peav.errors import MediaError
+from peav.errors import MediaError, NoAudioStreamError, NoVideoStreamError
 from peav.features.extract import ClipFeatures, FeatureExtractor, add_weights, clip_key, media_version
 from peav.features.failures import Failures
 from peav.features.prepared import PreparedClip
@@ -107,11 +107,11 @@ class FeatureCache:
 
     def prepare(
         self, rows: Sequence[Row], progress: Callable[[int], None] = lambda done: None, workers: int = 2
-    ) -> tuple[list[Row], list[tuple[Row, str]]]:
+    ) -> tuple[list[Row], list[tuple[Row, MediaError]]]:
         """Compute what is not there yet.
 
         Returns:
-            The rows that have features, in order, and those that failed with the reason.
+            The rows that have features, in order, and those that failed with their errors.
 
         Raises:
             TooManyFailures: see `features.failures`.
@@ -120,15 +120,16 @@ class FeatureCache:
         good: list[Row] = []
         todo = {self.path(row): row for row in rows if not self._prepared(row) and not self._has(row)}
         outcomes = self._made(todo, workers)
-        reasons: dict[Path, str | None] = {}
+        errors: dict[Path, MediaError | None] = {}
         for row in rows:
-            while (path := self.path(row)) in todo and path not in reasons:
-                reasons.update([next(outcomes)])
-            reason = reasons.get(path)
+            while (path := self.path(row)) in todo and path not in errors:
+                errors.update([next(outcomes)])
+            error = errors.get(path)
             if self._prepared(row) and not any(self.streams(row)):
-                reason = "it was prepared without the stream that is asked for"
-            failures.note(row, reason)
-            good += [row] if reason is None else []
+                lacking = NoVideoStreamError if row.audio_path is None else NoAudioStreamError
+                error = lacking(f"{row.audio_path or row.video_path}: prepared without the stream that is asked for")
+            failures.note(row, error)
+            good += [row] if error is None else []
             progress(len(good) + len(failures.failed))
         return good, failures.failed
 
@@ -145,13 +146,13 @@ class FeatureCache:
         except DAMAGE:
             return False
 
-    def _made(self, todo: Mapping[Path, Row], workers: int) -> Iterator[tuple[Path, str | None]]:
+    def _made(self, todo: Mapping[Path, Row], workers: int) -> Iterator[tuple[Path, MediaError | None]]:
         """Compute and store features; yields each clip's path and why it has none, if it has none."""
         rows = list(todo.values())
         versions = [media_version(row) for row in rows]
         for path, version, made in zip(todo, versions, self._computed(rows, workers), strict=True):
             if isinstance(made, MediaError):
-                yield path, f"{type(made).__name__}: {made}"
+                yield path, made
             else:
                 _store(path, version, made)
                 yield path, None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peav.errors import MediaError
 from peav.inference.batching import Embedded, embed_stream, spaces_of
 from peav.inference.isolation import IsolatedReader
 from peav.inference.sources import Finished
-from peav.jobs import Ledger, Plan, Version, plan, stoppable
+from peav.jobs import GOES_ON, Ledger, Version, plan, stoppable
 from peav.media.find import media_files, unwritable
 from peav.search.library import LibraryRow, LibraryWriter
 from peav.types import DecodeFailure
@@ -56,80 +55,69 @@ def embed_files(
         MissingFileError: none of the paths is there. Stopped: Ctrl-C or SIGTERM.
     """
     files, output = list(dict.fromkeys(file.absolute() for file in media_files(paths))), Path(output)
-    job = _Job()
+    done = _Done()
+    kept = f"of this run are kept in {output}.parts; {GOES_ON}"
     with (
-        stoppable(lambda: job.kept(output)),
+        stoppable(lambda: f"{done.files} files ({done.windows} windows) {kept}"),
         LibraryWriter(output, encoder.output_dim, encoder.model_id, encoder.name, window, resume) as library,
     ):
         failures = Ledger(output.with_name("failures.jsonl"), {"library": output.name})
         work = plan(files, lambda file, version: library.has(version), failures, limit=limit, resume=resume)
-        job.run(encoder, library, work, window, batch_size, failures, show_progress)
+        _embed(encoder, library, work.todo, failures, done, batch_size, show_progress)
         failures.close()
-        counts = job.summary() | {"skipped": work.skipped, "failed_before": work.failed_before}
-        return counts | {"library_rows": library.finish()}
-
-
-class _Job:
-    """The work, and what is counted on the way."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.hours = 0.0
-
-    def run(
-        self,
-        encoder: Encoder,
-        library: LibraryWriter,
-        work: Plan,
-        window: float,
-        batch_size: int,
-        failures: Ledger,
-        show_progress: bool,
-    ) -> None:
-        """Embed what is to be done, file by file into the library or into the list of failures."""
-        files: list[Path] = []
-        for file, version in work.todo.items():
-            if (error := unwritable(file)) is None:
-                files.append(file)
-            else:
-                self._fail(version, error, failures)
-        versions = [work.todo[file] for file in files]
-        durations: dict[int, float] = {}
-        with IsolatedReader(encoder.reader("any", window), files, done=lambda i: library.starts(versions[i])) as items:
-            # Not in order, so that a window is in the library as soon as its batch is done.
-            results = embed_stream(encoder.model, items, spaces_of, None, batch_size, in_order=False)
-            for result in by_index(results, len(files), show_progress):
-                version = versions[result.index]
-                if isinstance(result, DecodeFailure):
-                    self._fail(version, result.error, failures)
-                elif isinstance(result, Finished):
-                    library.complete(version)
-                    self.counts["embedded"] += 1
-                    self.hours += durations.pop(result.index, 0.0) / 3600
-                else:
-                    library.add(_row(version, result))
-                    self.counts["windows"] += 1
-                    durations[result.index] = result.clip.duration
-
-    def summary(self) -> dict[str, Any]:
-        """The counts."""
         return {
-            "embedded": self.counts["embedded"],
-            "windows": self.counts["windows"],
-            "hours": round(self.hours, 4),
-            "failed": self.reasons.total(),
-            "failures": dict(self.reasons),
+            "embedded": done.files,
+            "windows": done.windows,
+            "hours": round(done.seconds / 3600, 4),
+            "failed": failures.failed.total(),
+            "failures": dict(failures.failed),
+            "skipped": work.skipped,
+            "failed_before": work.failed_before,
+            "library_rows": library.finish(),
         }
 
-    def kept(self, output: Path) -> str:
-        """What to say when the job was stopped."""
-        done = f"{self.counts['embedded']} files ({self.counts['windows']} windows)"
-        return f"stopped: {done} of this run are kept in {output}.parts; run the same command again, it goes on"
 
-    def _fail(self, version: Version, error: MediaError, failures: Ledger) -> None:
-        self.reasons[type(error).__name__] += 1
-        failures.fail(version, error)
+@dataclass
+class _Done:
+    """How many files and windows are embedded, and how many seconds the files last."""
+
+    files: int = 0
+    windows: int = 0
+    seconds: float = 0.0
+
+
+def _embed(
+    encoder: Encoder,
+    library: LibraryWriter,
+    todo: Mapping[Path, Version],
+    failures: Ledger,
+    done: _Done,
+    batch_size: int,
+    show_progress: bool,
+) -> None:
+    """Embed files, each into the library or into the list of failures."""
+    refused = {file: error for file in todo if (error := unwritable(file)) is not None}
+    for file, error in refused.items():
+        failures.fail(todo[file], error)
+    files = [file for file in todo if file not in refused]
+    versions = [todo[file] for file in files]
+    durations: dict[int, float] = {}
+    reader = encoder.reader("any", library.window)
+    with IsolatedReader(reader, files, done=lambda i: library.starts(versions[i])) as items:
+        # Not in order, so that a window is in the library as soon as its batch is done.
+        results = embed_stream(encoder.model, items, spaces_of, None, batch_size, in_order=False)
+        for result in by_index(results, len(files), show_progress):
+            version = versions[result.index]
+            if isinstance(result, DecodeFailure):
+                failures.fail(version, result.error)
+            elif isinstance(result, Finished):
+                library.complete(version)
+                done.files += 1
+                done.seconds += durations.pop(result.index, 0.0)
+            else:
+                library.add(_row(version, result))
+                done.windows += 1
+                durations[result.index] = result.clip.duration
 
 
 def _row(version: Version, result: Embedded) -> LibraryRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from pathlib import Path
 
 from peav.data.manifest import Row
@@ -11,8 +12,9 @@ from peav.data.places import PLACES, Place, PlaceContext, is_prepared, read_plac
 from peav.data.transforms import TRANSFORMS, SourceContext, SourceTransform
 from peav.errors import RecipeError, TrainingError
 from peav.features.extract import clip_key
-from peav.features.failures import TooManyFailures, write_failures
+from peav.features.failures import TooManyFailures, clip_failure
 from peav.features.store import FeatureCache
+from peav.jobs import write_failures
 from peav.train.config_io import from_options
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe, Source
@@ -128,9 +130,9 @@ def with_features(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: R
     try:
         good, failed = cache.prepare(everything, reporter.advance, recipe.data.workers)
     except TooManyFailures as error:
-        write_failures(str(failures), ({"id": row.id, "reason": reason} for row, reason in error.failed))
+        write_failures(failures, starmap(clip_failure, error.failed))
         raise TrainingError(f"{error}; all are in {failures}") from error
-    write_failures(str(failures), ({"id": row.id, "reason": reason} for row, reason in failed))
+    write_failures(failures, starmap(clip_failure, failed))
     if failed:
         reporter.advance(len(everything), f"{len(failed)} left out, see {failures}")
     kept = {cache.path(row) for row in good}  # not by id: two sources may use the same ids

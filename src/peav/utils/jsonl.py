@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from peav.utils.storage import read_all
+
 
 def to_line(entry: Mapping[str, Any]) -> bytes:
     """One line; what is not UTF-8 in a name becomes JSON's own escape for it."""
     return (json.dumps(entry, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole object in the file; torn lines are passed over, and no file is an empty list."""
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Every whole object in a file or at an address; torn lines are passed over, and no file is an empty list."""
+    try:
+        data = read_all(str(path))
+    except FileNotFoundError:
+        return []
     found = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+    for line in data.split(b"\n"):
         try:
             entry = json.loads(line)
         except ValueError:  # torn, or nothing

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from peav.data.manifest import Row
-from peav.errors import MediaError, MixingError
+from peav.errors import MediaError, MixingError, PeavError
 from peav.media import load_audio
 from peav.synth.mix.loudness import PAUSE, SHORTEST, SILENCE, Waveform, heard, level
 from peav.synth.mix.recent import Recent
@@ -262,20 +262,20 @@ def said(sound: Sound) -> str:
     return text[:1].lower() + text[1:] if text[1:2].islower() or text.startswith("A ") else text
 
 
-def audible(sounds: Sequence[Sound]) -> tuple[list[Sound], list[tuple[Sound, str]]]:
-    """The sounds in which something is heard, and those that cannot be read or are silent, with the reason."""
+def audible(sounds: Sequence[Sound]) -> tuple[list[Sound], list[tuple[Sound, PeavError]]]:
+    """The sounds in which something is heard, and those that cannot be read or are silent, with the error."""
     good: list[Sound] = []
-    failed: list[tuple[Sound, str]] = []
+    failed: list[tuple[Sound, PeavError]] = []
     for sound in sounds:
         try:
             waveform = _load(sound)
         except MediaError as error:
-            failed.append((sound, f"{type(error).__name__}: {error}"))
+            failed.append((sound, error))
             continue
         if heard(waveform, RATE):
             good.append(sound)
         else:
-            failed.append((sound, f"{sound.path}: nothing is heard in it"))
+            failed.append((sound, MixingError(f"{sound.path}: nothing is heard in it")))
     return good, failed
 
 

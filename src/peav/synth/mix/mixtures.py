@@ -11,10 +11,9 @@ from peav.data.manifest import Row, by_fold, read_manifest
 from peav.data.places import Place, PlaceContext
 from peav.data.recordings import read_recordings
 from peav.errors import MixingError
-from peav.features.failures import write_failures
+from peav.jobs import claim, failure, write_failures
 from peav.synth.mix.mixer import Mixer, Mixing, audible, sounds_of
 from peav.synth.mix.write import without_sources, write_mixes
-from peav.utils.atomic import atomic_write
 from peav.utils.text import readable
 
 
@@ -97,9 +96,7 @@ def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], failures: Path, 
     found, failed = audible(sounds_of(rows))
     if unknown := ground - {sound.label for sound in found}:
         raise MixingError(f"backgrounds: no sound has the label {', '.join(sorted(unknown))}")
-    write_failures(
-        str(failures), ({"id": sound.id, "label": sound.label, "reason": reason} for sound, reason in failed)
-    )
+    write_failures(failures, (failure(sound.path, error, id=sound.id, label=sound.label) for sound, error in failed))
     return Mixer([s for s in found if s.label not in ground], [s for s in found if s.label in ground], how)
 
 
@@ -112,13 +109,6 @@ def read_rows(path: Path, test_fold: int | None = None) -> list[Row]:
 def _claim(folder: Path, wanted: Mixtures) -> None:
     """Note in the folder what it holds, so that a recipe cannot find another one's mixtures."""
     note, said = folder / "mixtures.json", json.loads(json.dumps(asdict(wanted)))
-    if note.exists():
-        before = json.loads(note.read_text(encoding="utf-8"))
-        before.setdefault("test_fold", None)
-        before.setdefault("how", json.loads(json.dumps(asdict(Mixing()))))  # older notes have none
-        if before != said:
-            raise MixingError(f"{folder} holds other mixtures, see {note}; choose an empty folder or remove it")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(note) as temporary:
-        temporary.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    older = {"test_fold": None, "how": json.loads(json.dumps(asdict(Mixing())))}  # what older notes lack
+    if older | claim(note, said) != said:
+        raise MixingError(f"{folder} holds other mixtures, see {note}; choose an empty folder or remove it")
