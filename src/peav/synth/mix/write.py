@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,12 +15,11 @@ from peav.data.manifest import Row, write_manifest
 from peav.data.recordings import origin
 from peav.data.records import read_records
 from peav.errors import ManifestError, MixingError
+from peav.jobs import make_all
 from peav.media.write import write_media
 from peav.synth.mix.mixer import RATE, Mixer, Sound, Soundscape
 from peav.types import Event
 from peav.utils.atomic import atomic_write
-
-_BATCH = 16
 
 
 def write_mixes(
@@ -43,12 +40,8 @@ def write_mixes(
         raise MixingError(f"{clips} soundscapes cannot be made; ask for at least 1")
     if (out / "manifest.jsonl").exists():
         raise MixingError(f"{out} holds soundscapes already; choose an empty folder, or remove it")
-    (out / "media").mkdir(parents=True, exist_ok=True)
-    batches = [range(start, min(start + _BATCH, clips)) for start in range(0, clips, _BATCH)]
-    records: list[dict[str, Any]] = []
-    for batch in _mapped(partial(_write_batch, out, mixer, seed, split), batches, jobs):
-        records += batch
-        progress(len(records))
+    kept = "soundscapes were made; run the same command again, it makes them anew"
+    records = make_all(partial(_write, out, mixer, seed, split), range(clips), kept, progress, jobs)
     write_manifest(out / "manifest.jsonl", records)
     return out / "manifest.jsonl"
 
@@ -86,32 +79,18 @@ def _alike(one: PurePosixPath, other: PurePosixPath) -> bool:
     return within == others if bool(within) == bool(others) else one.parts[0] == other.parts[0]
 
 
-def _mapped(
-    make: Callable[[range], list[dict[str, Any]]], batches: Sequence[range], jobs: int
-) -> Iterator[list[dict[str, Any]]]:
-    if jobs <= 1:
-        yield from map(make, batches)
-        return
-    # Spawned: a forked process would have none of its parent's threads.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make, batches)
-
-
 def generator(seed: int, split: str | None, index: int) -> np.random.Generator:
     """What a soundscape is drawn with."""
     return np.random.default_rng((seed, zlib.crc32((split or "").encode()), index))
 
 
-def _write_batch(out: Path, mixer: Mixer, seed: int, split: str | None, batch: range) -> list[dict[str, Any]]:
-    records = []
-    for index in batch:
-        scape = mixer(generator(seed, split, index))
-        path = f"media/mix-{index:06d}.flac"
-        with atomic_write(out / path) as temporary:
-            write_media(temporary, "flac", audio=[np.round(scape.waveform * 32767).astype(np.int16)])
-        name = f"mix-{split or 'all'}-{seed}-{index:06d}"
-        records.append({"id": name, "path": path, "split": split} | _described(scape))
-    return records
+def _write(out: Path, mixer: Mixer, seed: int, split: str | None, index: int) -> dict[str, Any]:
+    scape = mixer(generator(seed, split, index))
+    path = f"media/mix-{index:06d}.flac"
+    with atomic_write(out / path) as temporary:
+        write_media(temporary, "flac", audio=[np.round(scape.waveform * 32767).astype(np.int16)])
+    name = f"mix-{split or 'all'}-{seed}-{index:06d}"
+    return {"id": name, "path": path, "split": split} | _described(scape)
 
 
 def _described(scape: Soundscape) -> dict[str, Any]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from peav.data.manifest import write_manifest
 from peav.errors import WorldError
+from peav.jobs import GOES_ON, claim, make_all
 from peav.media.write import write_media
 from peav.synth.world.captions import captions
 from peav.synth.world.render import frames, waveform
@@ -23,16 +22,15 @@ from peav.synth.world.scene import Mix, Scene, compose
 from peav.synth.world.sounds import Signal
 from peav.synth.world.splits import SPLITS
 from peav.utils.atomic import atomic_write
+from peav.utils.jsonl import read_lines
 
 LICENSE = "CC0-1.0"
 _FRAME_RATE = Fraction(25, 2)
 _AAC = {"b": "96000", "aac_coder": "fast"}
 _H264 = {"preset": "ultrafast", "crf": "26"}
-_BATCH = 8
 _WORTH_A_PROCESS = 64  # clips: starting a process costs as much as making so many
 _VERSION = 4  # raised when the same seed no longer makes the same clips
 Row = dict[str, Any]
-Batch = list[tuple[str, int]]
 Progress = Callable[[int, int], None]
 
 
@@ -108,36 +106,23 @@ def generate(
     Raises WorldError where `out` holds another world, MissingSpeechError without the `world` extra.
     """
     mix = mix or Mix()
-    out.mkdir(parents=True, exist_ok=True)
     _claim(out, seed, mix)
+    manifest = out / "manifest.jsonl"
     todo = [(split, index) for split, count in _shares(clips, splits).items() for index in range(count)]
-    made: dict[str, Row] = _rows(out / "manifest.jsonl")
-    batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
-    make = partial(_make_batch, out, seed, mix)
-    for rows in _mapped(make, batches, min(jobs, 1 + len(todo) // _WORTH_A_PROCESS)):
-        made.update((row["id"], row) for row in rows)
-        if progress is not None:
-            progress(len(rows), len(todo))
-    order = sorted(made.values(), key=lambda row: (SPLITS.index(row["split"]), row["id"]))
-    with atomic_write(out / "manifest.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in order))
-    return out / "manifest.jsonl"
+    made: list[Row] = make_all(
+        partial(_make, out, seed, mix),
+        todo,
+        f"clips are kept; {GOES_ON}",
+        lambda _done: progress and progress(1, len(todo)),
+        min(jobs, 1 + len(todo) // _WORTH_A_PROCESS),
+    )
+    rows = {row["id"]: row for row in [*read_lines(manifest), *made]}
+    write_manifest(manifest, sorted(rows.values(), key=lambda row: (SPLITS.index(row["split"]), row["id"])))
+    return manifest
 
 
-def _mapped(make: Callable[[Batch], list[Row]], batches: list[Batch], jobs: int) -> Iterator[list[Row]]:
-    if jobs <= 1:
-        yield from map(make, batches)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make, batches)
-
-
-def _make_batch(out: Path, seed: int, mix: Mix, batch: Batch) -> list[Row]:
-    return [_make(out, seed, mix, split, index) for split, index in batch]
-
-
-def _make(out: Path, seed: int, mix: Mix, split: str, index: int) -> Row:
-    scene = compose(seed, split, index, mix)
+def _make(out: Path, seed: int, mix: Mix, place: tuple[str, int]) -> Row:
+    scene = compose(seed, *place, mix)
     target = out / media_path(scene)
     if target.exists():
         return manifest_row(scene, seed)
@@ -179,16 +164,6 @@ def _shares(clips: int, splits: Sequence[str]) -> dict[str, int]:
 
 def _claim(out: Path, seed: int, mix: Mix) -> None:
     """Note in `out` which world it holds, so that a resumed run cannot mix two."""
-    note, wanted = out / "world.json", {"version": _VERSION, "seed": seed, "mix": asdict(mix)}
-    if note.exists():
-        if (held := json.loads(note.read_text())) != wanted:
-            raise WorldError(f"{out} holds the world {held}, not {wanted}; choose an empty folder or the same settings")
-        return
-    with atomic_write(note) as temporary:
-        temporary.write_text(json.dumps(wanted) + "\n")
-
-
-def _rows(manifest: Path) -> dict[str, Row]:
-    if not manifest.exists():
-        return {}
-    return {row["id"]: row for row in map(json.loads, manifest.read_text().splitlines())}
+    wanted = {"version": _VERSION, "seed": seed, "mix": asdict(mix)}
+    if (held := claim(out / "world.json", wanted)) != wanted:
+        raise WorldError(f"{out} holds the world {held}, not {wanted}; choose an empty folder or the same settings")
