@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 Version = tuple[str, int, int]  # path, size in bytes (-1: absent), modification time in nanoseconds (-1: absent)
 SECONDS = 3.0  # between two moments at which what is done is made to last
-CHUNK = 8  # items that a process of `make_all` is given at a time
+CHUNK = 4  # items that a process of `make_all` is given at a time
 
 
 class Pace:
@@ -59,9 +59,9 @@ def failure(path: object, error: Exception, **more: Any) -> dict[str, Any]:
 def write_failures(path: str | Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write all lines of a `failures.jsonl`, on disk or in object storage; without any, there is no file."""
     if data := b"".join(map(to_line, lines)):
-        write_all(str(path), data)
+        write_all(path, data)
     else:
-        remove(str(path))
+        remove(path)
 
 
 class Ledger:
@@ -136,13 +136,13 @@ class Ledger:
                 os.fsync(file.fileno())
 
     def _rewrite(self) -> None:
-        write_all(str(self.path), b"".join(map(to_line, self._lines.values())))
+        write_all(self.path, b"".join(map(to_line, self._lines.values())))
 
 
 def claim(note: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What a folder holds, as its note in JSON says; without one it is noted, and holds what is `wanted`."""
     if not note.exists():
-        write_all(str(note), (json.dumps(wanted, indent=1) + "\n").encode())
+        write_all(note, json.dumps(wanted, indent=1) + "\n")
     held: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
     return held
 

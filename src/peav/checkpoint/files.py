@@ -16,6 +16,7 @@ from torch import Tensor
 
 from peav.errors import CheckpointError
 from peav.utils.atomic import atomic_write
+from peav.utils.storage import write_all
 
 from .bundle import Json
 from .fields import Section
@@ -50,8 +51,7 @@ def read_json(path: Path) -> Json:
 
 def write_json(path: Path, data: Json) -> None:
     """Write a JSON object, whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_all(path, json.dumps(data, indent=2) + "\n")
 
 
 def read_tensors(directory: Path) -> Tensors:
@@ -109,8 +109,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     """Take the tokenizer's files along, where there are any."""
     for name in _TOKENIZER_FILES:
         if (source / name).is_file():
-            with atomic_write(target / name) as temporary:
-                temporary.write_bytes((source / name).read_bytes())
+            write_all(target / name, (source / name).read_bytes())
 
 
 def load_tokenizer(directory: str | os.PathLike[str], vocab_size: int | None = None) -> Tokenizer | None:

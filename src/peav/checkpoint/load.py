@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 
 from peav.model import PEAV, PEAFrame
-from peav.utils.atomic import atomic_write
+from peav.utils.storage import write_all
 
 from . import files, hub, native
 from .bundle import ModelConfig, as_dtype, skeleton
@@ -91,9 +91,7 @@ def save_pretrained(
         card = model_card(model, *named, figures=figures, licenses=licenses)
     files.write_safetensors(out / files.WEIGHTS, tensors)
     if tokenizer is not None:
-        with atomic_write(out / files.TOKENIZER) as temporary:
-            temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-    with atomic_write(out / files.CARD) as temporary:
-        temporary.write_text(card, encoding="utf-8")
+        write_all(out / files.TOKENIZER, tokenizer.to_str(pretty=True))
+    write_all(out / files.CARD, card)
     files.write_json(out / files.CONFIG, native.write_config(model.config, weights_sha256(tensors)))
     return out

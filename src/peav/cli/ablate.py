@@ -31,7 +31,7 @@ def ablate(
     from peav.lab.ablate import outcomes, read_ablations, runs
     from peav.lab.chart import chart
     from peav.train import train
-    from peav.utils.atomic import atomic_write
+    from peav.utils.storage import write_all
 
     wanted = read_ablations(recipe)
     total = len({run.recipe.output for run in runs(wanted)})
@@ -44,8 +44,7 @@ def ablate(
         left = carry_out(wanted, carry)
     found = outcomes(wanted)
     picture = Path(wanted.output) / "ablations.svg"
-    with atomic_write(picture) as temporary:
-        temporary.write_text(chart(found, wanted.figures), encoding="utf-8")
+    write_all(picture, chart(found, wanted.figures))
     table = outcome_table(found, wanted.figures, f"R@1 in per cent, mean and range of {len(wanted.seeds)} seeds")
     if as_json:
         print_json({"runs": total, "results": table.to_dict(), "chart": str(picture)})

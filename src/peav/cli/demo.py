@@ -92,10 +92,9 @@ def _own(media: Path | None) -> list[Item]:
 
 
 def _write(path: Path, text: str) -> Path:
-    from peav.utils.atomic import atomic_write
+    from peav.utils.storage import write_all
 
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_all(path, text)
     return path.absolute()
 
 

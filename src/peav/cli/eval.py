@@ -55,7 +55,7 @@ def eval(
     from peav.eval.benchmarks.manifest import Manifest
     from peav.eval.benchmarks.sounds import Sounds
     from peav.eval.embedder import FileEmbedder
-    from peav.utils.progress import bar
+    from peav.utils.progress import counting
 
     wanted: list[Benchmark] = [_named(one) for one in bench or ()]
     if world is not None:
@@ -70,12 +70,7 @@ def eval(
     if not wanted:
         fail("nothing to measure; give --world MANIFEST, --esc10 FOLDER, --grid FOLDER or --bench NAME=PATH")
     encoder = load(model, device, revision, dtype, cache_dir)
-    with bar() as progress:
-        task = progress.add_task("embedding clips", total=None)
-
-        def show(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
+    with counting("embedding clips") as show:
         embedder = FileEmbedder(encoder, normalize=normalize, batch_size=batch_size, progress=show)
         try:
             tables = [table for one in wanted for table in one.run(embedder)]

@@ -9,7 +9,7 @@ import typer
 
 from peav.cli import options
 from peav.cli.console import err, out, print_json, shown
-from peav.utils.progress import bar
+from peav.utils.progress import counting
 
 
 def mix(
@@ -54,17 +54,8 @@ def mix(
     mixer = make_mixer(rows, ground, failures, how)
     if failures.exists():
         err.print(f"[yellow]note:[/] sounds were left out, see {shown(failures)}", highlight=False)
-    with bar() as progress:
-        task = progress.add_task("mixing", total=clips)
-        manifest = write_mixes(
-            folder,
-            mixer,
-            clips,
-            seed,
-            split=split,
-            jobs=jobs,
-            progress=lambda done: progress.update(task, completed=done),
-        )
+    with counting("mixing", clips) as show:
+        manifest = write_mixes(folder, mixer, clips, seed, split=split, jobs=jobs, progress=show)
     if as_json:
         print_json({"manifest": str(manifest), "clips": clips})
     else:

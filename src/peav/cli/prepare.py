@@ -10,7 +10,7 @@ import typer
 
 from peav.cli import options
 from peav.cli.console import load, out, print_json, shown
-from peav.utils.progress import bar
+from peav.utils.progress import counting
 
 
 def prepare(
@@ -42,8 +42,7 @@ def prepare(
     path = Path(manifest)
     rows = read_webdataset(manifest) if path.suffix == ".tar" else read_rows(path)
     encoder = load(model, "cpu", revision, dtype, cache_dir)
-    with bar() as progress_bar:
-        task = progress_bar.add_task("computing features", total=len(rows))
+    with counting("computing features", len(rows)) as show:
         result = run(
             rows,
             folder,
@@ -52,7 +51,7 @@ def prepare(
             root=path if path.is_dir() else path.parent,
             max_seconds=max_seconds,
             jobs=jobs,
-            progress=lambda done: progress_bar.update(task, completed=done),
+            progress=show,
         )
     if as_json:
         print_json({"folder": folder, **asdict(result)})

@@ -16,8 +16,8 @@ from peav.errors import EventsError
 from peav.events.names import recording_name
 from peav.events.types import FrameScores
 from peav.types import Event
-from peav.utils.atomic import atomic_write
 from peav.utils.checks import number, shown, span, string
+from peav.utils.storage import write_all
 from peav.utils.text import lines, parse_json, read_text, table
 
 COLUMNS = ("filename", "onset", "offset", "event_label")
@@ -54,8 +54,7 @@ def write_scores(path: Path, scores: FrameScores) -> None:
     edges = scores.edges.round(6).tolist()
     values = [[str(value) for value in frame] for frame in scores.probabilities.T]  # the shortest that reads back equal
     rows = [(start, stop, *frame) for start, stop, frame in zip(edges, edges[1:], values, strict=False)]
-    with atomic_write(path) as temporary:
-        temporary.write_text(_as_text([("onset", "offset", *scores.labels), *rows]), encoding="utf-8")
+    write_all(path, _as_text([("onset", "offset", *scores.labels), *rows]))
 
 
 def read_scores(path: str | Path) -> FrameScores:

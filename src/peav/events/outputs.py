@@ -16,6 +16,7 @@ from peav.events.types import FrameScores
 from peav.events.writers import EventFormat
 from peav.types import Event
 from peav.utils.atomic import atomic_write
+from peav.utils.storage import write_all
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Outputs:
         if "events" in targets:
             assert self.format is not None
             found = FileEvents(path, scores.duration, tuple(events))
-            _write(targets["events"], self.format.text({path.name: found}))
+            write_all(targets["events"], self.format.text({path.name: found}))
         if "scores" in targets:
             write_scores(targets["scores"], scores)
         if "plot" in targets or "html" in targets:
@@ -117,9 +118,4 @@ def _draw(path: Path, scores: FrameScores, events: Sequence[Event], targets: Map
         with atomic_write(targets["plot"]) as temporary:
             picture(timeline).save(temporary, "PNG")
     if "html" in targets:
-        _write(targets["html"], page(timeline, encoded(path)))
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        write_all(targets["html"], page(timeline, encoded(path)))

@@ -12,8 +12,8 @@ from peav.errors import EventsError
 from peav.events.postprocess import median_filter, median_frames
 from peav.events.types import FrameScores, frame_targets
 from peav.types import Event
-from peav.utils.atomic import atomic_write
 from peav.utils.checks import number
+from peav.utils.storage import write_all
 from peav.utils.text import parse_json, read_text
 
 
@@ -73,8 +73,7 @@ def best_threshold(values: np.ndarray, targets: np.ndarray) -> float:
 
 def write_thresholds(path: Path, thresholds: Mapping[str, float]) -> None:
     """`{"label": threshold}` as JSON."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(thresholds, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_all(path, json.dumps(thresholds, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_thresholds(path: Path) -> dict[str, float]:

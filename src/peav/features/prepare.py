@@ -176,12 +176,12 @@ class Shards:
             shard_entry(clip.key, start, data, clip.version) for (clip, data), start in zip(clips, offsets, strict=True)
         ]
         write_all(join(self.folder, f"{name}.tar"), shard)
-        index = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+        index = "".join(json.dumps(entry) + "\n" for entry in entries)
         write_all(join(self.folder, f"{name}.jsonl"), index)
         self._take(f"{name}.jsonl", index)
         self.number += 1
 
-    def _take(self, name: str, index: bytes) -> None:
+    def _take(self, name: str, index: bytes | str) -> None:
         shard = f"{name.removesuffix('.jsonl')}.tar"
         for line in map(json.loads, index.splitlines()):
             self.places[line["name"]] = line | {"shard": shard}
@@ -251,7 +251,7 @@ def _tar(members: Iterable[tuple[str, bytes]]) -> tuple[bytes, list[int]]:
 def _claim(folder: str, spec: FeatureSpec) -> None:
     """Note what makes the features of a new folder; an old one goes on with the same."""
     if SPEC_FILE not in names_in(folder):
-        write_all(join(folder, SPEC_FILE), (json.dumps({"format": FORMAT, **asdict(spec)}, indent=1) + "\n").encode())
+        write_all(join(folder, SPEC_FILE), json.dumps({"format": FORMAT, **asdict(spec)}, indent=1) + "\n")
     made = read_spec(folder)
     if differing := made.differences(spec):
         raise PreparedError(

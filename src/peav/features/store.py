@@ -27,8 +27,7 @@ from peav.features.extract import ClipFeatures, FeatureExtractor, add_weights, c
 from peav.features.failures import Failures
 from peav.features.prepared import PreparedClip
 from peav.model import PEAV
-from peav.utils.atomic import atomic_write
-from peav.utils.storage import is_remote
+from peav.utils.storage import is_remote, write_all
 
 DAMAGE = (SafetensorError, ValueError, KeyError, TypeError, OSError)  # what reading torn features raises
 ROUND_TRIPS = 32  # reads from object storage at a time
@@ -199,8 +198,7 @@ def read_clip(path: Path) -> ClipFeatures:
 
 
 def _store(path: Path, version: str, features: ClipFeatures) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(clip_bytes(features, version))
+    write_all(path, clip_bytes(features, version))
 
 
 def _header(file: safe_open) -> tuple[str, str]:

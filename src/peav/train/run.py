@@ -34,7 +34,7 @@ from peav.train.recipe import Recipe
 from peav.train.task_contrastive import ContrastiveTask
 from peav.train.task_frames import FrameCollator, FrameTask
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
-from peav.utils.atomic import atomic_write
+from peav.utils.storage import write_all
 
 
 def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
@@ -71,8 +71,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
         figures = {split: result[split] for split in ("validation", "test")}
         licenses = Counter(row.license or "unknown" for rows in clips.sources for row in rows)
         save_pretrained(whole, output / "model", tokenizer, name=recipe.name, figures=figures, licenses=licenses)
-        with atomic_write(output / "result.json") as temporary:
-            Path(temporary).write_text(json.dumps(result, indent=1), encoding="utf-8")
+        write_all(output / "result.json", json.dumps(result, indent=1))
     # Nobody goes on before the model is written.
     dist.barrier()
     return result

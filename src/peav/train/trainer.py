@@ -27,7 +27,7 @@ from peav.train.lora import merge_low_rank
 from peav.train.optimizer import make_optimizer, take_step
 from peav.train.recipe import Recipe, recipe_of
 from peav.train.train_checkpoint import load_state, remove_state, save_state, states, step_of
-from peav.utils.atomic import atomic_write
+from peav.utils.storage import write_all
 
 Model = PEAV | PEAFrame
 
@@ -193,8 +193,7 @@ class Trainer:
         if self.dist.is_main:
             # Lines beyond the checkpoint are of steps that come again.
             kept = log.read_text(encoding="utf-8").splitlines(keepends=True)[: self.step] if log.exists() else []
-            with atomic_write(log) as temporary:
-                temporary.write_text("".join(kept), encoding="utf-8")
+            write_all(log, "".join(kept))
             for path in states(self.output / "best"):
                 if step_of(path) > self.step:  # of another course, or this one's, which comes again
                     remove_state(path)
@@ -230,8 +229,7 @@ class Trainer:
                     f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
                 )
         if self.dist.is_main:
-            with atomic_write(path) as temporary:
-                Path(temporary).write_text(json.dumps(recipe, indent=1), encoding="utf-8")
+            write_all(path, json.dumps(recipe, indent=1))
 
     def _ahead(self, loader: ThreadPoolExecutor, step: int) -> Future[list[Any]]:
         return loader.submit(self._load, step)

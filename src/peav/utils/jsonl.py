@@ -18,7 +18,7 @@ def to_line(entry: Mapping[str, Any]) -> bytes:
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """Every whole object in a file or at an address; torn lines are passed over, and no file is an empty list."""
     try:
-        data = read_all(str(path))
+        data = read_all(path)
     except FileNotFoundError:
         return []
     found = []

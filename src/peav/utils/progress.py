@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from rich.progress import (
@@ -43,6 +44,14 @@ def bar(show: bool = True, *more: ProgressColumn) -> Progress:
         console=console,
         disable=not (show and console.is_terminal),
     )
+
+
+@contextmanager
+def counting(description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A bar, by the function that moves it: it is told how many are done and, where that was not known, of how many."""
+    with bar() as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda done, total=total: progress.update(task, completed=done, total=total)
 
 
 def by_index(results: Iterable[I], total: int | None, show: bool, description: str = "encoding") -> Iterator[I]:

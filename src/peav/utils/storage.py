@@ -55,13 +55,13 @@ def read_range(path: str, offset: int, size: int) -> bytes:
     return cast(bytes, system.cat_file(inner, start=offset, end=offset + size))
 
 
-def open_binary(path: str) -> BinaryIO:
+def open_binary(path: str | Path) -> BinaryIO:
     """A seekable file to read. Raises FileNotFoundError."""
     system, inner = _system(path)
     return cast(BinaryIO, system.open(inner, "rb"))
 
 
-def read_all(path: str) -> bytes:
+def read_all(path: str | Path) -> bytes:
     """A whole file. Raises FileNotFoundError."""
     with open_binary(path) as file:
         return file.read()
@@ -78,8 +78,9 @@ def size_and_time(path: str) -> tuple[int, str]:
     return info["size"], " ".join(marks)
 
 
-def write_all(path: str, data: bytes) -> None:
-    """Write a file that is whole or absent: renamed into place on disk, one object in object storage."""
+def write_all(path: str | Path, data: bytes | str) -> None:
+    """Write a file that is whole or absent: renamed into place on disk, one object in object storage; text as UTF-8."""
+    data = data.encode() if isinstance(data, str) else data
     if is_remote(path):
         system, inner = _system(path)
         system.pipe_file(inner, data)
@@ -88,7 +89,7 @@ def write_all(path: str, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def remove(path: str) -> None:
+def remove(path: str | Path) -> None:
     """Remove a file, if it is there."""
     system, inner = _system(path)
     if system.exists(inner):
@@ -104,7 +105,7 @@ def names_in(folder: str) -> list[str]:
     return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
 
-def _system(path: str) -> tuple[Any, str]:
+def _system(path: str | Path) -> tuple[Any, str]:
     """The file system of a path or an address, and the path in it; fsspec keeps file systems for the next call."""
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
@@ -112,7 +113,7 @@ def _system(path: str) -> tuple[Any, str]:
     if not is_remote(path):
         return LocalFileSystem(), os.path.abspath(path)
     try:
-        system, inner = url_to_fs(path)
+        system, inner = url_to_fs(str(path))
     except (ImportError, ValueError) as error:
         fix = "addresses need s3fs or gcsfs: pip install 'peav[s3]' or 'peav[gcs]'"
         raise StorageError(f"{path}: {error}; {fix}") from error
