@@ -58,6 +58,21 @@ def test_a_torn_line_costs_no_other(tmp_path: Path, torn: bytes) -> None:
     assert path.read_bytes().split(b"\n")[1] == torn
 
 
+def test_a_ledger_of_its_own_has_each_path_once_and_no_line_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "done.jsonl"
+    path.write_text('{"path": "/other.wav", "size": 1, "mtime": 2, "settings": "b"}\n')
+    done = Ledger(path, {"settings": "a"}, alone=True)
+    changed, second = ("/a/b.wav", 13, 35), ("/c.wav", 1, 2)
+    for version in (VERSION, second, second, changed):
+        done.add(version, {"events": []})
+    assert [done.has(version) for version in (VERSION, second, changed)] == [False, True, True]
+    assert [(line["path"], line["size"]) for line in lines(path)] == [("/c.wav", 1), ("/a/b.wav", 13)]
+    again = Ledger(path, {"settings": "a"}, alone=True)
+    assert [again.has(version) for version in (VERSION, second, changed)] == [False, True, True]
+    assert not Ledger(path, {"settings": "a"}, alone=True, resume=False).has(second)
+    assert path.read_bytes() == b""
+
+
 def test_failures_are_counted_by_their_type(tmp_path: Path) -> None:
     log = failures(tmp_path / "failures.jsonl")
     for version, error in ((VERSION, ValueError("a")), (("/b", 1, 2), NotMediaError("b")), (VERSION, ValueError("a"))):
@@ -97,6 +112,6 @@ def test_all_are_made_in_order_and_a_stop_ends_it_and_says_how_many(jobs: int) -
         if done == 3:
             raise KeyboardInterrupt
 
-    with pytest.raises(Stopped, match=f"stopped: 3 of 1000000 are kept; {GOES_ON}") as stopped:
-        make_all(square, range(10**6), f"are kept; {GOES_ON}", stop, jobs)
+    with pytest.raises(Stopped, match=f"stopped: 3 of 10000 are kept; {GOES_ON}") as stopped:
+        make_all(square, range(10**4), f"are kept; {GOES_ON}", stop, jobs)
     assert stopped.value.exit_code == 130

@@ -87,32 +87,28 @@ class Ledger:
         found = read_lines(path)
         ours = [line for line in found if all(line.get(key) == value for key, value in mark.items())]
         ours = [line for line in ours if isinstance(line.get("path"), str)] if resume or not alone else []
-        self._lines = {_version(line): line for line in ours}
+        self._lines = {self._key(_version(line)): line for line in ours}
         if alone:
-            self._latest = {line["path"]: _version(line) for line in ours}
-            self._lines = {version: self._lines[version] for version in self._latest.values()}
             self._rewrite()
 
     def has(self, version: Version) -> bool:
         """Whether this version of a file has its line."""
-        return version in self._lines
+        line = self._lines.get(self._key(version))
+        return line is not None and _version(line) == version
 
     def add(self, version: Version, fields: Mapping[str, Any]) -> None:
         """Write the line of a version, unless it stands there just so."""
         path, size, mtime = version
         line = {"path": path, **fields, "size": size, "mtime": mtime, **self.mark}
-        if self._lines.get(version) == line:
+        key = self._key(version)
+        if self._lines.get(key) == line:
             return
-        self._lines[version] = line
-        if self.alone:
-            older = self._latest.get(path)
-            self._latest[path] = version
-            if older is not None:
-                if older != version:
-                    del self._lines[older]
-                self._rewrite()
-                return
-        self._append(to_line(line))
+        older = self._lines.pop(key, None)
+        self._lines[key] = line
+        if self.alone and older is not None:
+            self._rewrite()
+        else:
+            self._append(to_line(line))
 
     def fail(self, version: Version, error: Exception) -> None:
         """Write that a version failed, and why."""
@@ -123,6 +119,9 @@ class Ledger:
         """Have all of it on the disk."""
         if self.path.exists():
             sync(self.path)
+
+    def _key(self, version: Version) -> Version | str:
+        return version[0] if self.alone else version
 
     def _append(self, data: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
