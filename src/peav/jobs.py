@@ -168,7 +168,8 @@ def make_all(
     with stoppable(lambda: f"{len(made)} of {len(items)} {kept}"), ExitStack() as stack:
         results: Iterable[Made] = map(make, items)
         if jobs > 1:
-            # Ctrl-C in a terminal reaches every process: theirs end with this one's.
+            # Spawned: a forked process would have none of its parent's threads. Deaf to Ctrl-C, which reaches every
+            # process of a terminal: they finish what they have in hand, and this one ends them.
             pool = ProcessPoolExecutor(jobs, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
             stack.callback(pool.shutdown, cancel_futures=True)
             results = pool.map(make, items, chunksize=CHUNK)
