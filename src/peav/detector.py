@@ -197,6 +197,7 @@ def detect_files(
     html: Path | None = None,
     limit: int | None = None,
     resume: bool = True,
+    retry_failed: bool = False,
     show_progress: bool = False,
 ) -> DetectRun:
     """Find the events of files and folders, in files of any length.
@@ -216,6 +217,7 @@ def detect_files(
         plot, html: draw a timeline, as PNG and as a page with a player; of several files, each its own.
         limit: listen to at most so many files.
         resume: with `output`, skip files that were done or failed before, unchanged; else start anew.
+        retry_failed: try those that failed before again.
 
     Raises:
         LabelError: no labels, an empty one, one twice.
@@ -251,7 +253,7 @@ def detect_files(
         def complete(path: Path, version: Version) -> bool:
             return done.has(version) and outputs.complete(path)
 
-        work = plan(files, complete, failures, limit=limit, resume=resume)
+        work = plan(files, complete, failures, limit=limit, resume=resume, retry_failed=retry_failed)
         unfinished = Unfinished(folder / "unfinished.pt", digest, work.todo, resume)
         for one in found_in(list(work.todo), unfinished):
             if one.error is None:

@@ -198,11 +198,16 @@ def plan(
     *,
     limit: int | None = None,
     resume: bool = True,
+    retry_failed: bool = False,
 ) -> Plan:
-    """The files that are neither done nor known to fail, at most `limit`; without `resume`, all of them."""
+    """The files that are neither done nor, but for `retry_failed`, known to fail, at most `limit`; all of them without
+    `resume`.
+    """
     versions = {file: version_of(file) for file in files}
     new = {file: version for file, version in versions.items() if not (resume and done(file, version))}
-    todo = {file: version for file, version in new.items() if not (resume and failures.has(version))}
+    todo = {
+        file: version for file, version in new.items() if not (resume and not retry_failed and failures.has(version))
+    }
     return Plan(dict(islice(todo.items(), limit)), len(versions) - len(new), len(new) - len(todo))
 
 

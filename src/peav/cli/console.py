@@ -107,7 +107,7 @@ def report_failures(summary: Mapping[str, Any], listed: Path) -> None:
     if summary["failed_before"]:
         out.print(
             f"[yellow]{summary['failed_before']} failed before[/] and have not changed: see {shown(listed)}; "
-            "take their lines out to try them again"
+            "--retry-failed tries them again"
         )
 
 

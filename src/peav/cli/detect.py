@@ -59,6 +59,7 @@ def detect(
     cache_dir: options.CacheDir = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Listen to at most so many files.")] = None,
     resume: options.Resume = True,
+    retry_failed: options.RetryFailed = False,
     as_json: options.Json = False,
 ) -> None:
     """Find when sounds that labels describe are heard: events with onset, offset and score, in files of any length.
@@ -90,6 +91,7 @@ def detect(
             html=html,
             limit=limit,
             resume=resume,
+            retry_failed=retry_failed,
             show_progress=True,
         )
     summary = run.summary() | {"model": detector.name, "seconds": round(time.monotonic() - began, 2)}

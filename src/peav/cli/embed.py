@@ -24,6 +24,7 @@ def embed(
     batch_size: options.BatchSize = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed at most so many files.")] = None,
     resume: options.Resume = True,
+    retry_failed: options.RetryFailed = False,
     as_json: options.Json = False,
 ) -> None:
     """Embed files and folders into a library: a row for every window of every file.
@@ -31,8 +32,8 @@ def embed(
     A window with sound and pictures gets all three embeddings (audio, video, audio_video), so that any query works.
     Bad files, also those that crash their decoder, are listed in failures.jsonl beside the library and the run goes on.
     A run that was stopped or killed goes on where it was, also within a file, when the same command runs again; files
-    that failed are tried again when they have changed, or with --no-resume. A library has one model and one length of
-    windows, and one process at a time adds to it.
+    that failed are tried again when they have changed, or with --retry-failed. A library has one model and one length
+    of windows, and one process at a time adds to it.
     Exit code: 0, or 1 if every single file failed.
     """
     from peav.search.embed import embed_files
@@ -49,6 +50,7 @@ def embed(
             batch_size=batch_size,
             limit=limit,
             resume=resume,
+            retry_failed=retry_failed,
             show_progress=True,
         )
     summary |= {"library": str(output), "model": encoder.name}

@@ -28,8 +28,10 @@ CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept; t
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows per forward pass.")]
 Window = Annotated[float, typer.Option(min=1.0, help="Long files are cut into windows of so many seconds.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout instead of tables.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of tables.")]
 Resume = Annotated[bool, typer.Option(help="Skip files that were done or failed before, unchanged; else start anew.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")]
 
 # Of detection:
 FrameModel = Annotated[

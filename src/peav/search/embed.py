@@ -30,6 +30,7 @@ def embed_files(
     batch_size: int = 8,
     limit: int | None = None,
     resume: bool = True,
+    retry_failed: bool = False,
     show_progress: bool = False,
 ) -> dict[str, Any]:
     """Embed files and folders into a library: a row for every window of every file.
@@ -45,6 +46,7 @@ def embed_files(
         batch_size: windows per forward pass.
         limit: embed at most so many files.
         resume: skip files that were embedded or failed before, unchanged; else start anew.
+        retry_failed: try those that failed before again.
 
     Returns:
         Counts: `embedded`, `windows`, `hours`, `failed`, `failures` (by type), `skipped`, `failed_before`,
@@ -62,7 +64,14 @@ def embed_files(
         LibraryWriter(output, encoder.output_dim, encoder.model_id, encoder.name, window, resume) as library,
     ):
         failures = Ledger(output.with_name("failures.jsonl"), {"library": output.name})
-        work = plan(files, lambda file, version: library.has(version), failures, limit=limit, resume=resume)
+        work = plan(
+            files,
+            lambda file, version: library.has(version),
+            failures,
+            limit=limit,
+            resume=resume,
+            retry_failed=retry_failed,
+        )
         _embed(encoder, library, work.todo, failures, done, batch_size, show_progress)
         failures.close()
         return {

@@ -73,8 +73,8 @@ def open_library(path: str | os.PathLike[str], model_id: str | None = None) -> p
     """
     path = Path(path)
     if not path.is_file():
-        unfinished = f"; {_parts_folder(path)} holds an unfinished one: run the same `peav embed` again to complete it"
-        hint = unfinished if _parts_folder(path).is_dir() else "; make one with `peav embed PATHS -o lib.parquet`"
+        unfinished = f"; {parts_folder(path)} holds an unfinished one: run the same `peav embed` again to complete it"
+        hint = unfinished if parts_folder(path).is_dir() else "; make one with `peav embed PATHS -o lib.parquet`"
         raise LibraryError(f"{path}: no such library{hint}")
     try:
         file = pq.ParquetFile(path, memory_map=True)
@@ -111,6 +111,12 @@ def window_of(library: pq.ParquetFile) -> float | None:
     return None if noted is None else float(noted)
 
 
+def lock_library(path: Path) -> FolderLock:
+    """Held by the one process that may change a library. Raises LibraryError where another holds it."""
+    held = f"{path}: another process is writing to it; wait for its end, or give another library"
+    return FolderLock(parts_folder(path), LibraryError(held))
+
+
 class LibraryWriter:
     """Adds files to a library, and keeps what is added whatever becomes of the process.
 
@@ -138,10 +144,9 @@ class LibraryWriter:
     ) -> None:
         self.path, self.model_id, self.window, self.resume = path, model_id, window, resume
         self.schema = schema(dim, model_id, model_name, window)
-        self.parts = _parts_folder(path)
+        self.parts = parts_folder(path)
         self._pace = Pace()
-        held = f"{path}: another `peav embed` is writing to it; wait for its end, or give another library to -o"
-        self.lock = FolderLock(self.parts, LibraryError(held))
+        self.lock = lock_library(path)
         with ExitStack() as undo:
             undo.callback(self.lock.release)
             if not resume:
@@ -254,7 +259,8 @@ class LibraryWriter:
                 )
 
 
-def _parts_folder(path: Path) -> Path:
+def parts_folder(path: Path) -> Path:
+    """Where the windows of an unfinished `peav embed` wait."""
     return path.with_name(path.name + ".parts")
 
 
