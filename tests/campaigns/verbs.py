@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -132,6 +133,40 @@ def search(folder: Path) -> str:
     tone = as_json(folder, "search", "sounds.parquet", "--audio", "sounds/tone.wav")
     assert (len(tone), round(tone[0]["score"], 3)) == (1, 1.0), tone
     return f"a clip finds itself; its sentence finds it among {CLIPS + 1}"
+
+
+@check
+def library_info(folder: Path) -> str:
+    shutil.copytree(folder / "sounds", folder / "kept")
+    write_wave(folder / "kept" / "other.wav", 8000 * np.sin(2 * np.pi * 880 * np.arange(48000) / 48000))
+    assert as_json(folder, "embed", "kept", "-o", "kept.parquet")["embedded"] == 2
+    facts = as_json(folder, "library", "info", "kept.parquet")
+    assert (facts["files"], facts["windows"], facts["state"]["there"], facts["model"]) == (2, 2, 2, "tiny"), facts
+    return "2 files, 2 windows"
+
+
+@check
+def library_list(folder: Path) -> str:
+    found = as_json(folder, "library", "list", "kept.parquet")
+    assert sorted(Path(one["path"]).name for one in found) == ["other.wav", "tone.wav"], found
+    return "2 files"
+
+
+@check
+def library_sync(folder: Path) -> str:
+    before = {Path(row["path"]).name: row["audio"] for row in vectors(folder / "kept.parquet")}
+    (folder / "kept" / "tone.wav").rename(folder / "kept" / "moved.wav")
+    assert as_json(folder, "library", "sync", "kept.parquet", "kept") == {"moved": 1, "removed": 0, "kept": 1}
+    after = {Path(row["path"]).name: row["audio"] for row in vectors(folder / "kept.parquet")}
+    assert after == {"moved.wav": before["tone.wav"], "other.wav": before["other.wav"]}
+    return "a file that moved keeps its embedding"
+
+
+@check
+def library_remove(folder: Path) -> str:
+    assert as_json(folder, "library", "remove", "kept.parquet", "kept/other.wav") == {"removed": 1}
+    assert [Path(row["path"]).name for row in vectors(folder / "kept.parquet")] == ["moved.wav"]
+    return "1 of 2 files"
 
 
 @check
