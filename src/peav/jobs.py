@@ -256,19 +256,45 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
             stopping = True
             raise Stopped(signum)
 
-    before = {}
+    try:
+        with _on_signals(stop):
+            yield
+    except KeyboardInterrupt as error:
+        raise Stopped(getattr(error, "signum", signal.SIGINT), f"stopped: {kept()}") from error
+
+
+@contextmanager
+def stop_asked() -> Iterator[Callable[[], int]]:
+    """Within the block, Ctrl-C and SIGTERM wait until they are asked for: gives a function that returns the signal that
+    came, or 0. A second one raises `Stopped` at once.
+    """
+    came = 0
+
+    def note(signum: int, _frame: object) -> None:
+        nonlocal came
+        if came:
+            raise Stopped(signum)
+        came = signum
+
+    with _on_signals(note):
+        yield lambda: came
+
+
+@contextmanager
+def _on_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Let `handler` have Ctrl-C and SIGTERM, where nobody but this module has them."""
+    before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for signum, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
             # Not where a signal is ignored either, as shells have it for jobs in the background.
-            if signal.getsignal(signum) == usual:
-                before[signum] = signal.signal(signum, stop)
+            there = signal.getsignal(signum)
+            if there == usual or getattr(there, "__module__", None) == __name__:
+                before[signum] = signal.signal(signum, handler)
     try:
         yield
-    except KeyboardInterrupt as error:
-        raise Stopped(getattr(error, "signum", signal.SIGINT), f"stopped: {kept()}") from error
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for number, there in before.items():
+            signal.signal(number, there)
 
 
 def _version(line: Mapping[str, Any]) -> Version:

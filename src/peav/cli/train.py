@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import fail, out, print_json
+from peav.cli.console import fail, out, print_json, shown
 from peav.utils.progress import bar
 
 if TYPE_CHECKING:
@@ -83,14 +83,17 @@ def train(
         else:
             out.print(cost_table(cost))
         return
+    wanted = read_recipe(recipe, pairs)
     with training_bar(leads) as progress:
-        result = run(read_recipe(recipe, pairs), ProgressReporter(progress), resume)
+        result = run(wanted, ProgressReporter(progress), resume)
     if not leads:
         return
+    made = Path(wanted.output) / "model"
     if as_json:
-        print_json(result)
+        print_json(result | {"model": str(made)})
     else:
         out.print(result_table(result))
+        out.print(f"[bold]the model:[/] {shown(made)}  [dim]for --model, or peav.load[/]", soft_wrap=True)
 
 
 def _split(override: str) -> tuple[str, str]:
@@ -143,9 +146,17 @@ def cost_table(cost: Plan) -> Table:
     for what, size in cost.memory.items():
         table.add_row(f"a device: {what}", f"{_figure(size / GIB)} GiB")
     table.add_row("a device: together", f"{_figure(sum(cost.memory.values()) / GIB)} GiB")
-    table.add_row("GPU hours", _figure(cost.hours))
-    table.add_row("days", _figure(cost.hours / cost.devices / 24))
+    table.add_row("device time", _time(cost.hours))
+    table.add_row("time", _time(cost.hours / cost.devices))
     return table
+
+
+def _time(hours: float) -> str:
+    """In the unit that people would use."""
+    for unit, length in (("s", 1 / 3600), ("min", 1 / 60), ("hours", 1.0)):
+        if hours < 90 * length:
+            return f"{_figure(hours / length)} {unit}"
+    return f"{_figure(hours / 24)} days"
 
 
 def _figure(value: float) -> str:

@@ -22,6 +22,7 @@ from peav.features.prepare import feature_spec
 from peav.features.prepared import check_prepared
 from peav.features.store import FeatureCache
 from peav.inference.tokenizer import train_tokenizer
+from peav.jobs import GOES_ON, stoppable
 from peav.model import PEAV, PEAFrame, PEAVConfig, preset
 from peav.objectives.auxiliary import AUXILIARY, AuxiliaryLoss, LossContext, loss_name
 from peav.train.batches import BatchStream
@@ -33,6 +34,7 @@ from peav.train.progress import Reporter
 from peav.train.recipe import Recipe
 from peav.train.task_contrastive import ContrastiveTask
 from peav.train.task_frames import FrameCollator, FrameTask
+from peav.train.train_checkpoint import states, step_of
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
 from peav.utils.storage import write_all
 
@@ -42,10 +44,23 @@ def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str,
 
     Everything made on the way (world, codec, features) is kept and found again by the next call. Started by torchrun,
     all processes share each batch.
+
+    Raises:
+        RecipeError: what the recipe asks for cannot be. TrainingError: see `Trainer.run`.
+        Stopped: Ctrl-C or SIGTERM; the steps that were done are kept.
     """
     device = local_device()
-    with process_group(device) as dist:
+    with process_group(device) as dist, stoppable(lambda: _kept(recipe)):
         return _train(recipe, reporter, resume, device, dist)
+
+
+def _kept(recipe: Recipe) -> str:
+    """What to say of a run that was stopped."""
+    saved = states(Path(recipe.output) / "checkpoints")
+    if not saved:
+        return f"what was made ready for training is kept; {GOES_ON}"
+    done = f"step {step_of(saved[-1])} of {recipe.optim.steps} is kept in {saved[-1]}"
+    return f"{done}; run the same command again with --resume, it goes on"
 
 
 def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.device, dist: DistContext) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from peav.data.manifest import Row
 from peav.distributed import ALONE, DistContext, full, wrap
 from peav.errors import StateError, TrainingError
+from peav.jobs import Stopped, stop_asked
 from peav.model import PEAV, PEAFrame
 from peav.train.batches import BatchStream
 from peav.train.finetune import Average
@@ -85,35 +86,46 @@ class Trainer:
     def run(self, resume: bool = False) -> dict[str, float]:
         """Train to the end and return the last evaluation.
 
+        Ctrl-C and SIGTERM end it after the step in hand, whose checkpoint is saved; a second one ends it at once.
+
         Raises:
             TrainingError: there is a run here already and `resume` is off, or the loss is not finite.
+            Stopped: by a signal.
         """
         self._start(resume)
         loader = ThreadPoolExecutor(1)
-        optim, evaluation = self.recipe.optim, self.recipe.evaluation
         try:
-            ahead = self._ahead(loader, self.step)
-            while self.step < optim.steps:
-                began = time.perf_counter()
-                batches = ahead.result()
-                waited = time.perf_counter() - began
-                ahead = self._ahead(loader, self.step + 1)  # while this step computes
-                record = self._step(batches)
-                self.step += 1
-                record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
-                if self.step % evaluation.every == 0 and self.step < optim.steps:  # the end has one of its own
-                    record["eval"] = self.evaluate(evaluation.candidates)
-                    # Before the line is in the log, where `_best` looks for earlier figures. Weights that a kill leaves
-                    # ahead of the log are removed by `_start`.
-                    self._keep(record["eval"])
-                # The log before the checkpoint: a kill in between leaves a line too many, which `_start` cuts off.
-                self._log(record)
-                if self.step % self.recipe.checkpoint_every == 0 or self.step == optim.steps:
-                    save_state(self.output / "checkpoints", self.step, self.module, self.optimizer, self.dist)
+            with stop_asked() as asked:
+                self._loop(loader, asked)
         finally:
             loader.shutdown(cancel_futures=True)
         self._take_best()
-        return self.evaluate(evaluation.final_candidates)
+        return self.evaluate(self.recipe.evaluation.final_candidates)
+
+    def _loop(self, loader: ThreadPoolExecutor, asked: Callable[[], int]) -> None:
+        """Every step that is left."""
+        optim, evaluation = self.recipe.optim, self.recipe.evaluation
+        ahead = self._ahead(loader, self.step)
+        while self.step < optim.steps:
+            began = time.perf_counter()
+            batches = ahead.result()
+            waited = time.perf_counter() - began
+            ahead = self._ahead(loader, self.step + 1)  # while this step computes
+            record = self._step(batches)
+            self.step += 1
+            record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
+            if self.step % evaluation.every == 0 and self.step < optim.steps:  # the end has one of its own
+                record["eval"] = self.evaluate(evaluation.candidates)
+                # Before the line is in the log, where `_best` looks for earlier figures. Weights that a kill leaves
+                # ahead of the log are removed by `_start`.
+                self._keep(record["eval"])
+            # The log before the checkpoint: a kill in between leaves a line too many, which `_start` cuts off.
+            self._log(record)
+            signum = self._any(asked())
+            if signum or self.step % self.recipe.checkpoint_every == 0 or self.step == optim.steps:
+                save_state(self.output / "checkpoints", self.step, self.module, self.optimizer, self.dist)
+            if signum:
+                raise Stopped(signum)
 
     def evaluate(self, candidates: int, rows: Sequence[Row] | None = None) -> dict[str, float]:
         """The task's figures on the held-out rows, or on others, to four places; with the averaged weights, if any."""
@@ -162,6 +174,10 @@ class Trainer:
     def _agreed(self, mine: bool) -> bool:
         """What the first process says: it has the log."""
         return bool(self.dist.all_reduce_sum(torch.tensor(float(mine and self.dist.is_main), device=self.device)))
+
+    def _any(self, signum: int) -> int:
+        """The signal that came to any process, so that all stop after the same step; 0 for none."""
+        return int(self.dist.all_reduce_max(torch.tensor(signum, device=self.device)))
 
     def whole_model(self) -> Model:
         """The model as one process would hold it, on the CPU, averaged and merged; every process must call this, once,
