@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,15 @@ def window_of(library: pq.ParquetFile) -> float | None:
     """Seconds per window; None for a library made before this was noted."""
     noted = library.schema_arrow.metadata.get(b"peav.window")
     return None if noted is None else float(noted)
+
+
+def batches(
+    library: pq.ParquetFile, columns: Sequence[str] | None = None, size: int = 65536
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a library, so many at a time."""
+    # pyarrow 18 reads no batches of a file without rows.
+    if library.metadata.num_row_groups:
+        yield from library.iter_batches(size, columns=None if columns is None else list(columns))
 
 
 def lock_library(path: Path) -> FolderLock:
@@ -291,7 +300,7 @@ def _unfinished(parts: Sequence[Path]) -> dict[Version, set[float]]:
     found: dict[Version, set[float]] = {tuple(version): set() for version in noted}
     for part in parts if found else ():
         with open_library(part) as file:
-            for batch in file.iter_batches(columns=list(WINDOW)):
+            for batch in batches(file, WINDOW):
                 for *version, start in zip(*(batch.column(name).to_pylist() for name in WINDOW), strict=True):
                     if tuple(version) in found:
                         found[tuple(version)].add(start)
@@ -309,7 +318,7 @@ def _keys(sources: Iterable[Path], columns: Sequence[str], model_id: str) -> np.
     found = [np.empty(0, np.uint64)]
     for source in sources:
         with open_library(source, model_id) as file:
-            for batch in file.iter_batches(columns=list(columns)):
+            for batch in batches(file, columns):
                 rows = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
                 found.append(np.fromiter((_hash(row) for row in rows), np.uint64, batch.num_rows))
     return np.concatenate(found)
@@ -352,7 +361,7 @@ def _copy(sources: Sequence[Path], out: pq.ParquetWriter, keep: np.ndarray) -> N
     at = 0
     for source in sources:
         with open_library(source) as file:
-            for batch in file.iter_batches():
+            for batch in batches(file):
                 rows = batch.filter(pa.array(keep[at : at + batch.num_rows]))
                 at += batch.num_rows
                 out.write_table(pa.table(rows).cast(out.schema))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from peav.errors import LibraryError
 from peav.jobs import Version, version_of
 from peav.media.find import media_files
-from peav.search.library import lock_library, model_of, open_library, parts_folder, window_of
+from peav.search.library import batches, lock_library, model_of, open_library, parts_folder, window_of
 from peav.utils.atomic import atomic_write
 from peav.utils.jsonl import read_lines
 
@@ -134,7 +134,7 @@ def _windows(library: Path) -> tuple[dict[Version, int], dict[Version, tuple[str
     windows: Counter[Version] = Counter()
     facts: dict[Version, tuple[str, float]] = {}
     with open_library(library) as file:
-        for batch in file.iter_batches(columns=list(COLUMNS)):
+        for batch in batches(file, COLUMNS):
             for name, size, mtime, *fact in zip(*(batch.column(c).to_pylist() for c in COLUMNS), strict=True):
                 windows[name, size, mtime] += 1
                 facts.setdefault((name, size, mtime), (fact[0], fact[1]))
@@ -155,7 +155,7 @@ def _rewrite(library: Path, changes: Mapping[str, str | None]) -> None:
         atomic_write(library) as temporary,
         pq.ParquetWriter(temporary, old.schema_arrow, compression="zstd") as out,
     ):
-        for batch in old.iter_batches():
+        for batch in batches(old):
             paths = [changes.get(name, name) for name in batch.column("path").to_pylist()]
             place = batch.schema.get_field_index("path")
             rows = batch.set_column(place, "path", pa.array(paths, pa.string()))

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from peav.encoder import TEXT_PAIR, Encoder
 from peav.errors import LibraryError, MissingFileError, NotMediaError
-from peav.search.library import open_library
+from peav.search.library import batches, open_library
 from peav.types import MODALITIES, Modality
 
 BATCH_ROWS = 8192  # 32 MB of one space at width 1024
@@ -180,7 +180,7 @@ def search(
     seen = 0
     with open_library(path, model_id) as library:
         columns = ["path", "start", "end", "modality", *query.vectors]
-        for batch in library.iter_batches(BATCH_ROWS, columns=columns):
+        for batch in batches(library, columns, BATCH_ROWS):
             for hits in _candidates(batch, query, top, by_file):
                 seen += len(hits)
                 best = sorted([*best, *hits], key=lambda hit: -hit.score)
