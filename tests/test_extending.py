@@ -178,7 +178,7 @@ def test_an_own_format_is_written_by_the_command_line(own: Path, tmp_path: Path)
     [
         ({"initializers": ["nothing"]}, "initializers: 'nothing' is not built in"),
         ({"initializers": [{"class": "OWN:Zero"}]}, "initializers: OWN:Zero: bias: is missing"),
-        ({"initializers": [{"class": "OWN:Zero", "bias": "much"}]}, "bias: expected float, found 'much'"),
+        ({"initializers": [{"class": "OWN:Zero", "bias": "much"}]}, "bias: should be a valid number, found 'much'"),
         ({"initializers": [{"class": "OWN:Zero", "bias": 1, "size": 2}]}, "size: no such option; here are bias"),
         (
             {"initializers": [{"class": "OWN:Words"}]},

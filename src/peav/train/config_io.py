@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import types
+import re
 import typing
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from peav.errors import RecipeError
 from peav.recipes import find_recipe, shipped_recipes
@@ -19,6 +20,13 @@ from peav.utils.plugins import PluginError, load_class
 from peav.utils.text import read_text
 
 T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes 1e-4, without a point, for a number."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def read_dataclass(cls: type[T], path: Path) -> T:
@@ -68,19 +76,19 @@ def from_options(
     if missing := [one.name for one in takes if one.default is one.empty and one.name not in given]:
         raise RecipeError(f"{where}: {name}: {missing[0]}: is missing")
     hints = typing.get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__)
-    converted = {key: _convert(hints.get(key, Any), value, f"{where}: {name}: {key}") for key, value in given.items()}
+    converted = {key: _validated(hints.get(key, Any), value, f"{where}: {name}: {key}") for key, value in given.items()}
     return cls(*first, **converted)
 
 
 def from_mapping(cls: type[T], values: Any) -> T:
     """A dataclass out of plain values, as YAML holds them; what they lack has its default. Raises RecipeError."""
-    built: T = _build(cls, values, "")
-    return built
+    made: T = _validated(cls, values)
+    return made
 
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: such as the date 2026-99-99
         raise RecipeError(f"{where}: not YAML ({error})") from error
 
@@ -94,65 +102,44 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     values[last] = value
 
 
-def _build(cls: type[Any], values: Any, where: str) -> Any:
-    """A dataclass from a mapping, with errors that name the key."""
-    if not isinstance(values, dict):
-        raise RecipeError(f"{where or 'the recipe'}: expected a mapping, found {values!r}")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise RecipeError(f"{where}{unknown[0]}: no such key; here are {', '.join(hints)}")
-    missing = [
-        f.name
-        for f in dataclasses.fields(cls)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values
-    ]
-    if missing:
-        raise RecipeError(f"{where}{missing[0]}: is missing")
-    return cls(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()})
+def _validated(kind: Any, value: Any, where: str = "") -> Any:
+    """A plain value as an annotated kind; `where` is its key, for messages. Raises RecipeError."""
+    # In a tuple, as a dataclass is as strict as what it stands in; as JSON, whose lists are tuples in strict mode too.
+    config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    try:
+        return TypeAdapter(tuple[kind], config=config).validate_json(to_json([value], fallback=str))[0]
+    except ValidationError as error:
+        # A key under a wrong name is missing under its own: what is there says more. Of several kinds that a value may
+        # be the one was meant in which the error is deepest.
+        said = min(error.errors(include_url=False), key=lambda one: (one["type"] == "missing", -len(one["loc"])))
+        raise _explained(said, kind, value, where) from None
+    except ValueError as error:  # such as an anchor that holds itself
+        raise RecipeError(f"{where or 'the recipe'}: holds what cannot be read ({error})") from error
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """One value to its annotated type."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        assert isinstance(hint, type)
-        return _build(hint, value, f"{where}.")
-    if origin in (typing.Union, types.UnionType):
-        return _convert_union(arguments, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise RecipeError(f"{where}: expected a list, found {value!r}")
-        if ... not in arguments and len(value) != len(arguments):
-            raise RecipeError(f"{where}: expected {len(arguments)} values, found {value!r}")
-        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is Mapping:
-        if not isinstance(value, dict):
-            raise RecipeError(f"{where}: expected a mapping, found {value!r}")
-        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin is Literal:
-        if value not in arguments:
-            raise RecipeError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
-        return value
-    if hint is float and isinstance(value, str):  # YAML takes 1e-4, without a point, for text
-        with suppress(ValueError):
-            return float(value)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise RecipeError(f"{where}: expected {hint.__name__}, found {value!r}")
-    return value
-
-
-def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in arguments:
-        return None
-    options = [argument for argument in arguments if argument is not type(None)]
-    for option in options[:-1]:
+def _explained(found: Mapping[str, Any], kind: Any, value: Any, where: str) -> Exception:
+    """One of pydantic's errors as ours: the key, what is wrong, what it may be."""
+    if found["type"] == "value_error":
+        error: Exception = found["ctx"]["error"]  # of a dataclass's own checks, which say it all
+        return error
+    for step in found["loc"][1:]:
+        if isinstance(step, str) and (owner := _dataclass(kind)):
+            known = typing.get_type_hints(owner)
+            kind = known.get(step)
         try:
-            return _convert(option, value, where)
-        except RecipeError:
-            continue
-    return _convert(options[-1], value, where)
+            value = value[step]
+        except (TypeError, LookupError):
+            if found["type"] != "missing":  # not a key, but the name of one of several kinds
+                continue
+        where += f"[{step}]" if isinstance(step, int) else f".{step}"
+    where = where.lstrip(".") or "the recipe"
+    if found["type"] == "missing":
+        return RecipeError(f"{where}: is missing")
+    if found["type"] == "unexpected_keyword_argument":
+        return RecipeError(f"{where}: no such key; here are {', '.join(known)}")
+    return RecipeError(f"{where}: {found['msg'].removeprefix('Input ')}, found {found['input']!r}")
+
+
+def _dataclass(kind: Any) -> Any:
+    """The dataclass in a kind such as `tuple[Source, ...]` or `Tune | None`; None where it has none."""
+    return kind if dataclasses.is_dataclass(kind) else next(filter(None, map(_dataclass, typing.get_args(kind))), None)
