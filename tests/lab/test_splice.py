@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,15 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peav.data.manifest import Row
+from peav.data.transforms import SourceContext
 from peav.features.extract import ClipFeatures
-from peav.lab.splice import Splicer, cross, spliceable
+from peav.lab.splice import WordSwap, cross
 from peav.types import Word
 
 RATE = 25.0
+ONE = 1e-9  # a share so small that the word which is taken for certain is the only one
 
 
 class Cache:
-    """Features held in memory."""
+    """Features held in memory, of a codec with 4 samples a latent."""
+
+    config = SimpleNamespace(audio=SimpleNamespace(codec=SimpleNamespace(sampling_rate=100, hop_length=4)))
+    extract = SimpleNamespace(model=SimpleNamespace(config=config))
 
     def __init__(self, clips: dict[str, ClipFeatures]) -> None:
         self.clips = clips
@@ -62,6 +68,12 @@ def test_the_words_taken_are_the_others_the_rest_and_every_silence_stay(data: st
         assert set(spliced[round(word.start * RATE) : round(word.end * RATE)]) == {word.word}
 
 
+def started(rows: list[Row], cache: Cache, share: float = ONE, pictures: bool = False) -> WordSwap:
+    swap = WordSwap(share, pictures)
+    assert swap.start(rows, SourceContext(cache, 1.25, Path("failures.jsonl"))) == rows
+    return swap
+
+
 def rows_and_cache(waveforms: bool = False) -> tuple[list[Row], Cache]:
     rows, clips = [], {}
     for number, text in enumerate(["Bin blue now", "set red soon", "hello"]):
@@ -80,10 +92,10 @@ def rows_and_cache(waveforms: bool = False) -> tuple[list[Row], Cache]:
 @pytest.mark.parametrize("waveforms", [False, True])
 def test_a_near_miss_has_at_least_one_word_of_another_sentence_as_long(waveforms: bool) -> None:
     rows, cache = rows_and_cache(waveforms)
-    splicer = Splicer(rows, cache, 0.0, RATE, 4)
+    swap = started(rows, cache)
     seen = set()
     for seed in range(20):
-        row, clip = splicer(rows[0], np.random.default_rng(seed))
+        row, clip = swap.draw(rows[0], np.random.default_rng(seed), load=True)
         seen.add(row.transcript)
         array = clip.waveform.reshape(-1, 4)[:, 0] if waveforms else clip.latents[:, 0]
         said = row.transcript.split()
@@ -95,8 +107,8 @@ def test_a_near_miss_has_at_least_one_word_of_another_sentence_as_long(waveforms
 def test_the_word_that_is_taken_for_certain_is_one_that_differs() -> None:
     rows, cache = rows_and_cache()
     other = replace(rows[1], transcript="bin blue soon", words=(*rows[0].words[:2], rows[1].words[2]))
-    splicer = Splicer([rows[0], other], cache, 0.0, RATE, 4)
-    said = {splicer(rows[0], np.random.default_rng(seed))[0].transcript for seed in range(20)}
+    swap = started([rows[0], other], cache)
+    said = {swap.draw(rows[0], np.random.default_rng(seed), load=True)[0].transcript for seed in range(20)}
     assert said == {"Bin blue soon"}
 
 
@@ -108,8 +120,8 @@ def test_a_place_where_many_words_are_said_is_taken_more_often() -> None:
         Row(id=text, audio_path=Path("a.wav"), transcript=text, words=w) for text, w in zip(said, words, strict=True)
     ]
     cache = Cache({row.id: ClipFeatures(latents=np.zeros((10, 1), np.float32)) for row in rows})
-    splicer = Splicer(rows, cache, 0.0, RATE, 4)
-    made = [splicer(rows[0], np.random.default_rng(seed))[0].transcript.split() for seed in range(1000)]
+    swap = started(rows, cache)
+    made = [swap.draw(rows[0], np.random.default_rng(seed), load=True)[0].transcript.split() for seed in range(1000)]
     letters = sum(letter != "a" for letter, _ in made)
     # of the 15 others one differs in the digit alone, seven in the letter alone, seven in both: there 8 to 2
     assert abs(letters / 1000 - (7 + 7 * 8 / 10) / 15) < 0.05
@@ -118,7 +130,7 @@ def test_a_place_where_many_words_are_said_is_taken_more_often() -> None:
 
 def test_nothing_that_is_no_longer_true_of_a_clip_stays_with_it() -> None:
     rows, cache = rows_and_cache()
-    row, clip = Splicer(rows, cache, 1.0, RATE, 4)(rows[0], np.random.default_rng(0))
+    row, clip = started(rows, cache, 1.0).draw(rows[0], np.random.default_rng(0), load=True)
     assert (row.captions, row.events, row.video_path, clip.frames) == ({}, (), None, None)
 
 
@@ -140,9 +152,9 @@ def test_the_picture_is_spliced_along_with_the_words() -> None:
         )
         for number, i in enumerate(words)
     }
-    splicer = Splicer(rows, Cache(clips), 0.4, RATE, 4, picture=True)
+    swap = started(rows, Cache(clips), 0.4, pictures=True)
     for seed in range(10):
-        row, clip = splicer(rows[0], np.random.default_rng(seed))
+        row, clip = swap.draw(rows[0], np.random.default_rng(seed), load=True)
         assert row.video_path == rows[0].video_path
         assert len(clip.frames) == 61
         total = len(clip.latents) / RATE
@@ -158,7 +170,7 @@ def test_the_picture_is_spliced_along_with_the_words() -> None:
 
 def test_the_same_generator_gives_the_same_sentence() -> None:
     rows, cache = rows_and_cache()
-    first, second = (Splicer(rows, cache, 0.5, RATE, 4)(rows[1], np.random.default_rng(3)) for _ in range(2))
+    first, second = (started(rows, cache, 0.5).draw(rows[1], np.random.default_rng(3), load=True) for _ in range(2))
     assert first[0] == second[0]
     assert np.array_equal(first[1].latents, second[1].latents)
 
@@ -166,9 +178,9 @@ def test_the_same_generator_gives_the_same_sentence() -> None:
 def test_punctuation_keeps_no_sentence_from_being_spliced() -> None:
     first, second, _ = rows_and_cache()[0]
     first = replace(first, transcript="Bin, blue now!")
-    assert spliceable([first, second], 1.25) == [first, second]
+    assert WordSwap(ONE).train_rows([first, second], 1.25) == [first, second]
     _, cache = rows_and_cache()
-    row, _ = Splicer([first, second], cache, 0.0, RATE, 4)(first, np.random.default_rng(0))
+    row, _ = started([first, second], cache, ONE).draw(first, np.random.default_rng(0), load=True)
     assert row.transcript in {"set blue now!", "Bin, red now!", "Bin, blue soon"}
 
 
@@ -182,5 +194,5 @@ def test_only_clips_that_hold_each_word_at_its_time_and_have_a_partner_are_splic
         Row(id="silent", audio_path=Path("a")),
         alone,
     ]
-    assert spliceable([*others, first, second], 1.25) == [first, second]
-    assert spliceable([first, second], 1.1) == []
+    assert WordSwap(ONE).train_rows([*others, first, second], 1.25) == [first, second]
+    assert WordSwap(ONE).train_rows([first, second], 1.1) == []

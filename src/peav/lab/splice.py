@@ -16,7 +16,6 @@ import numpy as np
 from peav.data.manifest import Row
 from peav.data.transforms import SourceContext, SourceTransform
 from peav.features.extract import ClipFeatures
-from peav.features.store import FeatureCache
 from peav.types import Word
 
 
@@ -24,7 +23,10 @@ from peav.types import Word
 class WordSwap(SourceTransform):
     """Beside each clip stand `copies` hard negatives that have about a `share` of their words from another clip.
 
-    Only clips with timed words train. `pictures`: the copies have pictures too, for clips that look alike.
+    Only clips with timed words train. A word comes from the other clip with a chance of `share`; at least one does, one
+    that differs where any does. Which one goes by how many words are said at its place: a place of many is the harder
+    one to hear. `pictures`: the video is spliced along, for clips that look alike: each moment shows what was seen at
+    that moment of its own clip.
     """
 
     share: float
@@ -40,43 +42,27 @@ class WordSwap(SourceTransform):
             raise ValueError(f"word_swap: copies must be at least 1, not {self.copies}")
 
     def train_rows(self, rows: list[Row], max_seconds: float) -> list[Row]:
-        """The rows that can be crossed with another."""
-        return spliceable(rows, max_seconds)
+        """The rows that can be crossed with another: whose sound has each word of the transcript at its time, one after
+        the other and within `max_seconds`, and that are not alone with their number of words.
+        """
+        whole = [row for row in rows if row.audio_path is not None and _timed(row, max_seconds)]
+        common = Counter(len(row.words) for row in whole)
+        return [row for row in whole if common[len(row.words)] > 1]
 
     def start(self, rows: list[Row], context: SourceContext) -> list[Row]:
         """Remember the sentences by their number of words."""
         codec = context.cache.extract.model.config.audio.codec
-        rate = codec.sampling_rate / codec.hop_length
-        self._splicer = Splicer(rows, context.cache, self.share, rate, codec.hop_length, self.pictures)
-        return rows
-
-    def draw(self, row: Row, rng: np.random.Generator, load: bool) -> tuple[Row, ClipFeatures | None]:
-        """A sentence made of this one and another."""
-        return self._splicer(row, rng) if load else (bare(row), None)
-
-
-class Splicer:
-    """Crosses clips of `rows`, which are `spliceable` and whose features are in `cache`.
-
-    Args:
-        share: how often a word comes from the other sentence; at least one does, one that differs where any does. Which
-            one goes by how many words are said at its place: a place of many is the harder one to hear.
-        rate: latents a second.
-        hop: samples a latent, for clips that are kept as waveforms.
-        picture: the video is spliced along: each moment shows what was seen at that moment of its own clip.
-    """
-
-    def __init__(
-        self, rows: Sequence[Row], cache: FeatureCache, share: float, rate: float, hop: int, picture: bool = False
-    ) -> None:
-        self.cache, self.share, self.rate, self.hop, self.picture = cache, share, rate, hop, picture
+        self._cache, self._hop, self._rate = context.cache, codec.hop_length, codec.sampling_rate / codec.hop_length
         self._by_length: dict[int, list[Row]] = defaultdict(list)
         for row in rows:
             self._by_length[len(row.words)].append(row)
         self._heard = {length: _heard_at(sentences) for length, sentences in self._by_length.items()}
+        return rows
 
-    def __call__(self, row: Row, rng: np.random.Generator) -> tuple[Row, ClipFeatures]:
-        """A sentence made of `row` and of another as long, `bare`, and its features."""
+    def draw(self, row: Row, rng: np.random.Generator, load: bool) -> tuple[Row, ClipFeatures | None]:
+        """A sentence made of this one and of another as long, `bare`."""
+        if not load:
+            return bare(row), None
         others = self._by_length[len(row.words)]
         # One of all but the last, which stands in for the row itself: every other sentence is equally likely.
         other = others[rng.integers(max(1, len(others) - 1))]
@@ -86,12 +72,12 @@ class Splicer:
         places = _differing(_spelled(row), _spelled(other))
         chances = self._heard[len(row.words)][places]
         taken[rng.choice(places, p=chances / chances.sum())] = True
-        clip, donor = self.cache.load(row), self.cache.load(other)
+        clip, donor = self._cache.load(row), self._cache.load(other)
         base, theirs = self._steps(clip), self._steps(donor)
-        spliced, words = cross(base, row.words, theirs, other.words, taken, self.rate)
+        spliced, words = cross(base, row.words, theirs, other.words, taken, self._rate)
         kept = ClipFeatures(latents=spliced) if clip.waveform is None else ClipFeatures(waveform=spliced.reshape(-1))
-        if self.picture and clip.frames is not None and donor.frames is not None:
-            steps, _ = cross(_numbered(base, 0), row.words, _numbered(theirs, 1), other.words, taken, self.rate)
+        if self.pictures and clip.frames is not None and donor.frames is not None:
+            steps, _ = cross(_numbered(base, 0), row.words, _numbered(theirs, 1), other.words, taken, self._rate)
             kept = replace(kept, frames=_shown(steps, (clip.frames, donor.frames), (len(base), len(theirs))))
         texts = zip(_spelled(row), _spelled(other), taken, strict=True)
         said = " ".join(new if take else own for own, new, take in texts)
@@ -103,7 +89,7 @@ class Splicer:
         if clip.latents is not None:
             return clip.latents
         assert clip.waveform is not None
-        return clip.waveform.reshape(-1, self.hop)
+        return clip.waveform.reshape(-1, self._hop)
 
 
 def _numbered(steps: np.ndarray, clip: int) -> np.ndarray:
@@ -162,15 +148,6 @@ def cross(
 def _span(word: Word, length: int, rate: float) -> tuple[int, int]:
     first, last = (min(length, max(0, round(time * rate))) for time in (word.start, word.end))
     return first, last
-
-
-def spliceable(rows: Sequence[Row], seconds: float) -> list[Row]:
-    """The rows that can be crossed with another: whose sound has each word of the transcript at its time, one after the
-    other and within the first `seconds`, and that are not alone with their number of words.
-    """
-    whole = [row for row in rows if row.audio_path is not None and _timed(row, seconds)]
-    common = Counter(len(row.words) for row in whole)
-    return [row for row in whole if common[len(row.words)] > 1]
 
 
 def _timed(row: Row, seconds: float) -> bool:
