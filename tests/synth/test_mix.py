@@ -14,16 +14,16 @@ from typer.testing import CliRunner
 from peav.checkpoint import load_model
 from peav.cli.main import app
 from peav.data.manifest import Row, read_manifest
+from peav.data.transforms import SourceContext
 from peav.errors import ManifestError
-from peav.features.extract import FeatureExtractor
-from peav.lab.remix import Remixer, mixable
+from peav.features.store import FeatureCache
+from peav.lab.remix import Remix
 from peav.media import load_audio
 from peav.synth.mix import (
     Mixer,
     Mixing,
     MixingError,
     Mixtures,
-    make_mixer,
     make_mixtures,
     sounds_of,
     without_sources,
@@ -311,22 +311,26 @@ def test_a_soundscape_of_nothing_has_no_caption(rows: list[Row]) -> None:
     assert (scape.events, scape.caption) == ((), None)
 
 
-def test_a_remixed_clip_is_heard_among_others_and_told_as_such(rows: list[Row]) -> None:
+def context(folder: Path) -> SourceContext:
+    return SourceContext(FeatureCache(folder / "cache", load_model("tiny")), 10.0, folder / "failures.jsonl")
+
+
+def test_a_remixed_clip_is_heard_among_others_and_told_as_such(rows: list[Row], tmp_path: Path) -> None:
     named = {"beep": "a high tone", "two_beeps": "two chirps", "hiss": "steam"}
     told = [replace(row, captions={"audio": [named[row.extra["label"]]]}) for row in rows]
     told[2] = replace(told[2], transcript="hello", video_path=rows[2].audio_path, synthetic={"audio": ["x"]})
-    clips = mixable([*told, Row("unlabelled", audio_path=rows[0].audio_path)])
+    remix = Remix(Mixing(duration=4.0, events=(1, 3)))
+    clips = remix.train_rows([*told, Row("unlabelled", audio_path=rows[0].audio_path)], 10.0)
     assert [clip.id for clip in clips] == [row.id for row in rows]
     assert (clips[2].transcript, clips[2].video_path, clips[2].synthetic) == (None, None, {})
-    remixer = Remixer(
-        Mixer(sounds_of(clips), how=Mixing(duration=4.0, events=(1, 3))), FeatureExtractor(load_model("tiny"))
-    )
+    clips = remix.start(clips, context(tmp_path))
+    assert [[event.label for event in clip.events] for clip in clips] == [["beep"], ["two beeps"], ["hiss"]]
     others = set()
     for seed in range(10):
-        row, waveform = remixer(clips[2], np.random.default_rng(seed))
-        again, same = remixer(clips[2], np.random.default_rng(seed))
+        row, clip = remix.draw(clips[2], np.random.default_rng(seed), load=seed < 2)
+        again, same = remix.draw(clips[2], np.random.default_rng(seed), load=seed < 2)
         assert row == again
-        assert np.array_equal(waveform, same)
+        assert same is None if clip is None else np.array_equal(clip.latents, same.latents)
         heard_ = {event.label for event in row.events}
         assert "hiss" in heard_
         others |= heard_ - {"hiss"}
@@ -337,9 +341,7 @@ def test_a_remixed_clip_is_heard_among_others_and_told_as_such(rows: list[Row]) 
 
 def test_a_clip_in_which_nothing_is_heard_is_no_sound_to_mix(rows: list[Row], tmp_path: Path) -> None:
     silent = Row("silent", audio_path=save(tmp_path / "silent.wav", np.zeros(RATE, np.float32)), extra={"label": "x"})
-    mixer = make_mixer([*rows, silent], (), tmp_path / "failures.jsonl")
-    remixer = Remixer(mixer, FeatureExtractor(load_model("tiny")))
-    assert [remixer.takes(row) for row in (*rows, silent)] == [True, True, True, False]
+    assert [row.id for row in Remix().start([*rows, silent], context(tmp_path))] == [row.id for row in rows]
     line = json.loads((tmp_path / "failures.jsonl").read_text())
     said = {"path": str(silent.audio_path), "error": "MixingError", "id": "silent", "label": "x"}
     assert line == said | {"reason": f"{silent.audio_path}: nothing is heard in it"}
