@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -95,23 +97,28 @@ Pattern = Callable[[float, np.random.Generator], tuple[Span, ...]]
 
 @dataclass(frozen=True)
 class Kind:
-    """One entry of the world's table.
-
-    `nouns` name what is seen, `moves` what it is seen doing (no word of sound), `acts` what it does when seen and
-    heard, `heard` what is heard when it may be out of sight. `label` names its events.
-    """
+    """One entry of the world's table: its words (`kinds.toml` says what they are for), look, sound and times."""
 
     name: str
+    look: Look
+    sound: Sound
+    pattern: Pattern
+    flies: bool
+    tinted: bool
     label: str
     nouns: tuple[str, ...]
     moves: tuple[str, ...]
     acts: tuple[str, ...]
     heard: tuple[str, ...]
-    look: Look
-    sound: Sound
-    pattern: Pattern
-    flies: bool = False
-    tinted: bool = True
+
+
+_WORDS = tomllib.loads(Path(__file__).with_name("kinds.toml").read_text(encoding="utf-8"))
+
+
+def kind(name: str, look: Look, sound: Sound, pattern: Pattern, *, flies: bool = False, tinted: bool = True) -> Kind:
+    """An entry with the words of `kinds.toml`."""
+    label, *words = (_WORDS[name][key] for key in ("label", "nouns", "moves", "acts", "heard"))
+    return Kind(name, look, sound, pattern, flies, tinted, label, *map(tuple, words))
 
 
 def snap(time: float) -> float:

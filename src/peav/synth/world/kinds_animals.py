@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from peav.synth.world.canvas import CREAM, INK, Canvas, shade
-from peav.synth.world.kind import Kind, Pose, Tune, calls, steady
+from peav.synth.world.kind import Pose, Tune, calls, kind, steady
 from peav.synth.world.sounds import Signal, decay, edges, glide, noise, pulse, seconds, tone, voiced
 
 MOUTH = (150, 20, 40)
@@ -192,95 +192,12 @@ def buzz(n: int, t: Tune) -> Signal:
 
 
 ANIMALS = (
-    Kind(
-        "dog",
-        "dog barking",
-        ("dog", "puppy", "hound"),
-        ("opening its mouth and wagging its tail", "jumping with its mouth open", "snapping its jaws"),
-        ("barking", "yapping", "giving loud barks"),
-        ("a dog barking", "the bark of a dog", "a hound barking", "woofs from a dog"),
-        dog,
-        bark,
-        calls((0.24, 0.4), 3, (0.16, 0.7)),
-    ),
-    Kind(
-        "cat",
-        "cat meowing",
-        ("cat", "kitten", "kitty"),
-        ("opening its mouth and swaying its tail", "sitting with an open mouth", "moving its tail"),
-        ("meowing", "mewing", "crying out"),
-        ("a cat meowing", "the meow of a cat", "a kitten mewing", "mews from a cat"),
-        cat,
-        meow,
-        calls((0.64, 0.96), 2, (0.3, 0.8)),
-    ),
-    Kind(
-        "bird",
-        "bird chirping",
-        ("bird", "songbird", "little bird"),
-        ("hopping with an open beak", "flapping on a branch", "fluttering its wings"),
-        ("chirping", "singing", "tweeting"),
-        ("a bird chirping", "birdsong", "a songbird singing", "tweets of a bird"),
-        bird,
-        chirp,
-        calls((0.56, 1.2), 2, (0.3, 0.8)),
-        True,
-    ),
-    Kind(
-        "frog",
-        "frog croaking",
-        ("frog", "toad"),
-        ("puffing up its throat", "blowing up its throat", "swelling its throat"),
-        ("croaking", "ribbiting", "giving deep croaks"),
-        ("a frog croaking", "the croak of a frog", "a toad croaking", "ribbits of a frog"),
-        frog,
-        croak,
-        calls((0.4, 0.64), 3, (0.24, 0.7)),
-    ),
-    Kind(
-        "duck",
-        "duck quacking",
-        ("duck", "swimming duck"),
-        ("opening its bill", "opening its bill and raising a wing", "lifting a wing with an open bill"),
-        ("quacking", "giving nasal quacks"),
-        ("a duck quacking", "the quack of a duck", "quacks from a duck"),
-        duck,
-        quack,
-        calls((0.24, 0.4), 3, (0.16, 0.6)),
-    ),
-    Kind(
-        "cow",
-        "cow mooing",
-        ("spotted cow", "cow"),
-        ("nodding with an open mouth", "lowering its head with its mouth open"),
-        ("mooing", "lowing"),
-        ("a cow mooing", "the moo of a cow", "a cow lowing", "cattle lowing"),
-        cow,
-        moo,
-        calls((1.04, 1.6), 2, (0.3, 0.6)),
-    ),
-    Kind(
-        "owl",
-        "owl hooting",
-        ("owl", "night owl"),
-        ("spreading its wings with wide eyes", "opening its eyes wide", "puffing up with open eyes"),
-        ("hooting", "giving soft hoots"),
-        ("an owl hooting", "the hoot of an owl", "hoots from an owl"),
-        owl,
-        hoot,
-        calls((0.8, 1.2), 2, (0.3, 0.8)),
-        True,
-    ),
-    Kind(
-        "bee",
-        "bee buzzing",
-        ("bee", "bumblebee", "striped bee"),
-        ("hovering with beating wings", "flying around", "darting about"),
-        ("buzzing", "humming with its wings"),
-        ("a bee buzzing", "the buzz of an insect", "a bumblebee buzzing", "an insect buzzing"),
-        bee,
-        buzz,
-        steady(),
-        True,
-    ),
+    kind("dog", dog, bark, calls((0.24, 0.4), 3, (0.16, 0.7))),
+    kind("cat", cat, meow, calls((0.64, 0.96), 2, (0.3, 0.8))),
+    kind("bird", bird, chirp, calls((0.56, 1.2), 2, (0.3, 0.8)), flies=True),
+    kind("frog", frog, croak, calls((0.4, 0.64), 3, (0.24, 0.7))),
+    kind("duck", duck, quack, calls((0.24, 0.4), 3, (0.16, 0.6))),
+    kind("cow", cow, moo, calls((1.04, 1.6), 2, (0.3, 0.6))),
+    kind("owl", owl, hoot, calls((0.8, 1.2), 2, (0.3, 0.8)), flies=True),
+    kind("bee", bee, buzz, steady(), flies=True),
 )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from peav.synth.world.canvas import CREAM, GLOW, INK, STEEL, WOOD, Canvas, Colour, shade, turned
-from peav.synth.world.kind import Kind, Pose, Tune, steady
+from peav.synth.world.kind import Pose, Tune, kind, steady
 from peav.synth.world.sounds import RATE, Signal, decay, edges, glide, grains, noise, pulse, ring, seconds, tone
 
 DROP: Colour = (60, 140, 255)
@@ -219,96 +219,15 @@ def radio_music(n: int, t: Tune) -> Signal:
 
 
 NATURE = (
-    Kind(
-        "umbrella",
-        "rain falling",
-        ("umbrella", "open umbrella"),
-        ("under falling drops", "wet with falling drops", "in a shower"),
-        ("in the pouring rain", "with rain pattering on it"),
-        ("rain falling", "rain pattering", "the patter of rain", "pouring rain"),
-        umbrella,
-        rain,
-        steady(),
-    ),
-    Kind(
-        "flag",
-        "wind blowing",
-        ("flag", "banner"),
-        ("waving", "streaming out", "fluttering on its pole"),
-        ("in the howling wind", "flapping in gusts of wind"),
-        ("wind blowing", "gusts of wind", "the wind howling", "howling wind"),
-        flag,
-        wind,
-        steady(1.8),
-    ),
-    Kind(
-        "boat",
-        "waves breaking",
-        ("sailing boat", "sail boat", "boat"),
-        ("rocking on the water", "going up and down on the water", "rolling from side to side"),
-        ("on breaking waves", "rocking on splashing waves"),
-        ("waves breaking", "waves washing", "the wash of waves", "water splashing in waves"),
-        boat,
-        surf_sound,
-        steady(1.8),
-    ),
-    Kind(
-        "fire",
-        "fire crackling",
-        ("camp fire", "pile of logs"),
-        ("in bright flames", "burning with flames", "blazing"),
-        ("crackling", "crackling in flames"),
-        ("a fire crackling", "the crackle of a fire", "wood crackling", "flames crackling"),
-        campfire,
-        crackle,
-        steady(1.8),
-        tinted=False,
-    ),
-    Kind(
-        "tap",
-        "water running",
-        ("tap", "water tap"),
-        ("pouring into a basin", "with a stream beneath it", "letting water out"),
-        ("with water running", "splashing into a basin"),
-        ("water running", "a tap running", "water gurgling", "the gurgle of water"),
-        tap,
-        running_water,
-        steady(),
-    ),
+    kind("umbrella", umbrella, rain, steady()),
+    kind("flag", flag, wind, steady(1.8)),
+    kind("boat", boat, surf_sound, steady(1.8)),
+    kind("fire", campfire, crackle, steady(1.8), tinted=False),
+    kind("tap", tap, running_water, steady()),
 )
 
 MUSIC = (
-    Kind(
-        "radio",
-        "radio music",
-        ("radio", "portable radio"),
-        ("with notes rising from it", "shaking with moving speakers", "with pumping speakers"),
-        ("playing dance music", "playing a song with a beat"),
-        ("dance music playing", "dance music", "music with a beat", "a song with a beat playing"),
-        radio,
-        radio_music,
-        steady(2.0, 4.0),
-    ),
-    Kind(
-        "piano",
-        "piano music",
-        ("piano", "upright piano"),
-        ("with keys moving", "with notes above its keys", "with moving keys"),
-        ("playing chords", "playing piano music"),
-        ("a piano playing", "piano chords", "piano music", "the chords of a piano"),
-        piano,
-        piano_music,
-        steady(2.0, 4.0),
-    ),
-    Kind(
-        "guitar",
-        "guitar music",
-        ("guitar", "acoustic guitar"),
-        ("strummed by a hand", "with shaking strings", "with a hand on its strings"),
-        ("being strummed", "playing guitar music"),
-        ("a guitar strumming", "guitar chords", "guitar music", "the strings of a guitar playing"),
-        guitar,
-        guitar_music,
-        steady(2.0, 4.0),
-    ),
+    kind("radio", radio, radio_music, steady(2.0, 4.0)),
+    kind("piano", piano, piano_music, steady(2.0, 4.0)),
+    kind("guitar", guitar, guitar_music, steady(2.0, 4.0)),
 )

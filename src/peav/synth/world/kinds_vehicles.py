@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from peav.synth.world.canvas import CREAM, GLOW, INK, STEEL, Canvas, shade, turned
-from peav.synth.world.kind import Kind, Pose, Tune, hits, steady
+from peav.synth.world.kind import Pose, Tune, hits, kind, steady
 from peav.synth.world.sounds import Signal, edges, glide, noise, pulse, tone
 
 
@@ -94,50 +94,9 @@ def chuff(n: int, t: Tune) -> Signal:
 
 
 VEHICLES = (
-    Kind(
-        "car",
-        "car engine running",
-        ("car", "small car"),
-        ("trembling with smoke behind", "with turning wheels", "shaking on its wheels"),
-        ("with its engine running", "rumbling"),
-        ("a car engine running", "the rumble of a car", "a car rumbling", "an engine rumbling"),
-        car,
-        engine,
-        steady(),
-    ),
-    Kind(
-        "motorbike",
-        "motorbike revving",
-        ("motorbike", "motorcycle"),
-        ("rocking on its wheels", "with spinning wheels", "jerking with smoke behind"),
-        ("revving", "roaring"),
-        ("a motorbike revving", "the roar of a motorbike", "a motorcycle revving", "a motorcycle roaring"),
-        motorbike,
-        rev,
-        steady(),
-    ),
-    Kind(
-        "helicopter",
-        "helicopter flying",
-        ("helicopter", "chopper"),
-        ("flying with a turning rotor", "hovering", "hanging in the air under its rotor"),
-        ("throbbing in the air", "flying with a chopping rotor"),
-        ("a helicopter flying", "the throb of a helicopter", "a chopper flying", "rotor blades chopping"),
-        helicopter,
-        rotor,
-        steady(1.8),
-        True,
-    ),
+    kind("car", car, engine, steady()),
+    kind("motorbike", motorbike, rev, steady()),
+    kind("helicopter", helicopter, rotor, steady(1.8), flies=True),
 )
 
-TRAIN = Kind(
-    "train",
-    "steam train puffing",
-    ("train", "steam train", "locomotive"),
-    ("with smoke from its chimney", "with turning wheels and smoke", "blowing smoke"),
-    ("puffing", "chugging along"),
-    ("a steam train puffing", "the puffs of a train", "a locomotive chugging", "a train chugging"),
-    train,
-    chuff,
-    hits((0.24, 0.4), (6, 11), 0.24),
-)
+TRAIN = kind("train", train, chuff, hits((0.24, 0.4), (6, 11), 0.24))
