@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peav.data.manifest import Row, parse_row, read_manifest, write_manifest
+from peav.data.manifest import Row, by_fold, parse_row, read_manifest, write_manifest
 from peav.data.recordings import read_recordings
 from peav.errors import ManifestError
 from peav.types import Event
@@ -293,7 +293,7 @@ def test_what_is_held_out_is_said_by_the_data_and_not_by_the_name_of_the_folder(
         folder = recordings(tmp_path / name, rows)
         assert [row.audio_path.name for row in read_recordings(folder, "test")] == third
         assert len(read_recordings(folder, "train")) == 8
-        assert [row.audio_path.name for row in read_recordings(folder, "test", test_fold=2)] == [
+        assert [row.audio_path.name for row in by_fold(read_recordings(folder), 2, "x") if row.split == "test"] == [
             f"{n}.wav" for n in range(12) if n % 3 == 1
         ]
     own = recordings(
@@ -301,9 +301,11 @@ def test_what_is_held_out_is_said_by_the_data_and_not_by_the_name_of_the_folder(
     )
     assert [row.audio_path.name for row in read_recordings(own, "test")] == ["0.wav", "1.wav"]
     with pytest.raises(ManifestError, match="fold 9 cannot be held out: there are folds 1, 2, 3"):
-        read_recordings(folder, test_fold=9)
+        by_fold(read_recordings(folder), 9, "x")
     with pytest.raises(ManifestError, match="fold 1 cannot be held out: some rows have no `fold`"):
-        read_recordings(recordings(tmp_path / "none", [{"path": "a.wav"}, {"path": "b.wav", "fold": 1}]), test_fold=1)
+        by_fold(
+            read_recordings(recordings(tmp_path / "none", [{"path": "a.wav"}, {"path": "b.wav", "fold": 1}])), 1, "x"
+        )
     with pytest.raises(ManifestError, match=r"manifest.jsonl:1: a clip of karolpiczak/ESC-10 without its `fold`"):
         read_recordings(recordings(tmp_path / "less", [{k: v for k, v in rows[0].items() if k != "fold"}]))
 

@@ -3,7 +3,6 @@
 Their manifests have neither ids nor caption kinds; this gives them both. What is held out is said by the data, so that
 a model trained from such a folder can be tested on the same folder. The first of these that there is decides:
 
-- `test_fold`, given by a recipe or a benchmark: rows of this fold are `test`, all others `train`;
 - a row's own `split`;
 - in rows whose `source` is a set with folds of its own (`TEST_FOLDS`: ESC-10), the fold that is held out there;
 - a hash of a row's source clip or transcript: `test` with a chance of three in eight.
@@ -16,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from peav.data.manifest import Row, by_fold, parse_row, unique
+from peav.data.manifest import Row, parse_row, unique
 from peav.data.records import SUFFIXES, read_records
 from peav.errors import ManifestError
 from peav.utils.checks import string
@@ -25,7 +24,7 @@ TEST_FOLDS = {"karolpiczak/ESC-10": 3}
 HELD_OUT = 96 / 256
 
 
-def read_recordings(folder: str | Path, split: str | None = None, test_fold: int | None = None) -> list[Row]:
+def read_recordings(folder: str | Path, split: str | None = None) -> list[Row]:
     """The rows of a folder of recordings, all or one split (`train` or `test`); `id` is FOLDER/PATH.
 
     A row's `caption` is its audio caption, and its visual and audio-visual one too where its kind is `video+audio`.
@@ -33,15 +32,13 @@ def read_recordings(folder: str | Path, split: str | None = None, test_fold: int
 
     Raises:
         ManifestError: the folder has no `manifest.jsonl` (or .csv, .tsv, .parquet), a line of it is not a row of
-            recordings, two rows are one file, or no row has the fold.
+            recordings, or two rows are one file.
     """
     folder = Path(folder).absolute()
     manifest = next((path for path in (folder / f"manifest{s}" for s in SUFFIXES) if path.is_file()), None)
     if manifest is None:
         raise ManifestError(f"{folder}: no manifest.jsonl here; give the folder that holds one")
     rows = unique((where, _row(record, folder, where)) for where, record in read_records(manifest))
-    if test_fold is not None:
-        rows = by_fold(rows, test_fold, str(manifest))
     return [row for row in rows if split is None or row.split == split]
 
 
