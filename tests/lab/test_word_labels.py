@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peav.data.manifest import Row
-from peav.lab.word_labels import SILENCE, UNLABELED, spoken_vocabulary, word_labels
+from peav.lab.words import SILENCE, UNLABELED, spoken_vocabulary, words_at
 from peav.types import Word
 
 RATE = 25.0
@@ -19,7 +19,7 @@ RATE = 25.0
 def test_a_frame_has_the_label_of_the_last_word_around_its_middle(spoken, frames) -> None:
     words = [Word(word, start, start + length) for word, start, length in spoken]
     vocabulary = {"a": 1, "b": 2, "c": 3}
-    labels = word_labels(words, frames, RATE, vocabulary)
+    labels = words_at(words, (np.arange(frames) + 0.5) / RATE, vocabulary)
     assert labels.shape == (frames,)
     for frame, label in enumerate(labels):
         middle = (frame + 0.5) / RATE
@@ -32,4 +32,4 @@ def test_the_vocabulary_keeps_the_commonest_words_and_leaves_zero_for_silence() 
     rows = [Row(id=text, words=tuple(Word(word, 0, 1) for word in text.split())) for text in ("b a", "a c", "c a d")]
     assert spoken_vocabulary(rows, size=2) == {"a": 1, "c": 2}
     assert spoken_vocabulary(rows) == {"a": 1, "b": 2, "c": 3, "d": 4}
-    assert np.all(word_labels((), 4, RATE, {}) == UNLABELED)
+    assert np.all(words_at((), np.arange(4) / RATE, {}) == UNLABELED)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.lab.word_labels import UNLABELED, spoken_vocabulary, words_at
+from peav.lab.words import UNLABELED, spoken_vocabulary, words_at
 from peav.media import Frames, load_frames
 
 CLIPS, STRETCH = 6, 20  # clips of each step, frames of each
