@@ -25,7 +25,7 @@ from .common_layout import CODEC, blocks, codec, heads, stem, text, tower
 from .fields import Field, Section
 from .frame_encoders import PE_CORE, find_name
 from .key_map import POINTWISE, TOKEN, TRANSPOSED, Entry, module, one
-from .transformers_configs import DAC, MODERNBERT, read_dac, read_modernbert
+from .transformers_configs import DAC, MODERNBERT, read_dac, read_modernbert, write_dac, write_modernbert, write_tower
 
 FIXED_FRAMES = 16
 _PEAV, _PEAFRAME = _MODEL_TYPES = ("pe_audio_visual", "pe_audio_frame")
@@ -122,7 +122,8 @@ def write_config(checkpoint: Checkpoint) -> Json:
     """config.json of this layout. Raises CheckpointError for sizes that it cannot express."""
     config = checkpoint.config
     common = {
-        "text_model": _write_text(config.text, checkpoint.text_layers()),
+        "text_model": write_modernbert(config.text)
+        | {"num_hidden_layers": checkpoint.text_layers(), "tie_word_embeddings": True},
         "output_dim": config.output_dim,
         "nth_text_layer": config.text.num_hidden_layers,
     }
@@ -178,15 +179,7 @@ def _write_tower(config: TransformerConfig) -> Json:
             f"the perception_models layout has rope_theta {theirs} at {config.max_positions} positions, "
             f"the model {config.rope_theta}; convert to another"
         )
-    return {
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "rope_theta": config.rope_theta,
-        "rms_norm_eps": config.rms_norm_eps,
-        "max_position_embeddings": config.max_positions,
-    }
+    return write_tower(config) | {"rope_theta": config.rope_theta}
 
 
 def _read_audio(section: Section) -> AudioConfig:
@@ -195,19 +188,8 @@ def _read_audio(section: Section) -> AudioConfig:
 
 
 def _write_audio(config: AudioConfig) -> Json:
-    return {
-        "dac_vae_encoder": {
-            "encoder_hidden_size": config.codec.hidden_size,
-            "downsampling_ratios": list(config.codec.strides),
-            "decoder_hidden_size": 1536,
-            "n_codebooks": 16,
-            "codebook_size": config.codec.width,
-            "codebook_dim": config.codec.latent_dim,
-            "quantizer_dropout": 0,
-            "sampling_rate": config.codec.sampling_rate,
-        },
-        "audio_transformer": _write_tower(config.transformer),
-    }
+    dac = write_dac(config.codec) | {"decoder_hidden_size": 1536, "n_codebooks": 16, "quantizer_dropout": 0}
+    return {"dac_vae_encoder": dac, "audio_transformer": _write_tower(config.transformer)}
 
 
 def _read_frames(visual: Section) -> FrameEncoderConfig:
@@ -230,20 +212,6 @@ def _read_text(root: Section) -> TextConfig:
     if used is None or used > layers:
         raise root.error("nth_text_layer", f"is {used}, not one of the text model's {layers} layers")
     return read_modernbert(_text_section(root), MODERNBERT, found)
-
-
-def _write_text(config: TextConfig, layers: int) -> Json:
-    data = config.to_dict()
-    del data["max_length"]
-    return {
-        "norm_eps": data.pop("layer_norm_eps"),
-        **data,
-        "num_hidden_layers": layers,
-        "model_type": "modernbert",
-        "bos_token_id": config.cls_token_id,
-        "eos_token_id": config.sep_token_id,
-        "tie_word_embeddings": True,
-    }
 
 
 def _tower(ours: str, theirs: str, layers: int) -> list[Entry]:

@@ -19,7 +19,15 @@ from .fields import Field, Section
 from .frame_encoders import TIMM, find_name, timm_name
 from .key_map import BATCHED, POINTWISE, TOKEN, Entry, Tensors, module, one
 from .processors import Processors
-from .transformers_configs import layer_types, read_dac, read_modernbert, read_theta
+from .transformers_configs import (
+    layer_types,
+    read_dac,
+    read_modernbert,
+    read_theta,
+    write_dac,
+    write_modernbert,
+    write_tower,
+)
 
 _VISION = "video_model.video_encoder.embedder.vision_model.timm_model"
 _HEADS = {
@@ -168,16 +176,10 @@ def _read_tower(section: Section) -> TransformerConfig:
 
 
 def _write_tower(config: TransformerConfig) -> Json:
-    return {
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
+    return write_tower(config) | {
         "num_key_value_heads": config.num_attention_heads,
         "head_dim": config.head_dim,
         "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
-        "rms_norm_eps": config.rms_norm_eps,
-        "max_position_embeddings": config.max_positions,
     }
 
 
@@ -187,14 +189,7 @@ def _read_audio(section: Section, sampling_rate: int) -> AudioConfig:
 
 
 def _write_audio(config: AudioConfig) -> Json:
-    dac = {
-        "model_type": "dac",
-        "encoder_hidden_size": config.codec.hidden_size,
-        "downsampling_ratios": list(config.codec.strides),
-        "codebook_dim": config.codec.latent_dim,
-        "codebook_size": config.codec.width,
-        "sampling_rate": config.codec.sampling_rate,
-    }
+    dac = {"model_type": "dac", **write_dac(config.codec)}
     return {"model_type": "pe_audio_encoder", "dac_config": dac, **_write_tower(config.transformer)}
 
 
@@ -242,15 +237,11 @@ def _write_frames(config: FrameEncoderConfig) -> Json:
 
 def _write_text(config: TextConfig) -> Json:
     ropes = {"full_attention": config.global_rope_theta, "sliding_attention": config.local_rope_theta}
-    data = config.to_dict()
-    for name in ("max_length", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"):
+    data = write_modernbert(config)
+    for name in ("global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"):
         del data[name]
     return {
-        "norm_eps": data.pop("layer_norm_eps"),
         **data,
-        "model_type": "modernbert",
-        "bos_token_id": config.cls_token_id,
-        "eos_token_id": config.sep_token_id,
         "layer_types": layer_types(config.global_attn_every_n_layers, config.num_hidden_layers),
         "rope_parameters": {kind: {"rope_theta": theta, "rope_type": "default"} for kind, theta in ropes.items()},
     }

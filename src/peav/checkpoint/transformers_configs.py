@@ -1,13 +1,14 @@
-"""DacConfig and ModernBertConfig of transformers, which both public layouts hold, read as our configs."""
+"""DacConfig and ModernBertConfig of transformers, and towers, as both public layouts hold them: read and written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from peav.model import CodecConfig, TextConfig
+from peav.model import CodecConfig, TextConfig, TransformerConfig
 from peav.model.config import Layers
 
+from .bundle import Json
 from .fields import Field, Section
 
 # What transformers' classes default.
@@ -26,6 +27,29 @@ def read_dac(section: Section, defaults: Mapping[str, Any], sampling_rate: int |
     fields = {ours: section.field(its, defaults[its]) for ours, its in names.items()}
     rate = sampling_rate or section.field("sampling_rate", defaults.get("sampling_rate"))
     return section.build(CodecConfig, **fields, sampling_rate=rate)
+
+
+def write_dac(config: CodecConfig) -> Json:
+    """What both layouts say of a codec."""
+    return {
+        "encoder_hidden_size": config.hidden_size,
+        "downsampling_ratios": list(config.strides),
+        "codebook_size": config.width,
+        "codebook_dim": config.latent_dim,
+        "sampling_rate": config.sampling_rate,
+    }
+
+
+def write_tower(config: TransformerConfig) -> Json:
+    """What both layouts say of a temporal tower."""
+    return {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "rms_norm_eps": config.rms_norm_eps,
+        "max_position_embeddings": config.max_positions,
+    }
 
 
 def read_modernbert(section: Section, defaults: Mapping[str, Any], layers: Field | None = None) -> TextConfig:
@@ -47,6 +71,14 @@ def read_modernbert(section: Section, defaults: Mapping[str, Any], layers: Field
         local_rope_theta=_theta(section, "sliding_attention", "local_rope_theta", known.local_rope_theta),
         layer_norm_eps=section.field("norm_eps", known.layer_norm_eps),
     )
+
+
+def write_modernbert(config: TextConfig) -> Json:
+    """What both layouts say of a text encoder."""
+    data = config.to_dict()
+    del data["max_length"]
+    tokens = {"bos_token_id": config.cls_token_id, "eos_token_id": config.sep_token_id}
+    return {"model_type": "modernbert", "norm_eps": data.pop("layer_norm_eps"), **data, **tokens}
 
 
 def _theta(section: Section, kind: str, older_name: str, default: float) -> Field:
