@@ -55,6 +55,11 @@ class Row:
             return self
         return replace(self, captions=_joined(_everywhere(self.plain, audio, video), self.synthetic))
 
+    @property
+    def trains(self) -> bool:
+        """Whether it is of split `train`, or of none."""
+        return self.split in (None, "train")
+
     def by_people(self) -> Row:
         """The row without the synthetic captions of kinds of which it has others: what it is to be tested on."""
         made = {kind: texts for kind, texts in self.synthetic.items() if set(self.captions.get(kind, ())) <= set(texts)}

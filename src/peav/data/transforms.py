@@ -91,7 +91,7 @@ class TrainOnly(SourceTransform):
 
     def all_rows(self, rows: list[Row]) -> list[Row]:
         """The rows of split `train`, and those without a split."""
-        return [row for row in rows if row.split in (None, "train")]
+        return [row for row in rows if row.trains]
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import starmap
+from itertools import chain, starmap
 from pathlib import Path
 
 from peav.data.manifest import Row
@@ -51,6 +51,10 @@ class Clips:
         ]
         return replace(self, sources=sources, validation=validation, test=test)
 
+    def training(self) -> list[Row]:
+        """The rows of all sources."""
+        return [row for rows in self.sources for row in rows]
+
     def all(self) -> list[Row]:
         """Every row."""
         return [row for rows in self.groups() for row in rows]
@@ -89,7 +93,7 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
             rows = transform.all_rows(rows)
         for split, some in held_out.items():
             some += [row for row in rows if row.split == split]
-        chosen = [row for row in rows if row.split in (None, "train")]
+        chosen = [row for row in rows if row.trains]
         for transform in own:
             chosen = transform.train_rows(chosen, data.max_seconds)
             if transform.copies is not None:
@@ -147,9 +151,5 @@ def with_features(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: R
 
 def texts_of(rows: Sequence[Row]) -> list[str]:
     """Every caption and transcript."""
-    return [text for row in rows for text in _texts(row)]
-
-
-def _texts(row: Row) -> list[str]:
-    captions = [caption for kind in row.captions.values() for caption in kind]
-    return [*captions, row.transcript] if row.transcript else captions
+    texts = (text for row in rows for text in (*chain(*row.captions.values()), row.transcript))
+    return [text for text in texts if text]

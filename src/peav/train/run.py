@@ -73,7 +73,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     with dist.main_first():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
     if (tune := recipe.tune) is not None:
-        recipe = drop_unused_pairs(recipe, [row for rows in clips.sources for row in rows], cache)
+        recipe = drop_unused_pairs(recipe, clips.training(), cache)
         reinit(model, tune.fresh, recipe.objective.table())
     task = _task(recipe, model.to(device), tokenizer, cache, clips, dist)
     trainer = Trainer(recipe, task, clips.validation, on_step=reporter.step, dist=dist)
@@ -84,7 +84,7 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
     if dist.is_main:
         result["data_wait"] = data_wait(output)
         figures = {split: result[split] for split in ("validation", "test")}
-        licenses = Counter(row.license or "unknown" for rows in clips.sources for row in rows)
+        licenses = Counter(row.license or "unknown" for row in clips.training())
         save_pretrained(whole, output / "model", tokenizer, name=recipe.name, figures=figures, licenses=licenses)
         write_all(output / "result.json", json.dumps(result, indent=1))
     # Nobody goes on before the model is written.
@@ -113,8 +113,7 @@ def _task(
 
 def _auxiliary(recipe: Recipe, model: PEAV, clips: Clips) -> dict[str, AuxiliaryLoss]:
     """The losses beside the pairs, by name."""
-    rows = [row for some in clips.sources for row in some]
-    context = LossContext(model.config, rows, recipe.seed)
+    context = LossContext(model.config, clips.training(), recipe.seed)
     losses = {}
     for key, options in recipe.objective.losses().items():
         named = {"class": key, **{name: value for name, value in options.items() if name != "weight"}}
@@ -191,6 +190,5 @@ def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
         raise RecipeError(f"model: {recipe.model!r} is no PE-AV preset; choose tiny, small, base or large")
     model = PEAV(config)
     if (tokenizer := take_text(recipe, model)) is None:
-        texts = texts_of([row for rows in clips.sources for row in rows])
-        tokenizer = train_tokenizer(texts, config.text.vocab_size)
+        tokenizer = train_tokenizer(texts_of(clips.training()), config.text.vocab_size)
     return model, tokenizer

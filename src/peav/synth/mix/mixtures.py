@@ -61,7 +61,7 @@ def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], Non
     for split, clips in (("train", wanted.train), ("validation", wanted.validation)):
         manifest = folder / split / "manifest.jsonl"
         if clips and not manifest.exists():
-            own = [row for row in rows if not wanted.validation or _trains(row) == (split == "train")]
+            own = [row for row in rows if not wanted.validation or row.trains == (split == "train")]
             there = {sound.label for sound in sounds_of(own)}
             ground = [label for label in wanted.backgrounds if readable(label) in there]
             mixer = make_mixer(own, ground, folder / split / "failures.jsonl", wanted.how)
@@ -78,10 +78,6 @@ def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], Non
         made += read_manifest(manifest) if clips else []
         progress(len(made))
     return made
-
-
-def _trains(row: Row) -> bool:
-    return row.split in (None, "train")
 
 
 def make_mixer(rows: Sequence[Row], backgrounds: Sequence[str], failures: Path, how: Mixing | None = None) -> Mixer:

@@ -57,9 +57,9 @@ class Canvas:
     y: float
     half: float
 
-    def moved(self, dx: float, dy: float, scale: float = 1.0) -> Canvas:
-        """The same canvas shifted in its own units and scaled."""
-        return Canvas(self.draw, self.x + dx * self.half, self.y + dy * self.half, self.half * scale)
+    def moved(self, dx: float, dy: float) -> Canvas:
+        """The same canvas shifted in its own units."""
+        return Canvas(self.draw, self.x + dx * self.half, self.y + dy * self.half, self.half)
 
     def _at(self, points: Sequence[Point]) -> list[Point]:
         return [(self.x + x * self.half, self.y + y * self.half) for x, y in points]
