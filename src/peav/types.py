@@ -14,6 +14,13 @@ Modality = Literal["audio", "video", "audio_video"]
 """Sound, pictures, or both: of a clip, of a space to embed into, of what a caption tells."""
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
+
+def modalities(audio: bool, video: bool) -> tuple[Modality, ...]:
+    """Those of a clip with these streams: both, and with both also the two together."""
+    there = (audio, video, audio and video)
+    return tuple(modality for modality, has in zip(MODALITIES, there, strict=True) if has)
+
+
 FRAME = 0.04
 """Seconds of one frame of sound: 1920 samples at 48 kHz."""
 

@@ -19,8 +19,7 @@ from peav.data.recordings import read_recordings
 from peav.encoder import Encoder
 from peav.errors import EvaluationError
 from peav.eval import grid
-from peav.eval.embedder import spaces_of
-from peav.types import Word
+from peav.types import Word, modalities
 
 SAID = (
     "bin blue at f five again",
@@ -37,7 +36,7 @@ class Listener:
         self.heard, self.asked = heard, list[Row]()
 
     def streams(self, rows: Sequence[Row]) -> list[frozenset[str]]:
-        return [spaces_of(row.audio_path is not None, row.video_path is not None) for row in rows]
+        return [frozenset(modalities(row.audio_path is not None, row.video_path is not None)) for row in rows]
 
     def media(self, rows: Sequence[Row], spaces: Collection[str]) -> dict[str, np.ndarray]:
         self.asked += rows

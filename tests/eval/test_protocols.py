@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from peav.data.manifest import Row
 from peav.errors import EvaluationError
 from peav.eval.directions import DIRECTIONS
-from peav.eval.embedder import spaces_of
 from peav.eval.protocols import linear_probe, logistic_regression, retrieval, zero_shot
+from peav.types import modalities
 
 D = 24
 
@@ -25,7 +25,7 @@ class Oracle:
         self.spaces: list[str] = []
 
     def streams(self, rows: Sequence[Row]) -> list[frozenset]:
-        return [spaces_of(row.audio_path is not None, row.video_path is not None) for row in rows]
+        return [frozenset(modalities(row.audio_path is not None, row.video_path is not None)) for row in rows]
 
     def media(self, rows: Sequence[Row], spaces: Collection) -> dict:
         self.calls.append((tuple(row.id for row in rows), tuple(spaces)))

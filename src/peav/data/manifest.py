@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from peav.data.records import read_records
 from peav.errors import ManifestError
-from peav.types import MODALITIES, Event, Word
+from peav.types import MODALITIES, Event, Word, modalities
 from peav.utils.atomic import atomic_write
 from peav.utils.checks import nested, seconds, shown, span, string
 from peav.utils.renamed import renamed
@@ -238,8 +238,7 @@ def _plain(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _everywhere(texts: Iterable[str], audio: bool, video: bool) -> dict[str, list[str]]:
     """The same texts under every kind of caption that fits the streams."""
-    fits = {"audio": audio, "video": video, "audio_video": audio and video}
-    return {kind: list(texts) for kind in MODALITIES if fits[kind] and texts}
+    return {kind: list(texts) for kind in modalities(audio, video) if texts}
 
 
 def _words(value: Any) -> tuple[Word, ...]:

@@ -16,7 +16,7 @@ from peav.errors import MediaError
 from peav.features.decode import Cut, Decoded, decode_each, decode_task, probe_each
 from peav.features.extract import clip_key
 from peav.inference.pooling import weighted_mean
-from peav.types import DecodeFailure, Modality
+from peav.types import DecodeFailure, Modality, modalities
 
 RATE = 48000  # of what `decode_task` decodes
 DECODED_AT_ONCE = 32
@@ -59,7 +59,7 @@ class FileEmbedder:
         self.encoder, self.normalize, self.batch_size, self.progress = encoder, normalize, batch_size, progress
         self.failed: dict[str, tuple[Row, MediaError]] = {}
         self._known: dict[tuple[str, Modality], np.ndarray] = {}
-        self._probed: dict[Any, frozenset[Modality] | MediaError] = {}
+        self._probed: dict[Any, tuple[Modality, ...] | MediaError] = {}
         self._lacking: dict[str, set[Modality]] = {}  # what proved not to be there when it was decoded
 
     def streams(self, rows: Sequence[Row]) -> list[frozenset[Modality]]:
@@ -67,7 +67,7 @@ class FileEmbedder:
         places = dict.fromkeys(row.audio_path for row in rows if row.audio_path == row.video_path)
         new = [place for place in places if place is not None and place not in self._probed]
         for place, info in zip(new, probe_each(new) if new else (), strict=True):
-            self._probed[place] = info if isinstance(info, MediaError) else spaces_of(info.has_audio, info.has_video)
+            self._probed[place] = info if isinstance(info, MediaError) else modalities(info.has_audio, info.has_video)
         return [self._streams(row) for row in rows]
 
     def _streams(self, row: Row) -> frozenset[Modality]:
@@ -75,11 +75,11 @@ class FileEmbedder:
         if row.audio_path is not None and row.audio_path == row.video_path:
             found = self._probed[row.audio_path]
         else:
-            found = spaces_of(row.audio_path is not None, row.video_path is not None)
+            found = modalities(row.audio_path is not None, row.video_path is not None)
         if isinstance(found, MediaError):
             self.failed[key] = row, found
             return frozenset()
-        return frozenset() if key in self.failed else found - self._lacking.get(key, set())
+        return frozenset() if key in self.failed else frozenset(found) - self._lacking.get(key, set())
 
     def media(self, rows: Sequence[Row], spaces: Collection[Modality]) -> dict[Modality, np.ndarray]:
         """(n, D) float32 for each space; a file of several windows counts as their mean weighted by duration."""
@@ -159,13 +159,6 @@ def _is_whole(row: Row) -> bool:
 def _streams_of(clip: Decoded) -> dict[str, np.ndarray]:
     parts = {"audio": clip.waveform, "video": clip.frames}
     return {name: array for name, array in parts.items() if array is not None}
-
-
-def spaces_of(has_audio: bool, has_video: bool) -> frozenset[Modality]:
-    """The spaces that a clip with these streams can be embedded in."""
-    if has_audio and has_video:
-        return frozenset(("audio", "video", "audio_video"))
-    return frozenset(("audio",) if has_audio else ("video",) if has_video else ())
 
 
 def unit(embeddings: np.ndarray) -> np.ndarray:

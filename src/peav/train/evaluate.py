@@ -16,6 +16,7 @@ from peav.features.extract import clip_key
 from peav.features.store import FeatureCache
 from peav.objectives.pairs import Embedding
 from peav.train.contrastive_module import Forward
+from peav.types import modalities
 
 Embed = Callable[[Batch, Sequence[Embedding]], Forward]
 SIDES: dict[str, tuple[Embedding, Embedding]] = {
@@ -60,10 +61,8 @@ def evaluate(
 
 def has(row: Row, side: Embedding, cache: FeatureCache) -> bool:
     """Whether a row has what one side of a pair is made of."""
-    audio, video = cache.streams(row)
-    streams = {None: True, "audio": audio, "video": video, "audio_video": audio and video}
     says = side.caption is None or side.caption in row.captions or (side.caption == "audio" and bool(row.transcript))
-    return streams[side.modality] and says
+    return says and side.modality in (None, *modalities(*cache.streams(row)))
 
 
 def _partial(
