@@ -161,7 +161,8 @@ def reference_psds(scores: dict[str, FrameScores], truth: dict[str, list[Event]]
         )
         for name, one in scores.items()
     }
-    events = {name: merged(truth.get(name, [])) for name in scores}
+    spans = {name: [(label, merged(truth.get(name, []), label)) for label in labels] for name in scores}
+    events = {name: [(*map(float, span), label) for label, some in own for span in some] for name, own in spans.items()}
     durations = {name: one.duration for name, one in scores.items()}
     found = {}
     for scenario, ours in SCENARIOS.items():
@@ -226,4 +227,4 @@ def test_psds_of_a_long_recording_takes_no_more_than_its_frames() -> None:
 
 def test_merged_joins_events_that_overlap_or_touch() -> None:
     events = [Event("dog", 2, 3), Event("dog", 0, 1), Event("dog", 1, 1.5), Event("cat", 0.5, 2.5)]
-    assert merged(events) == [(0.5, 2.5, "cat"), (0, 1.5, "dog"), (2, 3, "dog")]
+    assert [merged(events, label).tolist() for label in ("cat", "dog")] == [[[0.5, 2.5]], [[0, 1.5], [2, 3]]]

@@ -49,16 +49,13 @@ def psds(scores: Scores, truth: Events) -> dict[str, float]:
     Raises:
         EvaluationError: scores that are NaN; scores as for `peav.eval.detection.frame_auroc`.
     """
-    true = {name: merged(truth.get(name, ())) for name in scores}
-    labels = [
-        label
-        for label in scored_labels(scores, truth)
-        if any(e[2] == label for events in true.values() for e in events)
-    ]
+    spans = {
+        label: {name: merged(truth.get(name, ()), label) for name in scores} for label in scored_labels(scores, truth)
+    }
+    labels = [label for label, events in spans.items() if any(map(len, events.values()))]
     if not labels:
         return dict.fromkeys(SCENARIOS, math.nan)
     seconds: float = sum(one.duration for one in scores.values())
-    spans = {label: {name: _spans(events, label) for name, events in true.items()} for label in labels}
     steps: dict[str, list[list[Any]]] = {name: [[] for _ in labels] for name in SCENARIOS}
     for name, one in scores.items():
         here = [spans[label][name] for label in labels]
@@ -79,20 +76,15 @@ def psds(scores: Scores, truth: Events) -> dict[str, float]:
     return found
 
 
-def merged(events: Sequence[Event]) -> list[tuple[float, float, str]]:
-    """(onset, offset, label) with the overlapping and touching events of a label joined."""
-    joined: list[list[Any]] = []
-    for event in sorted(events, key=lambda e: (e.label, e.onset)):
-        if joined and joined[-1][2] == event.label and event.onset <= joined[-1][1]:
-            joined[-1][1] = max(joined[-1][1], event.offset)
+def merged(events: Sequence[Event], label: str) -> np.ndarray:
+    """(n, 2) onsets and offsets of a label's events, overlapping and touching ones joined."""
+    joined: list[list[float]] = []
+    for onset, offset in sorted((event.onset, event.offset) for event in events if event.label == label):
+        if joined and onset <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], offset)
         else:
-            joined.append([event.onset, event.offset, event.label])
-    return [(onset, offset, label) for onset, offset, label in joined]
-
-
-def _spans(events: Sequence[tuple[float, float, str]], label: str) -> np.ndarray:
-    """(n, 2) onsets and offsets of a label's events."""
-    return np.array([event[:2] for event in events if event[2] == label], np.float64).reshape(-1, 2)
+            joined.append([onset, offset])
+    return np.array(joined, np.float64).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
