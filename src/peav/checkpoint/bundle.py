@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from peav.model import PAIRS, PEAV, PEAFrame, PEAFrameConfig, PEAVConfig
+from peav.model.text import TextEncoder
 
 from .common_layout import CODEC
 from .key_map import Tensors
@@ -68,25 +69,15 @@ class Checkpoint:
         """Fill in what a layout demands though PE-AV never reads it: neutral values, dropped again on the way back."""
         text, codec = self.config.text, self.config.audio.codec
         self.tensors.setdefault("text.final_norm.weight", self.full(1.0, text.hidden_size))
-        for i in range(text.num_hidden_layers, text_layers):
-            for name, shape in _text_layer_shapes(text.hidden_size, text.intermediate_size).items():
-                self.tensors.setdefault(f"text.layers.{i}.{name}.weight", self.full(0.0, *shape))
+        with torch.device("meta"), _SkipInit():
+            encoder = TextEncoder(replace(text, num_hidden_layers=text_layers))
+        for name, tensor in encoder.state_dict().items():
+            self.tensors.setdefault(f"text.{name}", self.full(0.0, *tensor.shape))
         if bottleneck:
             shapes = {"scale": (codec.latent_dim, codec.width, 1), "decode": (codec.width, codec.latent_dim, 1)}
             for name, shape in shapes.items():
                 self.tensors.setdefault(f"{CODEC}.{name}.weight", self.full(0.0, *shape))
                 self.tensors.setdefault(f"{CODEC}.{name}.bias", self.full(0.0, shape[0]))
-
-
-def _text_layer_shapes(width: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    return {
-        "norm1": (width,),
-        "attention.qkv": (3 * width, width),
-        "attention.out": (width, width),
-        "norm2": (width,),
-        "mlp.input_gate": (2 * hidden, width),
-        "mlp.out": (width, hidden),
-    }
 
 
 def of_later_pairs(names: Iterable[str]) -> set[str]:
