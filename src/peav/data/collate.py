@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,10 @@ class Texts:
     present: Tensor
     groups: Tensor
 
+    def to(self, device: torch.device) -> Texts:
+        """The same texts on a device."""
+        return Texts(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -55,20 +60,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device; ids stay."""
-        texts = {
-            kind: Texts(**{name: tensor.to(device) for name, tensor in vars(texts).items()})
-            for kind, texts in self.texts.items()
-        }
-        return replace(
-            self,
-            audio=self.audio.to(device),
-            audio_lengths=self.audio_lengths.to(device),
-            frames=self.frames.to(device),
-            frame_lengths=self.frame_lengths.to(device),
-            texts=texts,
-            groups={medium: numbers.to(device) for medium, numbers in self.groups.items()},
-            targets={name: values.to(device) for name, values in self.targets.items()},
-        )
+        moved = {name: _moved(value, device) for name, value in vars(self).items() if name != "ids"}
+        return replace(self, **moved)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors or texts on a device, alone or by name."""
+    if isinstance(value, Mapping):
+        return {name: one.to(device) for name, one in value.items()}
+    return value.to(device)
 
 
 class Collator:

@@ -58,12 +58,7 @@ def _from_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _from_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     rows = table(read_text(path, ManifestError), "\t" if path.suffix == ".tsv" else ",", str(path), ManifestError)
     for where, cells in rows:
-        record: dict[str, Any] = {}
-        for name, cell in cells.items():
-            if cell == "":
-                continue
-            record[name] = _value(name, cell, where)
-        yield where, record
+        yield where, {name: _value(name, cell, where) for name, cell in cells.items() if cell != ""}
 
 
 def _value(name: str, cell: str, where: str) -> Any:

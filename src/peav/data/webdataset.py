@@ -98,12 +98,9 @@ def _scan(tar: str) -> list[dict[str, Any]]:
             if extension in (*SOUND, *MOVING):
                 _once(tar, member, extension in sample["parts"])
                 sample["parts"][extension] = [member.name, member.offset_data, member.size]
-            elif extension == "txt":
-                _once(tar, member, sample["text"] is not None)
-                sample["text"] = _read(file, member)
-            elif extension == "json":
-                _once(tar, member, sample["fields"] is not None)
-                sample["fields"] = _read(file, member)
+            elif told := {"txt": "text", "json": "fields"}.get(extension):
+                _once(tar, member, sample[told] is not None)
+                sample[told] = _read(file, member)
     clips = [sample for sample in samples.values() if sample["parts"]]
     _check_captions(tar, samples)
     for sample in clips:  # not those of notes, which may hold anything
