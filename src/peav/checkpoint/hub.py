@@ -24,6 +24,11 @@ PACKAGE_WEIGHTS = Path(__file__).parents[1] / "weights"
 REVISIONS = {"transformers": "main", "perception_models": "perception_models"}
 _NAME = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>\S+))?")
 _WEIGHTS = "*.safetensors"
+_STATUS = {
+    401: "the hub does not know your token (401): log in again with `hf auth login`",
+    403: "the hub forbids it (403): log in with `hf auth login` and a token that may read it",
+    429: "the hub has had too many requests (429): wait some minutes, or log in with `hf auth login`",
+}
 # What a broken connection raises: the base of httpx, or of whatever huggingface_hub sends its requests with.
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 
@@ -119,17 +124,9 @@ def _reason(error: BaseException, name: str, revision: str) -> str:
         case LocalEntryNotFoundError():
             return f"{absent}: connect once to download it, or give a local directory"
         case HfHubHTTPError():
-            return f"{where} did not download: {_status(error.response.status_code)}"
+            code = error.response.status_code
+            other = f"the hub answered {code}: try again later, or give a local directory"
+            return f"{where} did not download: {_STATUS.get(code, other)}"
         case _:
             said = " ".join(str(error).split()) or type(error).__name__
             return f"{where} did not download ({said}): try again, or give a local directory"
-
-
-def _status(code: int) -> str:
-    if code == 401:
-        return "the hub does not know your token (401): log in again with `hf auth login`"
-    if code == 403:
-        return "the hub forbids it (403): log in with `hf auth login` and a token that may read it"
-    if code == 429:
-        return "the hub has had too many requests (429): wait some minutes, or log in with `hf auth login`"
-    return f"the hub answered {code}: try again later, or give a local directory"

@@ -83,11 +83,9 @@ def retrieval(
     results = []
     for name, pool in pools.items():
         at = [place[clip_key(row)] for row in pool]
-        sides = [
-            _items(embedder, side, pool, {space: rows[at] for space, rows in media.items()})
-            for side in DIRECTIONS[name]
-        ]
-        results.append(_search(name, *sides))
+        own = {space: rows[at] for space, rows in media.items()}
+        (queries, asking), (targets, asked) = (_items(embedder, side, pool, own) for side in DIRECTIONS[name])
+        results.append(ranked(name, queries @ targets.T, asking.astype(int) @ asked.astype(int).T > 0))
     return results
 
 
@@ -212,10 +210,6 @@ def _items(
     distinct = list(dict.fromkeys(text for row in pool for text in side.texts(row)))
     belongs = np.array([[text in texts for texts in per_row] for text in distinct])
     return embedder.texts(distinct, side.modality), belongs
-
-
-def _search(name: str, query: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Retrieval:
-    return ranked(name, query[0] @ target[0].T, query[1].astype(int) @ target[1].astype(int).T > 0)
 
 
 def ranked(name: str, scores: np.ndarray, relevant: np.ndarray) -> Retrieval:

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -105,12 +105,12 @@ class Trainer:
     def _loop(self, loader: ThreadPoolExecutor, asked: Callable[[], int]) -> None:
         """Every step that is left."""
         optim, evaluation = self.recipe.optim, self.recipe.evaluation
-        ahead = self._ahead(loader, self.step)
+        ahead = loader.submit(self._load, self.step)
         while self.step < optim.steps:
             began = time.perf_counter()
             batches = ahead.result()
             waited = time.perf_counter() - began
-            ahead = self._ahead(loader, self.step + 1)  # while this step computes
+            ahead = loader.submit(self._load, self.step + 1)  # while this step computes
             record = self._step(batches)
             self.step += 1
             record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
@@ -246,9 +246,6 @@ class Trainer:
                 )
         if self.dist.is_main:
             write_all(path, json.dumps(recipe, indent=1))
-
-    def _ahead(self, loader: ThreadPoolExecutor, step: int) -> Future[list[Any]]:
-        return loader.submit(self._load, step)
 
     def _load(self, step: int) -> list[Any]:
         accumulate = self.recipe.optim.accumulate
