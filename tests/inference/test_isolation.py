@@ -148,6 +148,21 @@ def test_sources_are_read_as_they_are_needed_and_their_mistakes_end_the_run() ->
         read(sources(), 48000)
 
 
+def test_no_thread_outlives_the_program_whose_reader_nobody_closed(tmp_path: Path) -> None:
+    """One that let go of a tensor while the interpreter ends would abort the process."""
+    write_audio(tmp_path / "a.wav", tone(0.5))
+    script = """
+import atexit, sys, threading
+atexit.register(lambda: print(sorted(thread.name for thread in threading.enumerate())))  # the last of them to be called
+from peav.features.decode import Cut, decode_each, decode_task
+place = sys.argv[1]
+clips = decode_each((decode_task(place, None, None, None, Cut(1, 8, 1.0)) for _ in range(10_000)), 1.0, 2)
+next(clips)
+"""
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "a.wav"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "['MainThread']\n"), done.stderr
+
+
 DRIVER = """
 import sys, time
 from peav.inference.isolation import IsolatedReader

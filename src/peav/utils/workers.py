@@ -8,6 +8,7 @@ reserve, and make a decoder report damage where there is only too little memory.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -24,8 +25,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, Literal
+from weakref import WeakSet
 
 LOOK = 0.1  # seconds between two looks at a worker
+PATIENCE = 10.0  # seconds in which a thread ends that was told to
 START = 120.0  # seconds that a worker may take to start
 TASKS_AHEAD = 256
 BYTES_AHEAD = 128 << 20
@@ -93,6 +96,21 @@ class End:
     error: Exception | None = None
 
 
+_ALIVE: WeakSet[Workers] = WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Wait for threads of workers that nobody closed, or that have only just been told: one that lets go of a tensor
+    while the interpreter ends would abort the process.
+    """
+    alive = list(_ALIVE)
+    for workers in alive:
+        workers.close()
+    for workers in alive:
+        workers.join(PATIENCE)
+
+
 class Workers:
     """Iterates over `(index, item)` of all tasks in their order, each task's items followed by its `End`.
 
@@ -124,6 +142,7 @@ class Workers:
         self._broken: BaseException | None = None  # our own mistake: ends everything
         self._closed = False
         self._threads: list[Thread] = []
+        _ALIVE.add(self)
 
     def __enter__(self) -> Workers:
         return self
@@ -136,6 +155,11 @@ class Workers:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the threads, each at most so long."""
+        for thread in self._threads:
+            thread.join(seconds)
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         # A thread for each worker, which starts it and outlives it: Linux kills a worker when the thread that started
