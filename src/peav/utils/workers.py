@@ -24,10 +24,12 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Condition, Thread
+from threading import enumerate as enumerate_threads
 from typing import Any, Literal
 from weakref import WeakSet
 
 LOOK = 0.1  # seconds between two looks at a worker
+THREAD = "peav worker"
 PATIENCE = 10.0  # seconds in which a thread ends that was told to
 START = 120.0  # seconds that a worker may take to start
 TASKS_AHEAD = 256
@@ -104,11 +106,12 @@ def _end_all() -> None:
     """Wait for threads of workers that nobody closed, or that have only just been told: one that lets go of a tensor
     while the interpreter ends would abort the process.
     """
-    alive = list(_ALIVE)
-    for workers in alive:
+    for workers in list(_ALIVE):
         workers.close()
-    for workers in alive:
-        workers.join(PATIENCE)
+    # Not those of _ALIVE: a thread may be about to free its workers, and a model with them.
+    for thread in enumerate_threads():
+        if thread.name == THREAD:
+            thread.join(PATIENCE)
 
 
 class Workers:
@@ -156,15 +159,10 @@ class Workers:
             self._closed = True
             self._changed.notify_all()
 
-    def join(self, seconds: float) -> None:
-        """Wait for the threads, each at most so long."""
-        for thread in self._threads:
-            thread.join(seconds)
-
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         # A thread for each worker, which starts it and outlives it: Linux kills a worker when the thread that started
         # it ends (`peav.utils.worker`).
-        self._threads = [Thread(target=self._keep, name="peav worker", daemon=True) for _ in range(self._count)]
+        self._threads = [Thread(target=self._keep, name=THREAD, daemon=True) for _ in range(self._count)]
         for thread in self._threads:
             thread.start()
         try:
