@@ -19,6 +19,7 @@ from media.make import bad_files, good_files, pictures, tone, write_audio, write
 
 from peav.media import (
     MediaError,
+    MediaWarning,
     MissingFileError,
     NoAudioStreamError,
     NoVideoStreamError,
@@ -164,6 +165,18 @@ def test_tags_need_not_be_utf8(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
     assert probe(tmp_path / "a.wav").has_audio
     assert len(load_audio(tmp_path / "a.wav")) == 4800
+
+
+@pytest.mark.parametrize("length", [2**40, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_box_that_claims_more_than_any_file_holds_is_the_last_one(tmp_path: Path, length: int) -> None:
+    path = write_audio(tmp_path / "a.mp4", tone(0.5), codec="aac")
+    whole = load_audio(path)
+    data = path.read_bytes() + struct.pack(">I4sQ", 1, b"free", length) + bytes(100)
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MediaWarning)
+        for source in (path, data, io.BytesIO(data)):
+            assert np.array_equal(load_audio(source), whole)
 
 
 def test_every_format_that_is_opened_is_one_of_ffmpegs() -> None:

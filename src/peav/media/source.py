@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -169,7 +170,8 @@ def raw_part(source: Source, offset: int, size: int) -> bytes:
         with open(source, "rb") as file:
             return raw_part(file, offset, size)
     length = source.seek(0, os.SEEK_END)
-    source.seek(max(0, length + offset) if offset < 0 else offset)
+    # A header may name a place that no file has, and that seek cannot hold.
+    source.seek(max(0, length + offset) if offset < 0 else min(offset, length))
     return source.read(size)
 
 
@@ -197,7 +199,7 @@ class _View:
             left = max(0, self.size - self.position)
             size = left if size < 0 else min(size, left)
         # Another reader may have moved the file's own position.
-        self.file.seek(self.begin + self.position)
+        self.file.seek(min(self.begin + self.position, sys.maxsize))
         data = self.file.read(size)
         self.position += len(data)
         return data
