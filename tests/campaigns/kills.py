@@ -135,11 +135,17 @@ def arguments(verb: str, media: Path, out: Path) -> list[str]:
 
 def campaign(verb: str, kills: int, work: Path, per_kill: int = 15) -> Result:
     """Kill one job again and again. Raises AssertionError where something was lost or doubled."""
-    kept, result = VERBS[verb], Result(verb)
+    result = Result(verb)
     media, out, log = work / "media", work / verb, work / f"{verb}.log"
     if not media.exists():
         make_media(media, per_kill * (kills + 2))
     out.mkdir()
+
+    def kept(out: Path) -> list[str]:
+        while True:
+            with suppress(FileNotFoundError):  # the job has just put another file in the place of one that was listed
+                return VERBS[verb](out)
+
     command = [sys.executable, "-c", DRIVER, str(log), *arguments(verb, media, out)]
     total = len(list(media.glob("*.wav")))
     last_kill, rng = 0.0, random.Random(SEED)
