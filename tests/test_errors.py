@@ -15,7 +15,7 @@ from peav.errors import MediaError, MissingFileError, TrainingError
 from peav.media import load_audio
 
 # What never leaves the function or the module that raises it.
-INTERNAL = {"MissingFrameError", "WorkerFailure", "_Closed"}
+INTERNAL = {"MissingFrameError", "WorkerFailure", "_Closed", "_Elsewhere"}
 
 
 def test_every_error_class_of_the_package_is_a_peav_error():

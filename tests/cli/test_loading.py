@@ -17,7 +17,14 @@ Run = Callable[..., Any]
 THREE = {"--revision", "--dtype", "--cache-dir"}
 # What takes a model goes by these names; `found` and `recipe` are no models.
 TAKES_A_MODEL = {"model", "models", "source", "init"}
-NONE = {"ablate", "world", "mix", "detect eval", "detect calibrate"}
+NONE = {
+    "ablate",
+    "detect calibrate",
+    "detect eval",
+    "mix",
+    "world",
+    *(verb for verb in VERBS if verb.startswith("library ")),
+}
 
 
 def test_every_verb_that_takes_a_model_takes_the_three() -> None:

@@ -33,7 +33,12 @@ def test_logits_use_the_scale_and_bias_of_the_pair(encoder: Encoder) -> None:
     assert np.allclose(encoder.logits(a, b, "v_ac"), scale * (a @ b.T) + bias)
 
 
-def test_progress_goes_to_stderr(encoder: Encoder, files: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_goes_to_a_terminal_on_stderr_and_nowhere_else(
+    encoder: Encoder, files: dict[str, Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder.encode([files["sound"]], show_progress=True)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which Rich takes what it writes to for a terminal
     encoder.encode([files["sound"]], show_progress=True)
     captured = capfd.readouterr()
     assert "encoding" in captured.err
