@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -45,7 +44,7 @@ class SafeConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(emoji=False, **options)  # else a name such as own.py:zero: is shown with a picture
-        if not self.is_terminal and "width" not in options and "COLUMNS" not in os.environ:
+        if not self.is_terminal and "width" not in options:
             self.width = ENDLESS
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
