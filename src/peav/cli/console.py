@@ -20,6 +20,7 @@ from rich import markup
 
 import peav
 from peav.utils.terminal import SafeConsole, is_control, visible
+from peav.utils.text import clock as clock
 
 if TYPE_CHECKING:
     from peav.detector import Detector
@@ -121,13 +122,6 @@ def shown(path: str | Path) -> str:
     """A path as short as it can be: relative to the working directory where it lies below it."""
     path, here = str(path), os.getcwd() + os.sep
     return escape(path.removeprefix(here))
-
-
-def clock(seconds: float) -> str:
-    """62.5 -> 1:02.5."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
 def meter(share: float, width: int = 12) -> str:

@@ -85,7 +85,7 @@ def search(
 def _write(hits: Sequence[Hit], title: str, html: Path | None, m3u: Path | None, clips: Path | None) -> None:
     """The files that were asked for; a hit whose file cannot be read any more is left out with a word."""
     from peav.search.export import cut_clips, page, to_m3u
-    from peav.utils.atomic import atomic_write
+    from peav.utils.storage import write_all
 
     def failed(error: MediaError) -> None:
         err.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
@@ -93,8 +93,7 @@ def _write(hits: Sequence[Hit], title: str, html: Path | None, m3u: Path | None,
     texts = [(html, lambda: page(f"peav: {title}", hits, failed)), (m3u, lambda: to_m3u(hits))]
     for path, text in texts:
         if path is not None:
-            with atomic_write(path) as temporary:
-                temporary.write_text(text(), encoding="utf-8")
+            write_all(path, text())
             err.print(f"[dim]written:[/] {shown(path)}", soft_wrap=True, highlight=False)
     if clips is not None:
         written = cut_clips(hits, clips, failed)

@@ -17,6 +17,7 @@ from peav.media.write import write_media
 from peav.search.query import Hit
 from peav.utils.atomic import atomic_write
 from peav.utils.terminal import visible
+from peav.utils.text import clock
 
 FPS = 25
 BLOCK = 2.0  # seconds of frames that are held at once
@@ -115,11 +116,6 @@ def _card(rank: int, hit: Hit, failed: Failed) -> str:
         player = f'<{kind} controls preload="metadata" aria-label="{label}" src="{address}"></{kind}>'
     return (
         f'<li>{player}<h2 title="{escape(visible(hit.path))}">{name}</h2>'
-        f"<p><b>{_clock(hit.start)} - {_clock(hit.end)}</b> in {hit.space.replace('_', '+')}"
+        f"<p><b>{clock(hit.start)} - {clock(hit.end)}</b> in {hit.space.replace('_', '+')}"
         f"<span>{hit.score:.3f}</span></p></li>"
     )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds, 1), 60)
-    return f"{int(minutes)}:{rest:04.1f}"

@@ -43,8 +43,8 @@ def save_shards(path: Path, step: int, module: nn.Module, optimizer: torch.optim
         remove_unfinished(path.parent)
         temporary.mkdir(parents=True)
     dist.barrier()
-    weights, optimiser_state = get_state_dict(module, optimizer)
-    state = {"version": VERSION, "step": step, "module": weights, "optimizer": optimiser_state}
+    weights, optimizer_state = get_state_dict(module, optimizer)
+    state = {"version": VERSION, "step": step, "module": weights, "optimizer": optimizer_state}
     try:
         dcp.save(state, storage_writer=FileSystemWriter(temporary), process_group=dist.group)
     except dcp.api.CheckpointException as error:  # not an Exception: it would pass by who handles those
@@ -92,12 +92,12 @@ def load_shards(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
     stored = reader.read_metadata().state_dict_metadata
     if "version" not in stored:
         raise StateError(f"{path}: {OLDER}")
-    weights, optimiser_state = get_state_dict(module, optimizer)
+    weights, optimizer_state = get_state_dict(module, optimizer)
     differing = sorted({f"module.{name}" for name in weights} ^ {key for key in stored if key.startswith("module.")})
     if differing:
         name = differing[0].removeprefix("module.")
         raise StateError(f"{path}: of another model, which differs in {name} and {len(differing) - 1} more")
-    state: dict[str, Any] = {"step": 0, "module": weights, "optimizer": optimiser_state}
+    state: dict[str, Any] = {"step": 0, "module": weights, "optimizer": optimizer_state}
     # Partial: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimizer state.
     planner = DefaultLoadPlanner(allow_partial_load=True)
     dcp.load(state, storage_reader=reader, planner=planner, process_group=dist.group, no_dist=dist.world_size == 1)

@@ -56,12 +56,12 @@ def save_state(
 
 def _save_whole(path: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, dist: DistContext) -> None:
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights, optimiser_state = get_state_dict(module, optimizer, options=options)
+    weights, optimizer_state = get_state_dict(module, optimizer, options=options)
     if dist.is_main:
         remove_unfinished(path.parent)
         # In memory first: the digest stands at the file's head.
         buffer = io.BytesIO()
-        torch.save({"version": VERSION, "step": step, "module": weights, "optimizer": optimiser_state}, buffer)
+        torch.save({"version": VERSION, "step": step, "module": weights, "optimizer": optimizer_state}, buffer)
         content = buffer.getbuffer()
         with atomic_write(path) as temporary, open(temporary, "wb") as out:
             out.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")

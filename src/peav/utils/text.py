@@ -98,3 +98,10 @@ def table(
 def readable(label: str) -> str:
     """A label as words: `door_wood_knock` is read as "door wood knock"."""
     return label.replace("_", " ").strip()
+
+
+def clock(seconds: float) -> str:
+    """62.5 -> 1:02.5."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
