@@ -266,7 +266,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended_or_was_killed(tmp
             assert other.stdout is not None
             assert other.stdout.readline() == "writing\n"
             for resume in (True, False):
-                with pytest.raises(LibraryError, match="another `peav embed` is writing to it"):
+                with pytest.raises(LibraryError, match="another process is writing to it"):
                     writer(path, resume=resume)
             if end is not None:
                 other.send_signal(end)
