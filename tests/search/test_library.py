@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from peav.checkpoint.identity import FORMER
 from peav.search import LibraryError, LibraryRow, LibraryWriter, Query, search
-from peav.search.library import open_library, window_of
+from peav.search.library import DEFAULT_WINDOW, open_library, window_of
 from peav.search.query import Vector
 from peav.types import MODALITIES
 
@@ -30,7 +30,7 @@ def row(path: str, start: float = 0.0, *, seed: int = 0, modality: str = "audio_
     return LibraryRow(path, modality, start, start + 30, 60.0, size, 5, embeddings)
 
 
-def writer(path: Path, window: float = WINDOW, *, resume: bool = True) -> LibraryWriter:
+def writer(path: Path, window: float | None = WINDOW, *, resume: bool = True) -> LibraryWriter:
     return LibraryWriter(path, DIM, MODEL, "a model", window, resume)
 
 
@@ -148,6 +148,22 @@ def test_windows_of_another_length_are_refused_with_what_to_do(tmp_path: Path) -
         assert anew.finish() == 1
     with open_library(path) as library:
         assert window_of(library) == 10.0
+
+
+def test_a_library_keeps_its_windows_where_none_are_asked_for(tmp_path: Path) -> None:
+    for name, asked, held in (("new", None, DEFAULT_WINDOW), ("old", WINDOW, WINDOW)):
+        path = tmp_path / f"{name}.parquet"
+        with writer(path, asked) as first:
+            add(first, row("a.mp4"))
+            first.flush()  # parts alone, as a run that was stopped leaves them
+        with writer(path, None) as second:
+            assert second.window == held
+            second.finish()
+        with writer(path, None) as third:
+            assert third.window == held
+            third.finish()
+        with open_library(path) as library:
+            assert window_of(library) == held
 
 
 def test_a_library_from_before_window_lengths_were_noted_is_taken(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ def embed(
     revision: options.Revision = None,
     dtype: options.Dtype = None,
     cache_dir: options.CacheDir = None,
-    window: options.Window = 30.0,
+    window: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Long files are cut into windows of so many seconds; 10 in a new library."),
+    ] = None,
     batch_size: options.BatchSize = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed at most so many files.")] = None,
     resume: options.Resume = True,

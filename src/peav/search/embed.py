@@ -26,7 +26,7 @@ def embed_files(
     paths: Iterable[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
-    window: float = 30.0,
+    window: float | None = None,
     batch_size: int = 8,
     limit: int | None = None,
     resume: bool = True,
@@ -42,7 +42,7 @@ def embed_files(
     Args:
         paths: folders are searched for media.
         output: the library.
-        window: seconds of a window.
+        window: seconds of a window; None: that of the library that is there, 10 for a new one.
         batch_size: windows per forward pass.
         limit: embed at most so many files.
         resume: skip files that were embedded or failed before, unchanged; else start anew.

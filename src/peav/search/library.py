@@ -27,6 +27,8 @@ from peav.utils.atomic import atomic_write
 from peav.utils.lock import FolderLock
 
 ROWS_PER_PART = 256
+DEFAULT_WINDOW = 10.0
+"""Seconds of a new library's windows; `benchmarks/moments.py` compares lengths (docs/search.md)."""
 VERSION = ("path", "size", "mtime")
 WINDOW = (*VERSION, "start")
 UNFINISHED = b"peav.unfinished"
@@ -140,7 +142,7 @@ class LibraryWriter:
         path: of the library.
         dim: width of the embeddings.
         model_id, model_name: of the model that makes them.
-        window: seconds of a window.
+        window: seconds of a window; None: that of the library that is there, or `DEFAULT_WINDOW`.
         resume: go on with what is there; else start anew.
 
     Raises:
@@ -149,10 +151,9 @@ class LibraryWriter:
     """
 
     def __init__(
-        self, path: Path, dim: int, model_id: str, model_name: str, window: float, resume: bool = True
+        self, path: Path, dim: int, model_id: str, model_name: str, window: float | None = None, resume: bool = True
     ) -> None:
-        self.path, self.model_id, self.window, self.resume = path, model_id, window, resume
-        self.schema = schema(dim, model_id, model_name, window)
+        self.path, self.model_id, self.resume = path, model_id, resume
         self.parts = parts_folder(path)
         self._pace = Pace()
         self.lock = lock_library(path)
@@ -160,7 +161,8 @@ class LibraryWriter:
             undo.callback(self.lock.release)
             if not resume:
                 self._clear()
-            self._check_windows()
+            self.window = self._agreed(window)
+            self.schema = schema(dim, model_id, model_name, self.window)
             parts = self._parts()
             self._unfinished = _unfinished(parts)
             known = _hashes(self._files(), VERSION, model_id)
@@ -257,15 +259,18 @@ class LibraryWriter:
             if file != self.lock.path:
                 file.unlink()
 
-    def _check_windows(self) -> None:
+    def _agreed(self, window: float | None) -> float:
+        """The length of windows: the one asked for, if any, which must be that of what is there."""
         for source in self._files():
             with open_library(source, self.model_id) as file:
                 held = window_of(file)
-            if held not in (None, self.window):
+            if held not in (None, window) and window is not None:
                 raise LibraryError(
-                    f"{source}: cut into windows of {held} s, not of {self.window} s; "
+                    f"{source}: cut into windows of {held} s, not of {window} s; "
                     f"give --window {held}, or embed the files anew with this length (--no-resume)"
                 )
+            window = held if window is None else window
+        return DEFAULT_WINDOW if window is None else window
 
 
 def parts_folder(path: Path) -> Path:
