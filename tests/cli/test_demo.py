@@ -106,6 +106,30 @@ def test_the_demo_runs_from_clips_to_page(as_json: Run, model: str, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_the_demo_prints_one_table_and_the_page_and_opens_it_without_a_word(
+    peav: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho flood; echo flood >&2; echo "$1" >{opened}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    result = peav("demo", "--out", tmp_path, "--clips", 6, "--model", model)
+    assert result.exit_code == 0, result.output
+    head, *searches, blank, page = result.stdout.splitlines()
+    assert head.split() == ["search", "queries", "candidates", "R@1", "R@5", "chance"]
+    assert [line.split("  ")[0].strip() for line in searches] == [
+        "Words to pictures",
+        "Words to sound",
+        "Sound to pictures",
+        "Pictures to sound",
+    ]
+    assert not blank
+    assert page.startswith(str(tmp_path / "index.html"))
+    assert opened.read_text().strip() == (tmp_path / "index.html").as_uri()
+    assert "flood" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.slow
 def test_the_demo_of_a_plain_installation_goes_without_speech_and_says_so(
     peav: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,17 +50,17 @@ def demo(
     own = sum(item.own for item in items)
     parameters = sum(weight.numel() for weight in encoder.model.parameters())
     facts = Facts(encoder.name, parameters, time.monotonic() - began, len(items) - own, own)
-    page = _write(folder / "index.html", build(items, searches, facts))
+    with err.status("writing the page"):
+        page = _write(folder / "index.html", build(items, searches, facts))
     if as_json:
         results = [search.to_dict(items) for search in searches]
         print_json({"page": str(page), "model": encoder.name, "clips": facts.clips, "own": own, "searches": results})
         return
-    for search in searches:
-        out.print(_table(search, items))
     out.print(_summary(searches))
-    out.print(f"\n[bold]{shown(page)}[/]  [dim]{page.stat().st_size / 2**20:.1f} MiB, everything in one file[/]")
+    size = f"[dim]{page.stat().st_size / 2**20:.1f} MiB, with what was asked and found (as --json has it)[/]"
+    out.print(f"\n[bold]{shown(page)}[/]  {size}", soft_wrap=True, highlight=False)
     if show:
-        webbrowser.open(page.as_uri())
+        _open(page)
 
 
 def _clips(folder: Path, clips: int, seed: int) -> list[Row]:
@@ -98,28 +99,15 @@ def _write(path: Path, text: str) -> Path:
     return path.absolute()
 
 
-def _table(search: Search, items: Sequence[Item]) -> Table:
-    """The queries that are shown: what was asked, what came first, where the right answer was."""
-    table = Table(title=f"\n{search.title}", title_justify="left", title_style="bold", box=None, header_style="dim")
-    for heading in ("query", "first answer", "score", "right answer"):
-        table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold", max_width=56)
-
-    def name(entry: tuple[str, int | None], kind: str) -> str:
-        return escape(entry[0] if entry[1] is None else items[entry[1]].about(kind))
-
-    for query in search.shown:
-        first = query.answers[0]
-        verdict = "[green]✓ first[/]" if query.rank == 1 else f"rank {query.rank} of {len(search.targets)}"
-        asked, found = (
-            name(search.queries[query.query], search.query_kind),
-            name(search.targets[first.target], search.target_kind),
-        )
-        table.add_row(asked, found, f"{first.score:.2f}", verdict)
-    return table
+def _open(page: Path) -> None:
+    """Show the page in a browser, without what browsers print, and without one that would take over the terminal."""
+    # -P: not a webbrowser.py of the working directory.
+    command, none = [sys.executable, "-P", "-m", "webbrowser", page.as_uri()], subprocess.DEVNULL
+    subprocess.run(command, stdin=none, stdout=none, stderr=none, start_new_session=True)
 
 
 def _summary(searches: Sequence[Search]) -> Table:
-    table = Table(title="\nAll queries", title_justify="left", title_style="bold", box=None, header_style="dim")
+    table = Table(box=None, header_style="dim")
     for heading in ("search", "queries", "candidates", "R@1", "R@5", "chance"):
         table.add_column(heading, justify="left" if heading == "search" else "right")
     for search in searches:
