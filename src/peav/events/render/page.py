@@ -29,10 +29,10 @@ def page(timeline: Timeline, sound: bytes) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
         f"<style>{_template('timeline.css')}</style></head><body><h1>{title}</h1>"
-        f'<div class="bar"><audio controls preload="auto" src="{_address(sound)}"></audio>'
+        f'<div class="bar"><audio controls preload="auto" aria-label="{title}" src="{_address(sound)}"></audio>'
         f'<label>zoom <input id="zoom" type="range" min="1" max="{closest:.1f}" step="0.1" value="1"></label></div>'
         f'<div class="board"><div class="names"><div class="wave"></div>{names}</div><div class="scroll">'
-        f'<div class="track" tabindex="0" aria-label="timeline" data-duration="{scores.duration:.3f}">'
+        f'<div class="track" role="group" tabindex="0" aria-label="timeline" data-duration="{scores.duration:.3f}">'
         f'<div class="wave">{_wave(timeline.wave)}</div>{bands}{_axis(scores.duration)}<div class="cursor"></div>'
         f"</div></div></div>{_table(timeline)}<script>{_template('timeline.js')}</script></body></html>\n"
     )
