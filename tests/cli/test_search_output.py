@@ -92,10 +92,15 @@ def test_a_page_holds_a_player_for_each_hit_with_the_window_in_it(
     )
     assert len(players) == len(hits)
     for (kind, label, data), hit in zip(players, hits, strict=True):
-        info = probe(base64.b64decode(data))
+        clip = base64.b64decode(data)
+        info = probe(clip)
         assert Path(hit["path"]).name in label
         assert info.has_video == (kind == "video") == probe(hit["path"]).has_video
         assert info.duration == pytest.approx(hit["end"] - hit["start"], abs=0.2)
+        if info.has_audio:  # it begins at the moment
+            heard, wanted = load_audio(clip), load_audio(hit["path"], start=hit["start"], end=hit["end"])
+            count = min(len(heard), len(wanted))
+            assert np.corrcoef(heard[:count], wanted[:count])[0, 1] > 0.9
 
 
 def test_a_file_that_has_gone_is_said_and_the_other_hits_are_there(

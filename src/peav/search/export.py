@@ -95,9 +95,9 @@ def page(title: str, hits: Sequence[Hit], failed: Failed) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{style}</style></head><body><h1>{escape(title)}</h1>"
+        f"<style>{style}</style></head><body><main><h1>{escape(title)}</h1>"
         f"<p>{len(hits)} windows, best first. Each player holds the window that was found.</p>"
-        f"<ol>{cards}</ol></body></html>\n"
+        f"<ol>{cards}</ol></main></body></html>\n"
     )
 
 
@@ -115,7 +115,7 @@ def _card(rank: int, hit: Hit, failed: Failed) -> str:
         kind = "video" if pictures else "audio"
         player = f'<{kind} controls preload="metadata" aria-label="{label}" src="{address}"></{kind}>'
     return (
-        f'<li>{player}<h2 title="{escape(visible(hit.path))}">{name}</h2>'
+        f'<li>{player}<h2 title="{escape(visible(hit.path))}">{rank}. {name}</h2>'
         f"<p><b>{clock(hit.start)} - {clock(hit.end)}</b> in {hit.space.replace('_', '+')}"
         f"<span>{hit.score:.3f}</span></p></li>"
     )
