@@ -59,7 +59,7 @@ def _template(name: str) -> str:
 def _header(searches: Sequence[Search], facts: Facts) -> str:
     own = f" and {facts.own} of your own files" if facts.own else ""
     cards = "".join(
-        f'<a href="#s{number}"><h3>{escape(search.title)}</h3><b>{search.recall["R@1"]:.0%}</b> '
+        f'<a href="#s{number}"><strong>{escape(search.title)}</strong><b>{search.recall["R@1"]:.0%}</b> '
         f'<span class="small">right at once<br>chance {search.recall["chance R@1"]:.0%}, '
         f"{len(search.queries)} queries</span></a>"
         for number, search in enumerate(searches)
@@ -144,10 +144,11 @@ class _Show:
         hear = both or not see
         picture = "" if see else self.waves[item]
         css = f"medium p{item}" if see else "medium"
-        name = escape(self.items[item].name, quote=True)
+        what = "the clip" if both else "the pictures" if see else "the sound"
+        name = escape(f"play {what}: {self.items[item].about('audio_video' if both else kind)}")
         return (
             f'<button class="{css}" data-clip="{item}" data-see="{int(see)}" data-hear="{int(hear)}" '
-            f'aria-label="play {name}">{picture}</button>'
+            f'aria-label="{name}" aria-pressed="false">{picture}</button>'
         )
 
 
@@ -182,7 +183,8 @@ def heat_map(scores: np.ndarray, right: np.ndarray) -> str:
     rows, columns = scores.shape
     return (
         f'<svg viewBox="0 0 {columns} {rows}" preserveAspectRatio="none" style="aspect-ratio:{columns}/{rows}" '
-        f'shape-rendering="crispEdges" role="img">{paths}<path class="truth" d="{truth}"/></svg>'
+        f'shape-rendering="crispEdges" role="img" aria-label="the scores of {rows} queries for {columns} candidates">'
+        f'{paths}<path class="truth" d="{truth}"/></svg>'
     )
 
 

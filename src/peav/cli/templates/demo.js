@@ -6,7 +6,7 @@ function stop() {
   if (!playing) return;
   playing.player.pause();
   playing.player.remove();
-  playing.button.classList.remove("playing");
+  playing.button.ariaPressed = "false";
   playing = null;
 }
 
@@ -23,7 +23,7 @@ document.addEventListener("click", (event) => {
   player.playsInline = true;
   player.addEventListener("ended", stop);
   button.append(player);
-  button.classList.add("playing");
+  button.ariaPressed = "true";
   playing = { button, player };
   player.play();
 });
