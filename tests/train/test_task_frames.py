@@ -43,6 +43,8 @@ def test_a_run_gives_a_model_that_detects_and_resumes_with_the_same_losses(world
     result = train(read_recipe(aligned(tmp_path, world, "whole")), Silent())
     assert {"auroc", "t2a"} <= set(result["validation"])
     assert set(losses(tmp_path / "whole")[0]) == {"frames", "clip"}
+    page = (tmp_path / "whole" / "curves.html").read_text()
+    assert all(f'data-name="losses/{name}"' in page for name in ("frames", "clip"))
     detector = Detector.load(tmp_path / "whole" / "model")
     assert detector.scores(torch.zeros(48_000), ["rain falling"], sampling_rate=48_000).probabilities.shape == (1, 25)
     cut = aligned(tmp_path, world, "cut")

@@ -113,12 +113,12 @@ def test_a_run_does_not_go_on_by_another_recipe(whole_run: Path, world: Path) ->
         train(read_recipe(changed), Silent(), resume=True)
 
 
-def test_a_run_goes_on_though_recipes_have_got_new_keys_since(whole_run: Path, world: Path) -> None:
+def test_a_run_goes_on_though_recipes_have_got_new_keys_since_and_others_are_told(whole_run: Path, world: Path) -> None:
     path = whole_run / "recipe.json"
     kept = path.read_text()
     old = json.loads(kept)
     del old["align"], old["data"]["sources"][0]["transforms"], old["evaluation"]["keep"]
-    path.write_text(json.dumps(old))
+    path.write_text(json.dumps(old | {"report_to": ["tensorboard"]}))
     train(read_recipe(recipe_file(whole_run.parent, world, "whole")), Silent(), resume=True)
     assert json.loads(path.read_text()) == json.loads(kept)
 

@@ -94,6 +94,7 @@ def train(
     else:
         out.print(result_table(result))
         out.print(f"[bold]the model:[/] {shown(made)}  [dim]for --model, or peav.load[/]", soft_wrap=True)
+        out.print(f"[bold]the curves:[/] {shown(made.with_name('curves.html'))}", soft_wrap=True)
 
 
 def _split(override: str) -> tuple[str, str]:

@@ -265,7 +265,8 @@ class Recipe:
     a PE-AV one. `parallel` says how several processes
     (torchrun) hold the model: each whole, or in shards. Checkpoints may be hub names, with `@` and a revision;
     `hub_cache` is where they are kept, by default the hub's own cache. `initializers` change the model before the first
-    step (see `train.initialize`).
+    step (see `train.initialize`). `report_to`: who is told of every step beside the run's own log (see
+    `train.trackers`).
     """
 
     name: str
@@ -285,6 +286,7 @@ class Recipe:
     tune: Tune | None = None
     align: Align | None = None
     hub_cache: str | None = None
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
     def __post_init__(self) -> None:
         if self.tune is not None and (self.tune.rank or self.tune.ema) and self.parallel == "fsdp":

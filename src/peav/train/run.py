@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from peav.train.progress import Reporter
 from peav.train.recipe import Recipe
 from peav.train.task_contrastive import ContrastiveTask
 from peav.train.task_frames import FrameCollator, FrameTask
+from peav.train.trackers import OnStep, tracked
 from peav.train.train_checkpoint import states, step_of
 from peav.train.trainer import Task, Trainer, data_wait, earlier_states
 from peav.utils.storage import write_all
@@ -50,8 +51,12 @@ def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str,
         Stopped: Ctrl-C or SIGTERM; the steps that were done are kept.
     """
     device = local_device()
+    output = Path(recipe.output)
     with process_group(device) as dist, stoppable(lambda: _kept(recipe)):
-        return _train(recipe, reporter, resume, device, dist)
+        output.mkdir(parents=True, exist_ok=True)
+        earlier_states(output, resume)  # before hours of preparation
+        with tracked(recipe, dist.is_main) as track:
+            return _train(recipe, reporter, resume, device, dist, track)
 
 
 def _kept(recipe: Recipe) -> str:
@@ -63,11 +68,11 @@ def _kept(recipe: Recipe) -> str:
     return f"{done}; run the same command again with --resume, it goes on"
 
 
-def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.device, dist: DistContext) -> dict[str, Any]:
+def _train(
+    recipe: Recipe, reporter: Reporter, resume: bool, device: torch.device, dist: DistContext, track: OnStep
+) -> dict[str, Any]:
     torch.manual_seed(recipe.seed)  # for weights: batches, captions and masks have generators of their own
     output = Path(recipe.output)
-    output.mkdir(parents=True, exist_ok=True)
-    earlier_states(output, resume)  # before hours of preparation
     if recipe.optim.bf16 and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2"):
         warnings.warn("this processor is tens of times slower in bf16 than in fp32: set optim.bf16=false", stacklevel=2)
     with dist.main_first():
@@ -76,7 +81,12 @@ def _train(recipe: Recipe, reporter: Reporter, resume: bool, device: torch.devic
         recipe = drop_unused_pairs(recipe, clips.training(), cache)
         reinit(model, tune.fresh, recipe.objective.table())
     task = _task(recipe, model.to(device), tokenizer, cache, clips, dist)
-    trainer = Trainer(recipe, task, clips.validation, on_step=reporter.step, dist=dist)
+
+    def on_step(record: Mapping[str, Any]) -> None:
+        reporter.step(record)
+        track(record)
+
+    trainer = Trainer(recipe, task, clips.validation, on_step, dist)
     reporter.stage("train", recipe.optim.steps)
     result: dict[str, Any] = {"validation": trainer.run(resume)}
     result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)

@@ -239,7 +239,8 @@ class Trainer:
             # on.
             before = asdict(recipe_of(json.loads(path.read_text(encoding="utf-8"))))
             before = json.loads(json.dumps(before))  # tuples as lists, as in `recipe`
-            changed = [key for key in recipe if recipe[key] != before[key] and key != "output"]
+            may_change = ("output", "report_to")
+            changed = [key for key in recipe if recipe[key] != before[key] and key not in may_change]
             if changed:
                 raise TrainingError(
                     f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
@@ -269,6 +270,7 @@ class Trainer:
             "loss": sum(self.task.weights[name] * mean for name, mean in means.items()),
             "lr": rate,
             "norm": norm.item(),
+            "clips": self.task.feed.size * len(batches),
             "losses": means,
         }
 
