@@ -62,15 +62,20 @@ def iter_audio(
     elif not windows:
         return
     parts = sections(source)
-    reader = _Reader(source, sampling_rate) if len(parts) == 1 else _JoinedReader(source, parts, sampling_rate)
+    reader = Reader(source, sampling_rate) if len(parts) == 1 else _JoinedReader(source, parts, sampling_rate)
     yield from _cut(reader, windows)
 
 
-class _Reader:
-    """One pass over a file's audio, as chunks of samples with their place on the timeline."""
+class Reader:
+    """One pass over a file's audio, as chunks of samples with their place on the timeline.
 
-    def __init__(self, source: Source, target: int) -> None:
-        self.source, self.name, self.target = source, name_of(source), target
+    `source` None: what comes through a pipe, of which nothing can be looked up before it is there; see `read`.
+    """
+
+    def __init__(self, source: Source | None, target: int) -> None:
+        self.live, self.target = source is None, target
+        self.source: Source = b"" if source is None else source
+        self.name = "stdin" if source is None else name_of(source)
         self.origin = 0.0  # where the timeline starts, in the seconds of the file's timestamps
         self.place = 0  # of the next sample to come out, at the target rate
         self.end: int | None = None  # where the audio ends, once that is known
@@ -85,9 +90,16 @@ class _Reader:
                     yield from self._mixed(container, decoder, *found, part=True)
                     return
         with open_tracks(self.source) as container:
-            decoder, clock = Decoder(audio_stream(container, self.name), self.name), Clock(container)
-            frames = self._begin(decoder, clock, clock.packets(*track(self.source, container, decoder.stream)))
-            yield from self._mixed(container, decoder, clock, frames, part=False)
+            stream = audio_stream(container, self.name)
+            yield from self.read(container, stream, track(self.source, container, stream))
+
+    def read(
+        self, container: InputContainer, stream: Any, streams: list[Any]
+    ) -> Generator[tuple[int, Waveform], None, None]:
+        """The same of an open file, from its beginning; `stream` is the first of `streams` to be heard."""
+        decoder, clock = Decoder(stream, self.name), Clock(container)
+        frames = self._begin(decoder, clock, clock.packets(*streams))
+        yield from self._mixed(container, decoder, clock, frames, part=False)
 
     def _begin(self, decoder: Decoder, clock: Clock, packets: Iterator[Any]) -> Iterator[Any]:
         """Decoded frames from the beginning; notes where the timeline starts."""
@@ -168,10 +180,11 @@ class _Reader:
                 early -= drop
                 at += frame.samples - drop
                 yield self._out(mixer.feed(frame, drop))
-            decoder.check(promised_end(self.source, container, decoder.stream))
+            decoder.check(None if self.live else promised_end(self.source, container, decoder.stream))
             assert mixer is not None
             yield self._out(mixer.flush())
-            warn_if_truncated(self.source, container, decoder.stream, at / mixer.rate + self.origin - clock.start)
+            if not self.live:
+                warn_if_truncated(self.source, container, decoder.stream, at / mixer.rate + self.origin - clock.start)
             self.end = self.place
         finally:
             decoder.warn()
@@ -196,7 +209,7 @@ class _JoinedReader:
         self.end: int | None = None
 
     def chunks(self, start: float) -> Generator[tuple[int, Waveform], None, None]:
-        """The same as `_Reader.chunks`; a part without sound is silent."""
+        """The same as `Reader.chunks`; a part without sound is silent."""
         begin, heard = 0.0, False
         place: int | None = None
         for part in self.parts:
@@ -206,7 +219,7 @@ class _JoinedReader:
                 continue
             stop = None if last else round(begin * self.target)
             try:
-                for at, samples in _Reader(part, self.target).chunks(max(0.0, start - first / self.target)):
+                for at, samples in Reader(part, self.target).chunks(max(0.0, start - first / self.target)):
                     at = first + at if stop is None else min(first + at, stop)
                     place = at if place is None else place
                     while place < at:
@@ -246,7 +259,7 @@ class _Buffer:
         return np.concatenate(self.parts)[start - self.begin : stop - self.begin].copy()
 
 
-def _cut(reader: _Reader | _JoinedReader, windows: float | Sequence[Window]) -> Iterator[tuple[Window, Waveform]]:
+def _cut(reader: Reader | _JoinedReader, windows: float | Sequence[Window]) -> Iterator[tuple[Window, Waveform]]:
     rate = reader.target
     spans: Iterable[Window] = (
         windows

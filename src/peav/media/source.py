@@ -87,6 +87,35 @@ def _open(readable: str | _View, files: ExitStack, probed: int | None) -> InputC
     return _open(_View(files.enter_context(open(readable, "rb"))), files, probed)
 
 
+@contextmanager
+def open_pipe(pipe: int) -> Iterator[InputContainer]:
+    """Open what comes through a pipe, of a descriptor, for demuxing; errors as `open_media`.
+
+    Little is read before the first packet, so that what is live does not wait.
+    """
+    allowed = {"format_whitelist": WHITELIST, "protocol_whitelist": "file", "probesize": "32768"}
+    options = {"max_pixels": str(Limits.from_environment().pixels)}
+    try:
+        container = av.open(_Pipe(pipe), "r", options=options, container_options=allowed, buffer_size=4096, **_ODD_TAGS)
+    except av.FFmpegError as error:
+        raise NotMediaError(
+            f"stdin: not audio or video in a format that can be read as it comes ({error.strerror}); bare samples need "
+            "their sampling rate"
+        ) from error
+    with container:
+        yield container
+
+
+class _Pipe:
+    """A pipe that gives what has come, and does not wait for as much as was asked."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+
+    def read(self, size: int) -> bytes:
+        return os.read(self.pipe, size)
+
+
 def _not_media(source: Source, name: str, error: av.FFmpegError) -> NotMediaError:
     kind = kind_of(raw_part(source, 0, 4096))
     if kind is None and isinstance(error, av.ArgumentError):
