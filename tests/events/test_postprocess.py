@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from peav.events import Event, FrameScores, Postprocessing, find_events, frame_targets
+from peav.events import Event, EventStream, FrameScores, Postprocessing, find_events, frame_targets
 from peav.events.postprocess import close_gaps, drop_short, hysteresis, median_filter, median_frames, runs
 
 # Few levels, so that ties with a threshold happen.
@@ -115,6 +117,55 @@ def test_the_last_event_ends_with_the_recording() -> None:
 def test_nothing_heard_is_no_event() -> None:
     assert find_events(scores(dog=[0.1, 0.25])) == []
     assert find_events(FrameScores(("dog",), np.zeros((1, 0), np.float32), 0.0)) == []
+
+
+SETTINGS = st.builds(
+    Postprocessing,
+    threshold=LEVEL,
+    low=st.sampled_from([0.3, 0.5, 1.0]),
+    median=st.sampled_from([0.0, 0.12, 0.28]),
+    min_gap=st.sampled_from([0.0, 0.08, 0.2]),
+    min_length=st.sampled_from([0.0, 0.08, 0.16]),
+)
+
+
+@given(row=VALUES, how=SETTINGS, sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_events_of_frames_that_come_in_parts_are_those_of_the_whole(
+    row: np.ndarray, how: Postprocessing, sizes: list[int]
+) -> None:
+    whole = FrameScores(("dog", "cat"), np.stack([row, row[::-1]]), max(0.0, len(row) * 0.04 - 0.03))
+    stream, places, found = EventStream(whole.labels, how), np.cumsum([0, *sizes]), []
+    for start, stop in pairwise(places):
+        settled = stream.push(whole.probabilities[:, start:stop])
+        # Settled frames are at most those that came, and what came back is over.
+        assert all(event.offset <= min(stop, len(row)) * 0.04 + 1e-9 for event in settled)
+        found += settled
+    found += stream.finish(whole.probabilities[:, places[-1] :], whole.duration)
+    assert sorted(found, key=lambda event: (event.onset, event.label != "dog")) == find_events(whole, how)
+
+
+def test_an_event_comes_back_once_nothing_can_change_it() -> None:
+    stream = EventStream(["dog"], Postprocessing(0.5, median=0.12, min_gap=0.08))
+    given = [0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1]
+    found = [len(stream.push(np.array([[value]], np.float32))) for value in given]
+    assert found == [0, 0, 0, 0, 0, 1, 0]  # it ends before frame 3; two of pause, and one for the median
+
+
+def test_the_frames_that_are_held_do_not_grow_with_the_recording() -> None:
+    stream = EventStream(["dog"], Postprocessing(0.5, 0.5, median=0.76, min_gap=0.3))
+    values = np.tile(np.repeat([0.9, 0.1], 25), 40).astype(np.float32)
+    for at in range(0, len(values), 5):
+        stream.push(values[None, at : at + 5])
+        assert len(stream._rows[0].values) < 75
+
+
+def test_settings_are_adjusted_one_by_one_and_labels_that_a_mapping_lacks_keep_their_own() -> None:
+    own = Postprocessing(0.7, median=0.76, min_gap=0.3)
+    assert own.adjusted(["dog"]) == own
+    assert own.adjusted(["dog"], 0.4, median=0.0) == Postprocessing(0.4, median=0.0, min_gap=0.3)
+    adjusted = own.adjusted(["dog", "cat"], {"dog": 0.2, "cow": 0.1})
+    assert adjusted.threshold == {"dog": 0.2, "cat": 0.7, "cow": 0.1}
+    assert adjusted.adjusted(["dog", "cow"], {"dog": 0.5}).threshold == {"dog": 0.5, "cow": 0.1}
 
 
 @pytest.mark.parametrize(

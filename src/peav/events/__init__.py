@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from peav.events.postprocess import Postprocessing, find_events
+from peav.events.postprocess import EventStream, Postprocessing, find_events
 from peav.events.types import FrameScores, frame_targets
 from peav.types import FRAME, Event
 
-__all__ = ["FRAME", "Event", "FrameScores", "Postprocessing", "find_events", "frame_targets"]
+__all__ = ["FRAME", "Event", "EventStream", "FrameScores", "Postprocessing", "find_events", "frame_targets"]
