@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from random_model import random_encoder
 from safetensors.torch import load_file
 
 import peav
-from peav.checkpoint import CheckpointError, save_pretrained
+from peav.checkpoint import CheckpointError, average, convert, save_pretrained
 from peav.detector import Detector, EncodedLabels
-from peav.errors import LabelError
+from peav.errors import EventsError, LabelError
+from peav.events import Postprocessing, find_events
 from peav.inference.streaming import LIVE, StreamingWindow
 from peav.media import (
     MediaError,
@@ -258,6 +260,43 @@ def test_each_kind_of_checkpoint_names_the_other_ones_loader(detector: Detector,
         Detector.load(tmp_path / "clip")
     with pytest.raises(CheckpointError, match=r"peav\.Detector\.load"):
         peav.load(str(tmp_path / "frame"))
+
+
+def test_a_models_own_postprocessing_is_the_default_and_goes_with_it(detector: Detector, tmp_path: Path) -> None:
+    scores = detector.scores(SOUND, LABELS, sampling_rate=48000)
+    own = Postprocessing(float(np.median(scores.probabilities)), 0.9, median=0.2, min_gap=0.12)
+    detector.save_pretrained(tmp_path / "plain")
+    plain = Detector.load(tmp_path / "plain", device="cpu")
+    assert plain.postprocessing == Postprocessing()
+    assert not (tmp_path / "plain" / "postprocessing.json").exists()
+    before = plain.model_id
+    plain.postprocessing = own
+    plain.save_pretrained(tmp_path / "own")
+    convert(tmp_path / "own", tmp_path / "transformers", "transformers")
+    convert(tmp_path / "transformers", tmp_path / "back", "peav")
+    average([tmp_path / "own", tmp_path / "back"], tmp_path / "mean")
+    for name in ("own", "transformers", "back", "mean"):
+        loaded = Detector.load(tmp_path / name, device="cpu")
+        assert loaded.postprocessing == own
+        assert loaded.model_id == before
+    assert loaded.detect(SOUND, LABELS, sampling_rate=48000) == find_events(scores, own)
+    assert loaded.detect(SOUND, LABELS, 0.4, sampling_rate=48000) == find_events(scores, replace(own, threshold=0.4))
+    everything = loaded.detect(SOUND, LABELS, 0.3, low=1.0, median=0.0, min_gap=0.0, sampling_rate=48000)
+    assert everything == find_events(scores)
+    # Of models that differ in it the mean has none; and what lay in a folder before is no other model's.
+    average([tmp_path / "own", tmp_path / "plain"], tmp_path / "differ")
+    assert Detector.load(tmp_path / "differ", device="cpu").postprocessing == Postprocessing()
+    detector.save_pretrained(tmp_path / "own")
+    assert Detector.load(tmp_path / "own", device="cpu").postprocessing == Postprocessing()
+
+
+def test_postprocessing_that_makes_no_sense_is_an_error_that_names_the_model(
+    detector: Detector, tmp_path: Path
+) -> None:
+    detector.save_pretrained(tmp_path / "bad")
+    (tmp_path / "bad" / "postprocessing.json").write_text('{"threshold": 7}')
+    with pytest.raises(EventsError, match=r"bad.*from 0 to 1"):
+        Detector.load(tmp_path / "bad", device="cpu").detect(SOUND, LABELS, sampling_rate=48000)
 
 
 @pytest.mark.slow

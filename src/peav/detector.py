@@ -16,7 +16,8 @@ from torch import Tensor
 
 from peav.errors import EventsError, MediaError, UnsupportedInputError
 from peav.events.outputs import DetectRun, FileEvents, Outputs
-from peav.events.postprocess import THRESHOLD, Postprocessing, find_events
+from peav.events.postprocess import EventStream, Postprocessing, find_events
+from peav.events.thresholds import POSTPROCESSING, as_postprocessing, write_postprocessing
 from peav.events.types import FrameScores
 from peav.events.writers import event_format
 from peav.inference.labels import LabelInput, label_texts
@@ -55,6 +56,8 @@ class Detector(Pretrained[PEAFrame]):
 
     A frame's score depends on the recording, the labels and the `StreamingWindow` alone, bit for bit: how the samples
     came, from a file or live in blocks of any size, makes no difference.
+
+    How scores become events unless a call says otherwise is a part of the model: `postprocessing`.
     """
 
     _kind = PEAFrame
@@ -89,13 +92,13 @@ class Detector(Pretrained[PEAFrame]):
         self,
         audio: Any,
         labels: LabelInput | EncodedLabels,
-        threshold: float | Mapping[str, float] = THRESHOLD,
+        threshold: float | Mapping[str, float] | None = None,
         *,
         sampling_rate: int | None = None,
-        low: float = 1.0,
-        median: float = 0.0,
-        min_gap: float = 0.0,
-        min_length: float = 0.0,
+        low: float | None = None,
+        median: float | None = None,
+        min_gap: float | None = None,
+        min_length: float | None = None,
         windowing: StreamingWindow = RECORDED,
     ) -> list[Event]:
         """The events of a recording, by onset.
@@ -103,9 +106,9 @@ class Detector(Pretrained[PEAFrame]):
         Args:
             audio: one recording; see the class.
             labels: what to listen for.
-            threshold: the probability above which a label sounds, for all of them or by label.
+            threshold: the probability above which a label sounds, for all of them or by label; None: the model's own.
             sampling_rate: of a waveform, in Hz.
-            low, median, min_gap, min_length: see `peav.events.Postprocessing`.
+            low, median, min_gap, min_length: see `peav.events.Postprocessing`; None: the model's own.
             windowing: how a long recording is cut; see `peav.inference.streaming.StreamingWindow`.
 
         Raises:
@@ -113,8 +116,11 @@ class Detector(Pretrained[PEAFrame]):
             ValueError: postprocessing that makes no sense, a checkpoint without a tokenizer.
             MediaError: a recording that cannot be read.
         """
-        how = Postprocessing(threshold, low, median, min_gap, min_length)
-        return find_events(self.scores(audio, labels, sampling_rate=sampling_rate, windowing=windowing), how)
+        read = self.encode_labels(labels)
+        how = self.postprocessing.adjusted(
+            read.names, threshold, low=low, median=median, min_gap=min_gap, min_length=min_length
+        )
+        return find_events(self.scores(audio, read, sampling_rate=sampling_rate, windowing=windowing), how)
 
     def scores(
         self,
@@ -142,6 +148,32 @@ class Detector(Pretrained[PEAFrame]):
         read = self.encode_labels(labels)
         return FrameStream(self.model, read.names, read.embeddings, rate, windowing)
 
+    def listen(
+        self,
+        blocks: Iterable[Any],
+        labels: LabelInput | EncodedLabels,
+        *,
+        sampling_rate: int | None = None,
+        postprocessing: Postprocessing | None = None,
+        windowing: StreamingWindow = LIVE,
+    ) -> Iterator[Event]:
+        """The events of sound that is still coming, each as soon as nothing that follows can change it.
+
+        Together they are what `find_events` makes of the scores of `stream` with the same window. An event comes back
+        `FrameStream.latency`, half the median and `min_gap` after its end, at the latest; where the next sound of its
+        label has begun by then, with that one's end.
+
+        Args:
+            blocks: samples as `FrameStream.push` takes them, of any number.
+            sampling_rate: of the blocks, in Hz; None: the model's own, 48 kHz.
+            postprocessing: None: the model's own.
+        """
+        stream = self.stream(labels, sampling_rate=sampling_rate, windowing=windowing)
+        events = EventStream(stream.labels, postprocessing or self.postprocessing)
+        for block in blocks:
+            yield from events.push(stream.push(block))
+        yield from events.finish(stream.finish(), stream.duration)
+
     def encode_labels(self, labels: LabelInput | EncodedLabels) -> EncodedLabels:
         """Read labels once, to give them to any number of calls.
 
@@ -156,6 +188,15 @@ class Detector(Pretrained[PEAFrame]):
         states = self._text_states(list(texts.values()), batch_size=1)
         with torch.inference_mode():
             return EncodedLabels(tuple(texts), self.model.heads["text"](states))
+
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """How scores become events unless a call says otherwise; saved with the model, and no part of its id."""
+        return as_postprocessing(self._postprocessing or {}, self.name)
+
+    @postprocessing.setter
+    def postprocessing(self, how: Postprocessing) -> None:
+        self._postprocessing = asdict(how)
 
     @property
     def sampling_rate(self) -> int:
@@ -210,7 +251,7 @@ def detect_files(
         paths: folders are searched for media.
         labels: what to listen for, as in `Detector.detect`.
         output: a folder for results; None: they are returned alone.
-        postprocessing: from scores to events; None: above 0.3, nothing else.
+        postprocessing: from scores to events; None: the model's own.
         format: of the file for each input: json, tsv, audacity, vtt or a class of yours, `path/to/file.py:Class`; None:
             none is written.
         scores: write every frame's scores too, into `output/scores`.
@@ -225,7 +266,7 @@ def detect_files(
         MissingFileError: none of the paths is there. Stopped: Ctrl-C or SIGTERM.
     """
     files = list(dict.fromkeys(file.absolute() for file in media_files(paths)))
-    how, folder = postprocessing or Postprocessing(), None if output is None else Path(output)
+    how, folder = postprocessing or detector.postprocessing, None if output is None else Path(output)
     texts = label_texts(labels)
     outputs = Outputs(files, folder, None if format is None else event_format(format), scores, plot, html)
     read = detector.encode_labels(texts)
@@ -249,6 +290,7 @@ def detect_files(
     with stoppable(lambda: f"{len(found)} {kept}"), FolderLock(folder, EventsError(held)):
         done = Ledger(folder / "detections.jsonl", {"settings": digest}, alone=True, resume=resume)
         failures = Ledger(folder / "failures.jsonl", {"library": done.path.name})
+        write_postprocessing(folder / POSTPROCESSING, how)
 
         def complete(path: Path, version: Version) -> bool:
             return done.has(version) and outputs.complete(path)
@@ -276,7 +318,7 @@ def _events(
     scores = FrameScores(labels, *scored)
     events = find_events(scores, how)
     try:
-        outputs.write(path, scores, events)
+        outputs.write(path, scores, events, how)
     except MediaError as error:  # a timeline decodes the file again
         return FileEvents(path, error=error)
     return FileEvents(path, scores.duration, tuple(events))

@@ -213,7 +213,7 @@ def detect_eval(folder: Path) -> str:
 
 @check
 def detect_calibrate(folder: Path) -> str:
-    as_json(folder, "detect", "calibrate", "found", "clips/manifest.jsonl", "-o", "thresholds.json")
+    as_json(folder, "detect", "calibrate", "found", "clips/manifest.jsonl", "-o", "thresholds.json", "--min-events", 1)
     thresholds = json.loads((folder / "thresholds.json").read_text())
     assert thresholds, thresholds
     return f"thresholds of {len(thresholds)} labels"

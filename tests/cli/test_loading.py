@@ -20,7 +20,6 @@ TAKES_A_MODEL = {"model", "models", "source", "init"}
 NONE = {
     "ablate",
     "detect calibrate",
-    "detect eval",
     "mix",
     "world",
     *(verb for verb in VERBS if verb.startswith("library ")),
@@ -42,6 +41,7 @@ def test_every_verb_that_takes_a_model_takes_the_three() -> None:
         ("embed", "clip.wav", "-o", "lib.parquet", "--model"),
         ("classify", "clip.wav", "--labels", "dog", "--model"),
         ("detect", "clip.wav", "--labels", "dog", "--model"),
+        ("detect", "eval", ".", "truth.tsv", "--model"),
         ("eval",),
         ("prepare", "manifest.jsonl", "-o", "cache", "--model"),
         ("convert",),
@@ -55,6 +55,7 @@ def test_revision_and_cache_reach_the_hub(peav: Run, tmp_path: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     Path("manifest.jsonl").write_text('{"path": "clip.wav"}\n')
+    Path("truth.tsv").write_text("filename\tonset\toffset\tevent_label\nclip.wav\t0\t1\tdog\n")
     Path("clip.wav").write_bytes((resolve("tiny") / "config.json").read_bytes())
     rest = {"eval": ["--world", "manifest.jsonl"], "convert": ["out", "--to", "peav"], "average": ["a/b", "-o", "out"]}
     for asked in (["a/b", "--revision", "v7"], ["a/b@v7"]):

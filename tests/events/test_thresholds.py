@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peav.errors import EventsError
 from peav.events import Event, FrameScores, Postprocessing, find_events, frame_targets
 from peav.events.postprocess import median_filter
-from peav.events.thresholds import best_threshold, fit_thresholds
+from peav.events.thresholds import (
+    best_threshold,
+    doubtful,
+    fit_thresholds,
+    read_postprocessing,
+    write_postprocessing,
+)
 
 VALUES = st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32), st.booleans()))
 
@@ -59,6 +68,24 @@ def test_a_median_filters_before_the_fit() -> None:
     filtered = FrameScores(("dog",), median_filter(row, 3)[None], 0.32)
     assert fit_thresholds([scores], [marked], median=0.12) == fit_thresholds([filtered], [marked])
     assert fit_thresholds([scores], [marked], median=0.12) != fit_thresholds([scores], [marked])
+
+
+def test_thresholds_of_few_events_or_near_zero_are_doubtful() -> None:
+    marked = [[Event("dog", 0, 1)] * 3 + [Event("cat", 0, 1)] * 5, [Event("owl", 0, 1)] * 9]
+    fitted = {"dog": 0.4, "cat": 0.4, "owl": 6e-5}
+    found = doubtful(["cow", "dog", "cat", "owl"], fitted, marked)
+    assert found == {"cow": "0 events", "dog": "3 events", "owl": "fitted 6e-05"}
+    assert doubtful(["dog", "cat"], fitted, marked, min_events=3) == {}
+
+
+def test_settings_are_read_as_they_were_written_and_others_refused(tmp_path: Path) -> None:
+    path, how = tmp_path / "postprocessing.json", Postprocessing({"dog": 0.4, "träne": 0.1}, 0.5, median=0.76)
+    write_postprocessing(path, how)
+    assert read_postprocessing(path) == how
+    for wrong in ('{"threshold": 2}', '{"treshold": 0.2}', '{"median": "long"}', "[]", '"a"', "{", '{"low": NaN}'):
+        path.write_text(wrong)
+        with pytest.raises(EventsError, match=r"postprocessing\.json"):
+            read_postprocessing(path)
 
 
 def test_nothing_to_fit() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import re
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media.make import tone, write_audio
 
-from peav.events import Event, FrameScores
+from peav.events import Event, FrameScores, Postprocessing
 from peav.events.render.page import encoded, page
+from peav.events.render.page import sound as sound_of
 from peav.events.render.timeline import (
     COLORS,
     Timeline,
@@ -72,7 +78,8 @@ def test_the_wave_is_the_peaks_of_the_file_in_any_blocks(tmp_path: Path) -> None
         peaks = wave_peaks((sound[at : at + size] for at in range(0, 16000, size)), 1.0, 16000, 10)
         assert peaks.tolist() == [0.0] * 5 + [1.0] * 5
     path = write_audio(tmp_path / "a.wav", tone(1.0))
-    assert loudness(path, 1.0, 50).max() == 1.0
+    short = loudness(path, FrameScores(("dog",), np.zeros((1, 25), np.float32), 1.0))
+    assert (len(short), short.max()) == (1600, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +99,42 @@ def test_a_page_holds_sound_bands_and_events_and_fetches_nothing(tmp_path: Path)
     sound = encoded(path)
     with av.open(io.BytesIO(sound)) as container:
         assert (container.duration or 0) / av.time_base == pytest.approx(4.0, abs=0.1)
-    text = page(timeline(), sound)
+    text = page(timeline(), sound_of(path, 4.0, tmp_path))
+    assert 'src="data:audio/mp4;base64,' in text
     assert text.count('class="band"') == 3
     assert "a &quot;loud&quot; &lt;siren&gt; &amp; rain" in text
     assert "<siren>" not in text
-    assert re.search(r'<i style="left:0.000%;width:50.000%"', text)
     assert not re.search(r"https?://", text)
-    assert 'data-onset="0.000" data-offset="2.000"' in text
-    silent = page(Timeline("x", timeline().scores, [], timeline().wave), sound)
-    assert "None of these was heard" in silent
+    assert drawn(text)["events"] == [[0, 0.0, 2.0, 0.9]]
+
+
+def drawn(text: str) -> dict[str, Any]:
+    """What a page's script is given."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def test_a_page_draws_the_scores_and_the_wave_to_the_256th_and_each_labels_threshold() -> None:
+    shown = Timeline("x", *vars_of(timeline()), Postprocessing({"dog": 0.7, "owl": 0.2}, low=0.5))
+    text = page(shown, "dog.wav")
+    data = drawn(text)
+    assert (data["thresholds"], data["low"]) == ([0.7, 0.3, 0.2], 0.5)
+    assert "above 0.70, 1 event<" in text
+    assert "above 0.20, 0 events<" in text
+    values = np.frombuffer(zlib.decompress(base64.b64decode(data["packed"])), np.uint8) / 255
+    assert np.abs(values[: data["columns"]] - shown.wave).max() < 1 / 256
+    assert np.abs(values[data["columns"] :].reshape(3, data["frames"]) - shown.scores.probabilities).max() < 1 / 256
+
+
+def vars_of(shown: Timeline) -> tuple[FrameScores, Sequence[Event], np.ndarray]:
+    return shown.scores, shown.events, shown.wave
+
+
+def test_the_page_of_an_hour_is_under_five_megabytes_whatever_the_scores(tmp_path: Path) -> None:
+    random, labels = np.random.default_rng(0), tuple(f"label {row}" for row in range(26))
+    scores = FrameScores(labels, random.random((26, 90_000), np.float32), 3600.0)
+    events = [Event(labels[i % 26], i, i + 0.5, 0.9) for i in range(3600)]
+    address = sound_of(tmp_path / "a b" / "hour.wav", 3600.0, tmp_path / "out")
+    assert address == "../a%20b/hour.wav"
+    assert len(page(Timeline("hour.wav", scores, events, random.random(90_000)), address)) < 5_000_000

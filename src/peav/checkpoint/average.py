@@ -49,6 +49,8 @@ def average(
         dtype: of the weights that are written; None: float32.
         cache_dir: where downloads are kept; None: the hub's own cache.
 
+    How scores become events is kept where all sources say the same of it.
+
     Raises:
         CheckpointError: fewer than two sources, sources that differ in more than their weights, or `target` is taken.
     """
@@ -70,4 +72,6 @@ def average(
         for name, tensor in model.state_dict().items():
             total[name] += tensor
     first.load_state_dict({name: tensor / len(sources) for name, tensor in total.items()})
-    return save_pretrained(first.to(written), out, tokenizer)
+    postprocessing = files.read_postprocessing(paths[0])
+    same = all(files.read_postprocessing(path) == postprocessing for path in paths)
+    return save_pretrained(first.to(written), out, tokenizer, postprocessing=postprocessing if same else None)

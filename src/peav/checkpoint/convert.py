@@ -136,7 +136,8 @@ def convert(
     dtype: torch.dtype | str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Convert a checkpoint to another layout: tensors bit for bit, in their own dtypes, and the tokenizer with them.
+    """Convert a checkpoint to another layout: tensors bit for bit, in their own dtypes; tokenizer and postprocessing go
+    with them.
 
     Converting there and back gives every tensor again: what a layout has no place for (text layers past the last used
     one, the codec bottleneck's second half, most logit scales ...) stands beside it in `peav_extra.safetensors`.
@@ -162,5 +163,5 @@ def convert(
     if rounded is not None:
         checkpoint.tensors = {name: tensor.to(rounded) for name, tensor in checkpoint.tensors.items()}
     write_checkpoint(checkpoint, out, layout)
-    files.copy_tokenizer(directory, out)
+    files.copy_beside(directory, out)
     return out

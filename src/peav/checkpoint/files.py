@@ -33,7 +33,9 @@ CONFIG, WEIGHTS, INDEX, TOKENIZER, CARD = (
 EXTRA = "peav_extra.safetensors"
 # A file beside the index: its name could lead anywhere else.
 ShardName = Annotated[str, StringConstraints(strict=True, pattern=r"^[\w-][\w.-]*\.safetensors$", max_length=255)]
-_TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
+# How a PE-A-Frame model's scores are best made into events; what is in it is `peav.events`' business.
+POSTPROCESSING = "postprocessing.json"
+_BESIDE = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", POSTPROCESSING)
 
 
 def read_json(path: Path) -> Json:
@@ -105,11 +107,17 @@ def write_safetensors(path: Path, tensors: Tensors) -> None:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Take the tokenizer's files along, where there are any."""
-    for name in _TOKENIZER_FILES:
+def copy_beside(source: Path, target: Path) -> None:
+    """Take the files of the tokenizer and of postprocessing along, where there are any."""
+    for name in _BESIDE:
         if (source / name).is_file():
             write_all(target / name, (source / name).read_bytes())
+
+
+def read_postprocessing(directory: Path) -> Json | None:
+    """What a checkpoint says of making events of its scores; None where it says nothing."""
+    path = directory / POSTPROCESSING
+    return read_json(path) if path.is_file() else None
 
 
 def load_tokenizer(directory: str | os.PathLike[str], vocab_size: int | None = None) -> Tokenizer | None:

@@ -13,7 +13,7 @@ from peav.model import PEAV, PEAFrame
 from peav.utils.storage import write_all
 
 from . import files, hub, native
-from .bundle import ModelConfig, as_dtype, skeleton
+from .bundle import Json, ModelConfig, as_dtype, skeleton
 from .card import model_card
 from .convert import read_checkpoint, read_config
 from .identity import weights_sha256
@@ -73,6 +73,7 @@ def save_pretrained(
     card: str | None = None,
     figures: Mapping[str, Mapping[str, float]] | None = None,
     licenses: Mapping[str, int] | None = None,
+    postprocessing: Json | None = None,
 ) -> Path:
     """Write a model in our layout: config.json, model.safetensors (in the model's dtypes), the tokenizer, a model card.
 
@@ -84,6 +85,7 @@ def save_pretrained(
         path: what the card loads; None: the directory.
         card: a card that is there already, in place of a new one.
         figures, licenses: for a new card, see `card.model_card`.
+        postprocessing: of a PE-A-Frame model, what `files.read_postprocessing` gives.
     """
     out, tensors = Path(directory), model.state_dict()
     if card is None:
@@ -92,6 +94,10 @@ def save_pretrained(
     files.write_safetensors(out / files.WEIGHTS, tensors)
     if tokenizer is not None:
         write_all(out / files.TOKENIZER, tokenizer.to_str(pretty=True))
+    if postprocessing is None:
+        (out / files.POSTPROCESSING).unlink(missing_ok=True)  # of another model, which was here before
+    else:
+        files.write_json(out / files.POSTPROCESSING, postprocessing)
     write_all(out / files.CARD, card)
     files.write_json(out / files.CONFIG, native.write_config(model.config, weights_sha256(tensors)))
     return out

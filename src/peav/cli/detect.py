@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,19 +29,24 @@ from peav.cli.console import (
 from peav.utils.terminal import visible
 
 if TYPE_CHECKING:
+    from peav.detector import Detector
+    from peav.events import Postprocessing
     from peav.events.outputs import FileEvents
 
 
 def detect(
-    files: options.Files,
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files and folders; folders are searched for media. -: sound that comes in on stdin."),
+    ],
     labels: options.Labels = None,
     labels_file: options.LabelsFile = None,
     prompt: options.Prompt = "{}",
-    threshold: options.Threshold = "0.3",
-    median: options.Median = 0.0,
-    low: options.Low = 1.0,
-    min_gap: options.MinGap = 0.0,
-    min_length: options.MinLength = 0.0,
+    threshold: options.Threshold = None,
+    median: options.Median = None,
+    low: options.Low = None,
+    min_gap: options.MinGap = None,
+    min_length: options.MinLength = None,
     format: Annotated[
         str, typer.Option(help="How events are written: table, json, tsv, audacity, vtt, or path/to/file.py:Class.")
     ] = "table",
@@ -57,6 +63,10 @@ def detect(
     revision: options.Revision = None,
     dtype: options.Dtype = None,
     cache_dir: options.CacheDir = None,
+    sampling_rate: Annotated[
+        int | None,
+        typer.Option(min=1, help="With -: stdin holds bare samples at this rate in Hz, 16 bit little-endian, mono."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Listen to at most so many files.")] = None,
     resume: options.Resume = True,
     retry_failed: options.RetryFailed = False,
@@ -66,6 +76,8 @@ def detect(
 
     Without -o results go to stdout when all files are done. With -o, the folder gets detections.jsonl (a line for each
     file), a file for each input in the given --format, and failures.jsonl; a run that was killed goes on from there.
+    The file - is sound that comes in on stdin, in any format that can be read as it comes, or bare samples with
+    --sampling-rate: each event is a line, or with --json a JSON object on a line, once it is settled.
     `peav detect eval` measures such results, `peav detect calibrate` fits a threshold for each label.
     Exit code: 0, or 1 if every single file failed.
     """
@@ -74,10 +86,18 @@ def detect(
     began = time.monotonic()
     format = "json" if as_json and output is None else format
     texts = options.label_texts(labels, labels_file, prompt)
-    how = options.postprocessing(threshold, low, median, min_gap, min_length)
-    paths = options.media_in(files)
+    live = Path("-") in files
+    if live:
+        lines = _check_live(format, len(files), given=bool(output or scores or plot or html or limit or retry_failed))
+    elif sampling_rate is not None:
+        fail("--sampling-rate is of bare samples on stdin; files tell theirs: peav detect - --sampling-rate 16000")
+    paths = [] if live else options.media_in(files)
     _check_outputs(format, output, scores, len(paths))
     detector = load_detector(model, device, revision, dtype, cache_dir)
+    how = options.postprocessing(detector.postprocessing, texts, threshold, low, median, min_gap, min_length)
+    if live:
+        _listen(detector, texts, how, sampling_rate, as_json=lines)
+        return
     with one_line_warnings():
         run = detect_files(
             detector,
@@ -102,6 +122,31 @@ def detect(
     else:
         _report(summary, output)
     exit_if_all_failed(summary, summary["detected"])
+
+
+def _check_live(format: str, files: int, *, given: bool) -> bool:
+    """Whether events are to be printed as JSON."""
+    if files > 1 or given or format not in ("table", "json"):
+        fail("with - events of one stream go to stdout, as lines or --json; leave the other files and options out")
+    if sys.stdin.isatty():
+        fail("- is sound on stdin, which is a terminal here: arecord -f S16_LE -r 16000 | peav detect - ...")
+    return format == "json"
+
+
+def _listen(
+    detector: Detector, texts: dict[str, str], how: Postprocessing, sampling_rate: int | None, *, as_json: bool
+) -> None:
+    """Print the events of what comes in on stdin."""
+    from peav.events.formats import to_record
+    from peav.media.live import iter_pipe, iter_samples
+    from peav.utils.jsonl import to_line
+
+    pipe = sys.stdin.fileno()
+    blocks = iter_pipe(pipe, detector.sampling_rate) if sampling_rate is None else iter_samples(pipe)
+    with one_line_warnings():
+        for event in detector.listen(blocks, texts, sampling_rate=sampling_rate, postprocessing=how):
+            line = f"{clock(event.onset)}  {clock(event.offset)}  {event.score:.2f}  {event.label}\n"
+            echo(to_line(to_record(event)).decode() if as_json else line, newline=False)
 
 
 def _check_outputs(format: str, output: Path | None, scores: bool, files: int) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from peav.cli import options
-from peav.cli.console import echo, err, fail, out, print_json
+from peav.cli.console import echo, err, fail, load_detector, one_line_warnings, out, print_json
 
 if TYPE_CHECKING:
-    from peav.events import Event
+    from peav.detector import Detector
+    from peav.events import Event, Postprocessing
 
 Results = Annotated[
-    Path, typer.Argument(help="A folder of `peav detect -o`, a folder of score tables, or a file of events.")
+    Path,
+    typer.Argument(help="A folder of `peav detect -o`, of score tables or of recordings, or a file of events."),
 ]
 Truth = Annotated[
     Path,
@@ -25,42 +29,111 @@ Truth = Annotated[
 def detect_eval(
     found: Results,
     truth: Truth,
-    threshold: options.Threshold = "0.3",
-    median: options.Median = 0.0,
-    low: options.Low = 1.0,
-    min_gap: options.MinGap = 0.0,
-    min_length: options.MinLength = 0.0,
+    split: Annotated[
+        str | None, typer.Option(help="Of a manifest, judge the recordings of this split alone, such as test.")
+    ] = None,
+    only_found: Annotated[
+        bool, typer.Option("--only-found", help="Judge the recordings alone that FOUND holds, as after --limit.")
+    ] = False,
+    threshold: options.Threshold = None,
+    median: options.Median = None,
+    low: options.Low = None,
+    min_gap: options.MinGap = None,
+    min_length: options.MinLength = None,
+    model: options.FrameModel = "frame-tiny",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    dtype: options.Dtype = None,
+    cache_dir: options.CacheDir = None,
     markdown: options.Markdown = False,
     as_json: options.Json = False,
 ) -> None:
     """Measure detections: F1 of events and segments, and where there are scores, AUROC of frames and PSDS.
 
     Recordings go by the names of their files without suffix, and by their folders too where two share a name; one that
-    a side lacks has no events there.
-    Events count with a collar of 200 ms (offset: or 20 % of the length), segments are of 1 s. A folder of score
-    tables is turned into events by --threshold and the options below it; elsewhere these change nothing.
+    a side lacks has no events there, unless --only-found leaves it out.
+    Events count with a collar of 200 ms (offset: or 20 % of the length), segments are of 1 s. Of a folder of recordings
+    the model listens to those that are among the true ones, for the labels that these have. Score tables are turned
+    into events as the run that wrote them did it, or by --threshold and the options below it; elsewhere these change
+    nothing.
     """
-    from peav.eval.detection_tables import detection_tables, read_results
+    from peav.eval.detection_tables import detection_tables, read_result_events, read_result_scores
     from peav.events.formats import read_events
 
-    true = read_events(truth, folders=True)
-    events, scores = read_results(found, true, options.postprocessing(threshold, low, median, min_gap, min_length))
-    _say_strangers(set(scores) if scores is not None else set(events), true)
+    true = read_events(truth, folders=True, split=split)
+    given = (threshold, low, median, min_gap, min_length)
+    with ExitStack() as stack:
+        if recordings := _recordings(found):
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            _listen(recordings, true, given, folder, load_detector(model, device, revision, dtype, cache_dir))
+            found = folder
+        scores = read_result_scores(found, true)
+        labels = next(iter(scores.values())).labels if scores else ()
+        events = read_result_events(found, true, scores, options.postprocessing(settings(found), labels, *given))
+    judged = set(events if scores is None else scores)
+    if split is not None:  # what is found of other splits is another matter
+        judged &= set(true)
+        events = {name: events[name] for name in events if name in true}
+        scores = scores and {name: scores[name] for name in judged}
+    if only_found:
+        true = {name: true[name] for name in true if name in judged}
+    _say_strangers(judged, true)
     tables = detection_tables(events, true, scores)
+    of = f"{len(true)} recordings" + ("" if split is None else f" of split {split}")
     if as_json:
-        print_json({"results": [table.to_dict() for table in tables]})
+        print_json({"results": [table.to_dict() for table in tables], "recordings": len(true), "split": split})
     elif markdown:
-        echo("\n\n".join(table.to_markdown() for table in tables))
+        echo("\n\n".join([*(table.to_markdown() for table in tables), f"{of}."]))
     else:
         for table in tables:
             out.print(table.to_rich())
+        out.print(of, markup=False, highlight=False)
+
+
+def _recordings(found: Path) -> list[Path]:
+    """The media in a folder that holds no results."""
+    from peav.media.find import media_files
+
+    results = (found / "detections.jsonl").is_file() or (found / "scores").is_dir()
+    return [] if results or not found.is_dir() else media_files([found])
+
+
+def settings(found: Path) -> Postprocessing:
+    """Those of the run that wrote the results, where it tells."""
+    from peav.events import Postprocessing
+    from peav.events.thresholds import POSTPROCESSING, read_postprocessing
+
+    told = [folder / POSTPROCESSING for folder in (found, found.parent) if (folder / POSTPROCESSING).is_file()]
+    return read_postprocessing(told[0]) if told else Postprocessing()
+
+
+def _listen(
+    recordings: list[Path], true: dict[str, list[Event]], given: tuple[Any, ...], output: Path, detector: Detector
+) -> None:
+    """Detect what is true in those recordings that have a truth, with scores."""
+    from peav.detector import detect_files
+    from peav.events.names import aligned, recording_name
+
+    named = aligned({recording_name(str(path)): path for path in recordings}, true)
+    known = [named[name] for name in true if name in named]
+    labels = sorted({event.label for events in true.values() for event in events})
+    if not known or not labels:
+        fail(f"{recordings[0].parent}: none of its recordings has a true event; names of files must agree")
+    how = options.postprocessing(detector.postprocessing, labels, *given)
+    with one_line_warnings():
+        detect_files(detector, known, labels, output, postprocessing=how, format=None, scores=True, show_progress=True)
 
 
 def _say_strangers(names: set[str], true: dict[str, list[Event]]) -> None:
     """Say which recordings have no counterpart; none at all that has is an error."""
-    if names and true and not names & set(true):
-        fail(f"no recording is on both sides: {min(names)} was judged, {min(true)} is true; names of files must agree")
+    if not names & set(true):
+        if names and true:
+            fail(f"no recording is on both sides: {min(names)} was judged, {min(true)} is true; names must agree")
+        return
     if strangers := names - set(true):
         err.print(f"[yellow]note:[/] {len(strangers)} recordings are not among the true ones and count as silent")
     if missing := set(true) - names:
-        err.print(f"[yellow]note:[/] {len(missing)} true recordings were not judged and count as missed")
+        err.print(
+            f"[yellow]note:[/] {len(missing)} true recordings were not judged and count as missed; "
+            "--only-found or --split leaves them out"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,15 +42,28 @@ LabelsFile = Annotated[
     Path | None, typer.Option(help="The same, one a line; after a tab, the words that the model reads for it.")
 ]
 Prompt = Annotated[str, typer.Option(help="How a label becomes words; {} stands for the label.")]
+# By default these five are the model's own.
 Threshold = Annotated[
-    str, typer.Option(help="A probability, or a file of one per label that `peav detect calibrate` wrote.")
+    str | None,
+    typer.Option(
+        help="A probability, or a file of one per label that `peav detect calibrate` wrote; the model's own by default."
+    ),
 ]
-Median = Annotated[float, typer.Option(min=0.0, help="Median-filter the scores over so many seconds.")]
+Median = Annotated[
+    float | None, typer.Option(min=0.0, help="Median-filter the scores over so many seconds; as the model says.")
+]
 Low = Annotated[
-    float, typer.Option(min=0.01, max=1.0, help="Hysteresis: an event lasts while above this share of its threshold.")
+    float | None,
+    typer.Option(
+        min=0.01,
+        max=1.0,
+        help="Hysteresis: an event lasts while above this share of its threshold; as the model says.",
+    ),
 ]
-MinGap = Annotated[float, typer.Option(min=0.0, help="Join events with a shorter pause, in seconds.")]
-MinLength = Annotated[float, typer.Option(min=0.0, help="Drop shorter events, in seconds.")]
+MinGap = Annotated[
+    float | None, typer.Option(min=0.0, help="Join events with a shorter pause, in seconds; as the model says.")
+]
+MinLength = Annotated[float | None, typer.Option(min=0.0, help="Drop shorter events, in seconds; as the model says.")]
 
 
 def media_in(paths: Sequence[Path]) -> list[Path]:
@@ -79,13 +92,20 @@ def label_texts(labels: str | None, file: Path | None, prompt: str) -> dict[str,
     return texts
 
 
-def postprocessing(threshold: str, low: float, median: float, min_gap: float, min_length: float) -> Postprocessing:
-    """The options as one setting; a threshold that is no number is a file of them."""
-    from peav.events import Postprocessing
+def postprocessing(
+    own: Postprocessing,
+    labels: Iterable[str],
+    threshold: str | None,
+    low: float | None,
+    median: float | None,
+    min_gap: float | None,
+    min_length: float | None,
+) -> Postprocessing:
+    """The model's `own` settings with the options in their place; a threshold that is no number is a file of them."""
     from peav.events.thresholds import read_thresholds
 
     try:
-        value: Any = float(threshold)
+        value: Any = threshold and float(threshold)
     except ValueError:
-        value = read_thresholds(Path(threshold))
-    return Postprocessing(value, low, median, min_gap, min_length)
+        value = read_thresholds(Path(str(threshold)))
+    return own.adjusted(labels, value, low=low, median=median, min_gap=min_gap, min_length=min_length)

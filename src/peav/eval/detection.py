@@ -179,7 +179,10 @@ def scored_labels(scores: Scores, truth: Events) -> tuple[str, ...]:
         raise EvaluationError("no scores to judge")
     unscored = [name for name, events in truth.items() if events and name not in scores]
     if unscored:
-        raise EvaluationError(f"{len(unscored)} recordings have events but no scores, such as {unscored[0]}")
+        raise EvaluationError(
+            f"{len(unscored)} recordings have events but no scores, such as {unscored[0]}; score them, or leave them "
+            "out (--only-found)"
+        )
     labels = next(iter(scores.values())).labels
     for name, one in scores.items():
         if one.labels != labels:

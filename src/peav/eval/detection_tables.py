@@ -15,24 +15,24 @@ from peav.events.names import aligned, recording_name, unique_names
 from peav.utils.jsonl import read_lines
 
 
-def read_results(
-    found: Path, true: Collection[str], postprocessing: Postprocessing
-) -> tuple[dict[str, list[Event]], dict[str, FrameScores] | None]:
-    """Events and, where there are any, scores of each recording, by the names of `true`.
+def read_result_events(
+    found: Path, true: Collection[str], scores: dict[str, FrameScores] | None, postprocessing: Postprocessing
+) -> dict[str, list[Event]]:
+    """Events of each recording, by the names of `true`.
 
     Args:
         found: a folder that `detect_files` wrote, a folder of score tables, or a file of events.
         true: the recordings' names in the truth.
+        scores: what `read_result_scores` gives for both.
         postprocessing: makes events of score tables that stand alone; elsewhere it changes nothing.
 
     Raises:
         EventsError: a file that cannot be read, a recording that may be either of two.
     """
-    scores = read_result_scores(found, true)
     journal = found / "detections.jsonl" if found.is_dir() else found
     if scores is not None and not journal.is_file():
-        return {name: find_events(one, postprocessing) for name, one in scores.items()}, scores
-    return aligned(read_events(journal, folders=True), true), scores
+        return {name: find_events(one, postprocessing) for name, one in scores.items()}
+    return aligned(read_events(journal, folders=True), true)
 
 
 def read_result_scores(found: Path, true: Collection[str]) -> dict[str, FrameScores] | None:

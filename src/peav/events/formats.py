@@ -99,7 +99,7 @@ def read_score_folder(folder: str | Path) -> dict[str, FrameScores]:
     return found
 
 
-def read_events(path: str | Path, folders: bool = False) -> dict[str, list[Event]]:
+def read_events(path: str | Path, folders: bool = False, split: str | None = None) -> dict[str, list[Event]]:
     """Read events by recording.
 
     From any of these:
@@ -110,15 +110,16 @@ def read_events(path: str | Path, folders: bool = False) -> dict[str, list[Event
     - a label track of Audacity (`.txt`), or a folder of them: start, end and label in each line, with tabs between.
 
     Recordings go by the name of their file without folder and suffix, as in sed_scores_eval; by their path without
-    suffix where two would share a name, and always with `folders`.
+    suffix where two would share a name, and always with `folders`. With `split`, of a manifest's recordings those of
+    that split alone.
 
     Raises:
         EventsError: no such file, a line that cannot be read, times that are not finite or in their order, one
-            recording twice in a manifest, two files that differ in their suffix alone.
+            recording twice in a manifest, two files that differ in their suffix alone, no recording of the split.
         ManifestError: a manifest in CSV or Parquet that cannot be read.
     """
     path = Path(path)
-    found = _from_tracks(path) if path.is_dir() else _from_file(path)
+    found = _from_tracks(path) if path.is_dir() and split is None else _from_file(path, split)
     if folders:
         return found
     counts = Counter(PurePosixPath(name).name for name in found)
@@ -141,17 +142,19 @@ def _from_tracks(folder: Path) -> dict[str, list[Event]]:
     return found
 
 
-def _from_file(path: Path) -> dict[str, list[Event]]:
+def _from_file(path: Path, split: str | None) -> dict[str, list[Event]]:
     text = "" if path.suffix == ".parquet" else read_text(path, EventsError)
     head = next((line for _, line in lines(text)), "")
-    if path.suffix == ".txt" and "event_label" not in head:
+    if path.suffix == ".txt" and "event_label" not in head and split is None:
         return {recording_name(path.stem): _from_audacity(text, path)}
     if path.suffix == ".jsonl":
-        rows = _from_records(_json_lines(text, path))
+        rows = _from_records(_json_lines(text, path), split)
     elif path.suffix == ".parquet" or ("events" in head and "event_label" not in head):
-        rows = _from_records(read_records(path))
-    else:
+        rows = _from_records(read_records(path), split)
+    elif split is None:
         rows = _from_table(text, path)
+    else:
+        raise EventsError(f"{path}: has no splits, which are a column `split` of a manifest; leave the split out")
     found: dict[str, list[Event]] = {}
     files: dict[str, str] = {}
     for where, file, events in rows:
@@ -159,6 +162,8 @@ def _from_file(path: Path) -> dict[str, list[Event]]:
         if files.setdefault(name, file) != file:
             raise EventsError(f"{where}: {file} and {files[name]} differ in their suffix alone; rename one")
         found.setdefault(name, []).extend(events)
+    if split is not None and not found:
+        raise EventsError(f"{path}: no recording is of split {split!r}; check the rows' `split`")
     return found
 
 
@@ -167,12 +172,14 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[str, Any]]:
         yield f"{path}:{count}", parse_json(line, f"{path}:{count}: not a recording with events", EventsError)
 
 
-def _from_records(records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str, list[Event]]]:
+def _from_records(records: Iterable[tuple[str, Any]], split: str | None) -> Iterator[tuple[str, str, list[Event]]]:
     places: dict[str, str] = {}
     for where, record in records:
         try:
             if not isinstance(record, dict):
                 raise ValueError(f"{shown(record)} is no object")
+            if split is not None and record.get("split") != split:
+                continue
             file = next((record[key] for key in ("path", "audio_path", "video_path", "id") if record.get(key)), None)
             file = string(file, "`path`, or `id`,")
             events = record.get("events")

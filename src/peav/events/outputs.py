@@ -12,6 +12,7 @@ from typing import Any
 from peav.errors import MediaError
 from peav.events.formats import to_record, write_scores
 from peav.events.names import unique_names
+from peav.events.postprocess import Postprocessing
 from peav.events.types import FrameScores
 from peav.events.writers import EventFormat
 from peav.types import Event
@@ -96,8 +97,8 @@ class Outputs:
         """Whether everything that is to be written for an input is there."""
         return all(target.exists() for target in self.of(path).values())
 
-    def write(self, path: Path, scores: FrameScores, events: Sequence[Event]) -> None:
-        """Everything for one input, each file whole or not at all."""
+    def write(self, path: Path, scores: FrameScores, events: Sequence[Event], how: Postprocessing) -> None:
+        """Everything for one input, each file whole or not at all; `how` its scores became events."""
         targets = self.of(path)
         if "events" in targets:
             assert self.format is not None
@@ -106,16 +107,18 @@ class Outputs:
         if "scores" in targets:
             write_scores(targets["scores"], scores)
         if "plot" in targets or "html" in targets:
-            _draw(path, scores, events, targets)
+            _draw(path, scores, events, how, targets)
 
 
-def _draw(path: Path, scores: FrameScores, events: Sequence[Event], targets: Mapping[str, Path]) -> None:
-    from peav.events.render.page import encoded, page
+def _draw(
+    path: Path, scores: FrameScores, events: Sequence[Event], how: Postprocessing, targets: Mapping[str, Path]
+) -> None:
+    from peav.events.render.page import page, sound
     from peav.events.render.timeline import Timeline, loudness, picture
 
-    timeline = Timeline(path.name, scores, events, loudness(path, scores.duration))
+    timeline = Timeline(path.name, scores, events, loudness(path, scores), how)
     if "plot" in targets:
         with atomic_write(targets["plot"]) as temporary:
             picture(timeline).save(temporary, "PNG")
     if "html" in targets:
-        write_all(targets["html"], page(timeline, encoded(path)))
+        write_all(targets["html"], page(timeline, sound(path, scores.duration, targets["html"].parent)))

@@ -1,20 +1,28 @@
-"""A threshold for every label, fitted on recordings in which people marked the events."""
+"""A threshold for every label, fitted on recordings in which people marked the events; settings as files."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from peav.errors import EventsError
-from peav.events.postprocess import median_filter, median_frames
+from peav.events.postprocess import Postprocessing, median_filter, median_frames
 from peav.events.types import FrameScores, frame_targets
 from peav.types import Event
 from peav.utils.checks import number
 from peav.utils.storage import write_all
 from peav.utils.text import parse_json, read_text
+
+POSTPROCESSING = "postprocessing.json"
+"""The file of settings in a folder of results, and in a checkpoint."""
+LOWEST = 0.01
+"""Of the thresholds that are believed: above lower ones nearly everything sounds."""
 
 
 def fit_thresholds(
@@ -56,6 +64,23 @@ def fit_thresholds(
     }
 
 
+def doubtful(
+    labels: Sequence[str], fitted: Mapping[str, float], events: Iterable[Sequence[Event]], min_events: int = 5
+) -> dict[str, str]:
+    """The labels whose threshold in `fitted` is not to be believed, and why: `3 events`, `fitted 6e-05`.
+
+    The best threshold of a few events says more of these than of their label, and one below 0.01 comes of scores that
+    do not tell the label's frames from others.
+
+    Args:
+        events: that were marked in each recording.
+    """
+    count = Counter(event.label for marked in events for event in marked)
+    few = {label: f"{count[label]} events" for label in labels if count[label] < min_events or label not in fitted}
+    low = {label: f"fitted {fitted[label]:.2g}" for label in labels if label not in few and fitted[label] < LOWEST}
+    return {label: (few | low)[label] for label in labels if label in few or label in low}
+
+
 def best_threshold(values: np.ndarray, targets: np.ndarray) -> float:
     """The threshold of highest F1 for `values` (n,) against `targets` (n,) bool; see `fit_thresholds`."""
     order = np.argsort(-values, kind="stable")
@@ -88,3 +113,22 @@ def read_thresholds(path: Path) -> dict[str, float]:
         return {label: number(value, f"the threshold of {label!r}") for label, value in data.items()}
     except ValueError as error:
         raise EventsError(f"{path}: {form} ({error})") from error
+
+
+def write_postprocessing(path: Path, how: Postprocessing) -> None:
+    """Settings as JSON."""
+    write_all(path, json.dumps(asdict(how), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_postprocessing(path: Path) -> Postprocessing:
+    """What `write_postprocessing` wrote. Raises EventsError where it is something else."""
+    data = parse_json(read_text(path, EventsError), f"{path}: no settings of postprocessing", EventsError)
+    return as_postprocessing(data, str(path))
+
+
+def as_postprocessing(data: Any, where: str) -> Postprocessing:
+    """Settings out of plain data. Raises EventsError that begins `where`."""
+    try:
+        return Postprocessing(**data)
+    except (TypeError, ValueError) as error:
+        raise EventsError(f"{where}: no settings of postprocessing ({error}); correct {POSTPROCESSING}") from error

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from tokenizers import Tokenizer
@@ -15,6 +15,7 @@ from torch import Tensor
 from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
 from peav.checkpoint.card import read_card, renamed
 from peav.checkpoint.convert import read_model_id
+from peav.checkpoint.files import read_postprocessing
 from peav.checkpoint.hub import full_name
 from peav.checkpoint.identity import model_id, weights_sha256
 from peav.errors import CheckpointError
@@ -53,6 +54,7 @@ class Pretrained(Generic[M]):
         tokenizer = load_tokenizer(directory, model.config.text.vocab_size)
         loaded = cls(model, tokenizer, full_name(name, revision))  # type: ignore[arg-type]
         loaded._directory = directory
+        loaded._postprocessing = read_postprocessing(directory)
         return loaded
 
     def __init__(self, model: M, tokenizer: Tokenizer | None = None, name: str = "model") -> None:
@@ -61,6 +63,7 @@ class Pretrained(Generic[M]):
         self.name = name
         self._directory: Path | None = None  # that the weights came from
         self._id: str | None = None
+        self._postprocessing: dict[str, Any] | None = None  # of a PE-A-Frame model
 
     @property
     def device(self) -> torch.device:
@@ -110,7 +113,15 @@ class Pretrained(Generic[M]):
         )
         # A card tells of its weights: changed ones must not go out under the figures of the old.
         written = renamed(card, title, path) if card is not None and unchanged else None
-        save_pretrained(self.model, folder, self.tokenizer, name=title, path=path, card=written)
+        save_pretrained(
+            self.model,
+            folder,
+            self.tokenizer,
+            name=title,
+            path=path,
+            card=written,
+            postprocessing=self._postprocessing,
+        )
 
     def _text_states(self, texts: Sequence[str], batch_size: int, show_progress: bool = False) -> Tensor:
         """The text tower's states (n, D). Raises CheckpointError without a tokenizer."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from peav.events.postprocess import Postprocessing
 from peav.events.types import FrameScores
 from peav.media import Source, Waveform, iter_audio
 from peav.types import Event
@@ -29,25 +30,27 @@ class Timeline:
         scores: the probabilities, and with them labels and duration.
         events: what was found.
         wave: (columns,) float, the largest sample of each stretch of the recording, 0 to 1.
+        how: the scores became events; its thresholds are drawn.
     """
 
     title: str
     scores: FrameScores
     events: Sequence[Event]
     wave: np.ndarray
-
-    def curve(self, label: str) -> np.ndarray:
-        """(columns,) the highest probability of a label in each stretch."""
-        return stretched(self.scores.row(label), len(self.wave))
+    how: Postprocessing = field(default_factory=Postprocessing)
 
     def of(self, label: str) -> list[Event]:
         """The events of one label."""
         return [event for event in self.events if event.label == label]
 
 
-def loudness(source: Source, duration: float, columns: int = WIDTH) -> np.ndarray:
-    """(columns,) the largest sample in each stretch of a file, scaled so that the loudest is 1; in bounded memory."""
-    return wave_peaks((block for _, block in iter_audio(source, 30.0, sampling_rate=16000)), duration, 16000, columns)
+def loudness(source: Source, scores: FrameScores) -> np.ndarray:
+    """(columns,) the largest sample in each stretch of a file, scaled so that the loudest is 1; in bounded memory.
+
+    There are as many columns as frames, and at least those of a picture.
+    """
+    blocks = (block for _, block in iter_audio(source, 30.0, sampling_rate=16000))
+    return wave_peaks(blocks, scores.duration, 16000, max(WIDTH, scores.probabilities.shape[1]))
 
 
 def wave_peaks(blocks: Iterable[Waveform], duration: float, rate: int, columns: int = WIDTH) -> np.ndarray:
@@ -123,8 +126,9 @@ class _Sheet:
 
     def _wave(self) -> None:
         middle, half = self.top + WAVE / 2, WAVE / 2 - 8
-        xs = np.linspace(self.left, self.right, len(self.timeline.wave))
-        upper = [(x, middle - 0.5 - half * peak) for x, peak in zip(xs, self.timeline.wave, strict=True)]
+        xs = np.linspace(self.left, self.right, WIDTH)
+        wave = stretched(self.timeline.wave, WIDTH)
+        upper = [(x, middle - 0.5 - half * peak) for x, peak in zip(xs, wave, strict=True)]
         lower = [(x, 2 * middle - y) for x, y in reversed(upper)]
         self._polygon([*upper, *lower], "#4b5563")
 
@@ -136,9 +140,12 @@ class _Sheet:
         self._rectangle((self.left, top, self.right, bottom), "#faf8f4")
         for event in self.timeline.of(label):
             self._rectangle((self._x(event.onset), top, self._x(event.offset), bottom), tint(color, TINT))
-        xs = np.linspace(self.left, self.right, len(self.timeline.wave))
-        curve = [(x, bottom - BAND * p) for x, p in zip(xs, self.timeline.curve(label), strict=True)]
+        xs = np.linspace(self.left, self.right, WIDTH)
+        highest = stretched(self.timeline.scores.row(label), WIDTH)
+        curve = [(x, bottom - BAND * p) for x, p in zip(xs, highest, strict=True)]
         self._polygon([(self.left, bottom), *curve, (self.right, bottom)], tint(color, 0.5))
+        threshold = bottom - BAND * self.timeline.how.threshold_of(label)
+        self._line([(self.left, threshold), (self.right, threshold)], tint(color, 0.3))
         for event in self.timeline.of(label):
             stop = max(self._x(event.offset), self._x(event.onset) + 2)
             self._rectangle((self._x(event.onset), bottom - 4, stop, bottom), color)
