@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from typer.testing import CliRunner
 
 import peav
 from peav.checkpoint import resolve
 from peav.checkpoint.hub import SHIPPED
+from peav.cli.main import app
 from peav.cli.selfcheck import TOLERANCE, golden_error
+from peav.events import Postprocessing
 
 MEGABYTES = {"tiny": 25, "frame-tiny": 15}
 
@@ -26,3 +32,21 @@ def test_a_shipped_model_is_small_and_names_its_data_and_their_licences(name: st
     for word in ("license: apache-2.0", "**Data**", "**Held out**", "**Figures**", "CC BY", "ATTRIBUTION.md"):
         assert word in card
     assert (folder / "ATTRIBUTION.md").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_frame_tiny_finds_as_many_events_as_its_card_says_with_its_own_settings() -> None:
+    """The command of docs/results.md: two minutes of processor time."""
+    mixtures = Path(__file__).parents[1] / ".." / "shared" / "data" / "sed_mix"
+    if not mixtures.exists():
+        pytest.skip("needs ../shared/data/sed_mix")
+    command = ["detect", "eval", str(mixtures / "audio"), str(mixtures / "manifest.jsonl"), "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    (total,) = [row for row in json.loads(result.stdout)["results"][0]["rows"] if row["label"] == "all together"]
+    assert total["f1"] > 0.167  # the best that was known with one threshold and a median
+
+
+def test_frame_tiny_says_how_its_scores_become_events() -> None:
+    how = peav.Detector.load("frame-tiny", device="cpu").postprocessing
+    assert how == Postprocessing(0.75, low=0.4, median=0.68, min_gap=1.0, min_length=0.48)
