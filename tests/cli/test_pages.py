@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 
 from peav.checkpoint import save_pretrained
 from peav.cli.main import app
+from peav.train import write_curves
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent: pip install -e '.[dev]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is absent: pip install -e '.[dev]'")
@@ -112,10 +114,24 @@ def timeline(folder: Path, model: str) -> Path:
     return page
 
 
+def curves(folder: Path, model: str) -> Path:
+    """Of a run with two evaluations."""
+    losses = {"a_ac": 1.0, "v_vc": 2.0, "best_rq": 0.5}
+    with (folder / "log.jsonl").open("w") as log:
+        for step in range(1, 101):
+            line: dict[str, Any] = {"step": step, "loss": 3 / step, "lr": 0.1 / step, "norm": 1.0, "clips": 8}
+            line |= {"wait": 0.1, "seconds": 0.5, "losses": {name: value / step for name, value in losses.items()}}
+            if step % 50 == 0:
+                line["eval"] = {"t2a": step / 200, "chance": 0.01}
+            log.write(json.dumps(line) + "\n")
+    return write_curves(folder)
+
+
 PAGES: dict[str, Callable[[Path, str], Path]] = {
     "demo": demo,
     "hits": hits,
     "timeline": timeline,
+    "curves": curves,
     # A new page: a function (folder, a random model's directory) -> its file, and a line here.
 }
 
@@ -188,7 +204,7 @@ def test_whatever_plays_or_is_pressed_has_a_name_that_a_screen_reader_says(opene
     nodes = opened.page.context.new_cdp_session(opened.page).send("Accessibility.getFullAXTree")["nodes"]
     found = [(node["role"]["value"], node["name"]["value"]) for node in nodes if not node["ignored"] and "name" in node]
     named = {role for role, name in found if name}
-    assert named & {"Audio", "button"}
+    assert named & {"Audio", "button", "checkbox"}
     assert [role for role, name in found if role in NAMED and not name.strip()] == []
 
 
