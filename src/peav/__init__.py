@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Detector", "Encoder", "load", "similarity"]
 
+# What happened and was dealt with is said by loggers `peav.MODULE`: a program that uses peav decides who hears it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
 
 def __getattr__(name: str) -> Any:
     """The public names but `load`, imported when they are first asked for, so that `import peav` stays light."""
@@ -32,7 +36,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """The public names: not what this module imports for itself."""
+    return [*__all__, "__version__"]
 
 
 def load(

@@ -14,7 +14,7 @@ from peav.inference.batching import Embedded, embed_inputs, or_raise, own_space,
 from peav.inference.classification import Classification
 from peav.inference.labels import LabelInput, label_texts
 from peav.inference.options import Options, TensorOptions, TextOptions, check_options
-from peav.inference.pooling import pool_windows
+from peav.inference.pooling import Pooled, pool_windows
 from peav.inference.pretrained import Pretrained
 from peav.inference.sources import MediaWindow, Streams, WindowReader, as_list, is_single
 from peav.inference.text import check_texts
@@ -65,7 +65,7 @@ class Encoder(Pretrained[PEAV]):
     """
 
     _kind = PEAV
-    _other = "a PE-A-Frame checkpoint, which finds events: peav.Detector.load"
+    _other = "a PE-A-Frame checkpoint, which finds events; `peav detect` and peav.Detector.load take it"
 
     @property
     def output_dim(self) -> int:
@@ -259,18 +259,19 @@ class Encoder(Pretrained[PEAV]):
         words, texts = label_texts(labels), dict[Modality, Tensor]()
         items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
         streams: Streams = "any" if space is None else space
-        for result in pool_windows(
-            embed_inputs(self.model, items, streams, own_space(streams), isolate=isolate, **how)
-        ):
+
+        def judged(result: Pooled | DecodeFailure) -> Classification | DecodeFailure:
             if isinstance(result, DecodeFailure):
-                yield result
-                continue
+                return result
             by = cast(Modality, result.space)
             # The labels are encoded for a space when the first input is judged in it.
             if by not in texts:
                 texts[by] = self.encode_text(words.values(), by, convert_to_numpy=False)
             logits = self.logits(result.embedding, texts[by], TEXT_PAIR[by]).cpu().numpy()
-            yield Classification.of(result.index, result.source, by, tuple(words), logits)
+            return Classification.of(result.index, result.source, by, tuple(words), logits)
+
+        windows = embed_inputs(self.model, items, streams, own_space(streams), isolate=isolate, **how)
+        return (judged(result) for result in pool_windows(windows))
 
     def similarity(self, a: E, b: E) -> E:
         """Dot products of embeddings, see `peav.similarity`."""

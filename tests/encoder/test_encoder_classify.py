@@ -75,3 +75,5 @@ def test_a_bad_file_is_an_error_or_in_a_stream_one_result(
 def test_labels_that_say_nothing_are_refused(encoder: Encoder, files: dict[str, Path], labels: list[str]) -> None:
     with pytest.raises(LabelError):
         encoder.classify(files["sound"], labels)
+    with pytest.raises(LabelError):  # at once, not with the first result
+        encoder.classify_stream(files["sound"], labels)

@@ -10,6 +10,8 @@ import torch
 from media.make import bad_files, good_files, truncated_files
 from random_model import random_encoder
 
+import peav
+from peav.detector import Detector
 from peav.encoder import Encoder
 from peav.media import (
     MediaError,
@@ -127,14 +129,19 @@ def test_a_checkpoint_without_tokenizer_says_so(encoder: Encoder) -> None:
 
 
 def test_a_misspelt_keyword_names_what_was_called(encoder: Encoder, files: dict[str, Path]) -> None:
-    for name in ("encode", "encode_audio", "encode_video", "encode_audio_video"):
-        with pytest.raises(
-            TypeError, match=rf"^{name}\(\) got an unexpected keyword argument 'batchsize'; it takes batch_"
-        ):
-            getattr(encoder, name)(files["both"], batchsize=3)
-    for name in ("encode_text", "encode_windows", "stream"):
-        with pytest.raises(TypeError, match=rf"{name}\(\) got an unexpected keyword argument 'batchsize'"):
-            getattr(encoder, name)(files["both"], batchsize=3)
+    says = r"got an unexpected keyword argument 'batchsize'"
+    embedding = ("encode", "encode_audio", "encode_video", "encode_audio_video", "encode_windows", "stream")
+    labeling = {"classify": (["dog"],), "classify_stream": (["dog"],)}
+    for name in (*embedding, *labeling):
+        with pytest.raises(TypeError, match=rf"^Encoder\.{name}\(\) {says}. Did you mean 'batch_size'\?$"):
+            getattr(encoder, name)(files["both"], *labeling.get(name, ()), batchsize=3)
+    with pytest.raises(TypeError, match=r"^Encoder\.encode\(\) got .* 'text'; it takes batch_size, normalize, "):
+        encoder.encode(files["both"], text="rain")  # type: ignore[call-overload]
+    own = (Encoder.encode_text, Encoder.logits, Encoder.similarity, peav.load, peav.similarity)
+    detecting = (Detector.load, Detector.detect, Detector.scores, Detector.stream, Detector.encode_labels)
+    for function in (*own, *detecting):
+        with pytest.raises(TypeError, match=rf"^{function.__qualname__}\(\) {says}"):
+            function(batchsize=3)  # type: ignore[operator]
 
 
 def test_batches_of_no_text_are_refused(encoder: Encoder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any, Literal, Required, TypedDict
 
 
@@ -42,10 +43,12 @@ def check_options(method: str, options: Any) -> dict[str, Any]:
     """The options with their defaults, but for `convert_to_numpy`.
 
     Raises:
-        TypeError: an unknown keyword; it names the method.
+        TypeError: an unknown keyword; it names the method, and the keyword that was meant or all there are.
     """
-    if unknown := options.keys() - Options.__annotations__.keys():
-        known = ", ".join(Options.__annotations__)
-        raise TypeError(f"{method}() got an unexpected keyword argument {min(unknown)!r}; it takes {known}")
+    known = list(Options.__annotations__)
+    if unknown := sorted(options.keys() - set(known)):
+        meant = get_close_matches(unknown[0], known, n=1)
+        fix = f". Did you mean {meant[0]!r}?" if meant else f"; it takes {', '.join(known)}"
+        raise TypeError(f"Encoder.{method}() got an unexpected keyword argument {unknown[0]!r}{fix}")
     defaults = {"sampling_rate": None, "batch_size": 8, "window": 30.0, "normalize": False, "show_progress": False}
     return defaults | {name: value for name, value in options.items() if name != "convert_to_numpy"}
