@@ -9,6 +9,7 @@ file, write the list of those that failed as a whole: `write_failures`. Every li
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -28,6 +29,7 @@ from peav.utils.jsonl import read_lines, to_line
 from peav.utils.storage import remove, write_all
 
 GOES_ON = "run the same command again, it goes on"
+logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 Version = tuple[str, int, int]  # path, size in bytes (-1: absent), modification time in nanoseconds (-1: absent)
@@ -112,6 +114,7 @@ class Ledger:
 
     def fail(self, version: Version, error: Exception) -> None:
         """Write that a version failed, and why."""
+        logger.info("failed: %s", error)
         self.failed[type(error).__name__] += 1
         self.add(version, failure(version[0], error))
 

@@ -118,6 +118,11 @@ def test_samples_that_were_never_scaled_are_told(encoder: Encoder, files: dict[s
     samples = load_audio(files["sound"])
     with pytest.warns(SampleRangeWarning, match="divide what was 16-bit by 32768"):
         encoder.encode_audio(samples * 32768, sampling_rate=48000)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")  # as Python has it
+        for rate in (48000, 16000):
+            encoder.encode_audio([samples * 32768] * 3, sampling_rate=rate)
+    assert len(told) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.encode_audio(samples / np.abs(samples).max() * 4, sampling_rate=48000)  # loud, but sound

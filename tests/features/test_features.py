@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -135,7 +136,9 @@ def test_a_clip_that_does_not_decode_is_returned_with_its_reason(model: PEAV, ro
 
 
 @pytest.mark.slow
-def test_a_damaged_cached_feature_is_made_again(model: PEAV, row: Row, tmp_path: Path) -> None:
+def test_a_damaged_cached_feature_is_made_again(
+    model: PEAV, row: Row, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = FeatureCache(tmp_path, model)
     cache.prepare([row])
     path, whole = cache.path(row), cache.load(row)
@@ -146,8 +149,10 @@ def test_a_damaged_cached_feature_is_made_again(model: PEAV, row: Row, tmp_path:
     flipped = bytearray(path.read_bytes())
     flipped[len(flipped) // 2] ^= 1
     path.write_bytes(flipped)  # found when it is read
-    with pytest.warns(UserWarning, match=rf"{path.name}: damaged features .*; they are made again"):
-        again = cache.load(row)
+    again = cache.load(row)
+    ((logger, level, said),) = caplog.record_tuples
+    assert (logger, level) == ("peav.features.store", logging.WARNING)
+    assert re.search(rf"{path.name}: damaged features .*; they are made again", said)
     assert np.array_equal(again.latents, whole.latents)
     assert np.array_equal(again.frames, whole.frames)
     assert np.array_equal(cache.load(row).frames, whole.frames)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from peav.cli.main import app
 from peav.train.recipe import Recipe, read_recipe
 
 OLD = """
@@ -70,6 +72,16 @@ def test_old_keys_say_what_new_ones_do_and_are_named(tmp_path: Path) -> None:
     with pytest.warns(FutureWarning, match=r"keys that go with the next release: codec\.checkpoint, codec\.distil_lr"):
         old = read(tmp_path, OLD)
     assert old == read(tmp_path, NEW)
+
+
+def test_of_the_processes_that_share_a_run_one_names_old_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "r.yaml").write_text(OLD)
+    command = ["train", str(tmp_path / "r.yaml"), "--dry-run", "--set", "model=nano"]
+    said = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        said.append(CliRunner().invoke(app, command).stderr.count("keys that go with the next release"))
+    assert said == [1, 0, 0]
 
 
 @pytest.mark.filterwarnings("error")

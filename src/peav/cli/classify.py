@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import escape, load, meter, one_line_warnings, out, print_json, shown
+from peav.cli.console import escape, load, meter, out, print_json, shown
 from peav.types import Modality
 
 
@@ -38,12 +38,11 @@ def classify(
     paths = options.media_in(files)
     encoder = load(model, device, revision, dtype, cache_dir)
     results: list[dict[str, Any]] = []
-    with one_line_warnings():
-        for result in encoder.classify_stream(
-            paths, texts, space, window=window, batch_size=batch_size, show_progress=True, isolate=True
-        ):
-            found = {"error": str(result.error)} if isinstance(result, DecodeFailure) else result.to_dict()
-            results.append({"path": str(paths[result.index]), **found})
+    for result in encoder.classify_stream(
+        paths, texts, space, window=window, batch_size=batch_size, show_progress=True, isolate=True
+    ):
+        found = {"error": str(result.error)} if isinstance(result, DecodeFailure) else result.to_dict()
+        results.append({"path": str(paths[result.index]), **found})
     if as_json:
         print_json(results)
     else:

@@ -7,6 +7,7 @@ All that a verb prints goes through here: `out` and `err` for people, with `esca
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import warnings
@@ -37,23 +38,33 @@ def fail(reason: object) -> NoReturn:
     raise typer.Exit(2)
 
 
+class _Said(logging.Handler):
+    """Warnings, and what the loggers say, as one yellow line each above a progress bar; the same line once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say(record.getMessage())
+
+    def say(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True, highlight=False)
+
+
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Warnings as one yellow line each, above a progress bar, instead of Python's two with a line of source."""
-
-    def show(
-        message: Warning | str,
-        category: Any,  # noqa: ARG001
-        filename: Any,  # noqa: ARG001
-        lineno: Any,  # noqa: ARG001
-        file: Any = None,  # noqa: ARG001
-        line: Any = None,  # noqa: ARG001
-    ) -> None:
-        err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
-
+    """Warnings, and what the loggers say, as one line each, instead of Python's two with a line of source."""
+    said, logger = _Said(), logging.getLogger("peav")
     with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+        warnings.showwarning = lambda message, *_, **__: said.say(str(message))
+        logger.addHandler(said)
+        try:
+            yield
+        finally:
+            logger.removeHandler(said)
 
 
 def escape(text: str) -> str:

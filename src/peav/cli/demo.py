@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import err, escape, load, one_line_warnings, out, print_json, shown
+from peav.cli.console import err, escape, load, out, print_json, shown
 
 if TYPE_CHECKING:
     from peav.cli.demo_searches import Item, Search
@@ -42,8 +42,7 @@ def demo(
     encoder = load(model, device, revision, dtype, cache_dir)
     items = items_of(_clips(folder, clips, seed)) + _own(media)
     began = time.monotonic()
-    with one_line_warnings():
-        failures = embed(encoder, items)
+    failures = embed(encoder, items)
     for failure in failures:
         err.print(f"[yellow]left out:[/] {escape(str(failure.error))}", soft_wrap=True, highlight=False)
     searches = run_searches(encoder, items)

@@ -20,7 +20,6 @@ from peav.cli.console import (
     fail,
     load_detector,
     meter,
-    one_line_warnings,
     out,
     print_json,
     report_failures,
@@ -98,22 +97,21 @@ def detect(
     if live:
         _listen(detector, texts, how, sampling_rate, as_json=lines)
         return
-    with one_line_warnings():
-        run = detect_files(
-            detector,
-            paths,
-            texts,
-            output,
-            postprocessing=how,
-            format=None if format == "table" else format,
-            scores=scores,
-            plot=plot,
-            html=html,
-            limit=limit,
-            resume=resume,
-            retry_failed=retry_failed,
-            show_progress=True,
-        )
+    run = detect_files(
+        detector,
+        paths,
+        texts,
+        output,
+        postprocessing=how,
+        format=None if format == "table" else format,
+        scores=scores,
+        plot=plot,
+        html=html,
+        limit=limit,
+        resume=resume,
+        retry_failed=retry_failed,
+        show_progress=True,
+    )
     summary = run.summary() | {"model": detector.name, "seconds": round(time.monotonic() - began, 2)}
     if output is None:
         _print(run.files, format)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from peav.cli import options
-from peav.cli.console import exit_if_all_failed, load, one_line_warnings, out, print_json, report_failures, shown
+from peav.cli.console import exit_if_all_failed, load, out, print_json, report_failures, shown
 
 
 def embed(
@@ -44,18 +44,17 @@ def embed(
     began = time.monotonic()
     files = options.media_in(paths)
     encoder = load(model, device, revision, dtype, cache_dir)
-    with one_line_warnings():
-        summary = embed_files(
-            encoder,
-            files,
-            output,
-            window=window,
-            batch_size=batch_size,
-            limit=limit,
-            resume=resume,
-            retry_failed=retry_failed,
-            show_progress=True,
-        )
+    summary = embed_files(
+        encoder,
+        files,
+        output,
+        window=window,
+        batch_size=batch_size,
+        limit=limit,
+        resume=resume,
+        retry_failed=retry_failed,
+        show_progress=True,
+    )
     summary |= {"library": str(output), "model": encoder.name}
     summary["seconds"] = round(time.monotonic() - began, 2)
     if as_json:

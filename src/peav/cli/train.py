@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +46,13 @@ def train(
         typer.Option(help="What the towers compute in; the weights stay float32. As the recipe says by default."),
     ] = None,
     cache_dir: options.CacheDir = None,
-    data: Annotated[Path | None, typer.Option(help="Train on this manifest in place of the recipe's sources.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on these clips in place of the recipe's sources: a manifest, tars (x.tar, 'x-*.tar'), "
+            "a folder of recordings, or one that `peav prepare` made."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the recipe's output folder.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a key: --set optim.steps=100 (repeatable).")
@@ -65,17 +72,19 @@ def train(
     from peav.train import plan, read_recipe
     from peav.train import train as run
 
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one reports
+    if not leads:
+        warnings.simplefilter("ignore", FutureWarning)  # of the recipe, which is every process's
     # JSON is YAML, whatever a path contains.
     if revision is not None and init is None:
         fail("--revision is of the checkpoint that --init names; in a recipe write NAME@REVISION")
     pairs = {} if init is None else {"model": json.dumps(full_name(init, revision))}
     pairs |= {} if dtype is None else {"optim.bf16": json.dumps(dtype == "bfloat16")}
     pairs |= {} if cache_dir is None else {"hub_cache": json.dumps(str(cache_dir))}
-    pairs |= {} if data is None else {"data.sources": json.dumps([{"place": str(data)}])}
+    pairs |= {} if data is None else {"data.sources": json.dumps([{"place": data}])}
     pairs |= dict(_split(override) for override in overrides or ())
     if init is not None and read_recipe(recipe, pairs).from_scratch:
         fail(f"--init goes with a recipe that has `tune:` (finetune) or `align:`, and {recipe} has neither")
-    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one reports
     if dry_run:
         cost = plan(read_recipe(recipe, pairs), devices, teraflops)
         if as_json:

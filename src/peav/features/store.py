@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
+import logging
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +29,7 @@ from peav.features.prepared import PreparedClip
 from peav.model import PEAV
 from peav.utils.storage import is_remote, write_all
 
+logger = logging.getLogger(__name__)
 DAMAGE = (SafetensorError, ValueError, KeyError, TypeError, OSError)  # what reading torn features raises
 ROUND_TRIPS = 32  # reads from object storage at a time
 
@@ -79,7 +80,7 @@ class FeatureCache:
         except FileNotFoundError:
             raise
         except DAMAGE as error:
-            warnings.warn(f"{self.path(row)}: damaged features ({error}); they are made again", stacklevel=2)
+            logger.warning("%s: damaged features (%s); they are made again", self.path(row), error)
         # The version first: a file that changes while it is decoded is then seen to be another.
         version, features = media_version(row), self._compute(row)
         _store(self.path(row), version, features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from peav.errors import CheckpointError
 from peav.inference.text import text_states
 from peav.model import PEAV, PEAFrame
 
+logger = logging.getLogger(__name__)
 M = TypeVar("M", PEAV, PEAFrame)
 
 if hasattr(os, "register_at_fork"):
@@ -55,6 +57,7 @@ class Pretrained(Generic[M]):
         loaded = cls(model, tokenizer, full_name(name, revision))  # type: ignore[arg-type]
         loaded._directory = directory
         loaded._postprocessing = read_postprocessing(directory)
+        logger.info("loaded %s from %s on %s", loaded.name, directory, target)
         return loaded
 
     def __init__(self, model: M, tokenizer: Tokenizer | None = None, name: str = "model") -> None:

@@ -97,7 +97,7 @@ def _planes(samples: Any) -> NDArray[np.float32]:
         warnings.warn(
             f"float samples beyond {LOUDEST}, where full scale is 1: divide what was 16-bit by 32768, or give int16",
             SampleRangeWarning,
-            stacklevel=2,
+            stacklevel=1,  # one place, whoever calls: Python says it once
         )
     return planes
 

@@ -65,7 +65,7 @@ def _kept(recipe: Recipe) -> str:
     if not saved:
         return f"what was made ready for training is kept; {GOES_ON}"
     done = f"step {step_of(saved[-1])} of {recipe.optim.steps} is kept in {saved[-1]}"
-    return f"{done}; run the same command again with --resume, it goes on"
+    return f"{done}; run the same command again with --resume (in Python: resume=True), it goes on"
 
 
 def _train(
@@ -73,7 +73,8 @@ def _train(
 ) -> dict[str, Any]:
     torch.manual_seed(recipe.seed)  # for weights: batches, captions and masks have generators of their own
     output = Path(recipe.output)
-    if recipe.optim.bf16 and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2"):
+    emulated = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")
+    if recipe.optim.bf16 and emulated and dist.is_main:
         warnings.warn("this processor is tens of times slower in bf16 than in fp32: set optim.bf16=false", stacklevel=2)
     with dist.main_first():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)

@@ -222,7 +222,8 @@ class Trainer:
             try:
                 return load_state(path, self.module, self.optimizer, self.dist)
             except StateError as error:
-                warnings.warn(f"{error}; going on from the one before it", stacklevel=2)
+                if self.dist.is_main:
+                    warnings.warn(f"{error}; going on from the one before it", stacklevel=2)
                 reason = str(error)
         if found:
             raise TrainingError(
@@ -303,7 +304,9 @@ def earlier_states(output: Path, resume: bool) -> list[Path]:
     """The checkpoints of the run in `output`. Raises TrainingError where there are some and `resume` is off."""
     found = states(output / "checkpoints")
     if found and not resume:
-        raise TrainingError(f"{output} holds a run already; go on with --resume or choose another output")
+        raise TrainingError(
+            f"{output} holds a run already; go on with --resume (in Python: resume=True), or choose another output"
+        )
     return found
 
 

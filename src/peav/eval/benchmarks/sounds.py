@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from peav.features.decode import Cut, decode_each, decode_task
 from peav.features.extract import clip_key
 from peav.features.logmel import log_mel_statistics
 
+logger = logging.getLogger(__name__)
 LOG_MEL = "log-mel statistics, linear probe"
 SOUND = Cut(None, 1, None)  # all of it
 _LOG_MEL: dict[str, np.ndarray] = {}  # by clip: those of several folders are asked for by folder, then together
@@ -88,7 +89,7 @@ def _readable(embedder: Embedder, rows: Sequence[Row]) -> list[Row]:
     tasks = [decode_task(row.audio_path, None, row.start, row.end, SOUND) for row in new]
     for row, decoded in zip(new, decode_each(tasks, None), strict=True):
         if isinstance(decoded, MediaError):
-            warnings.warn(f"left out: {decoded}", stacklevel=2)
+            logger.warning("left out: %s", decoded)
         elif decoded.waveform is not None:
             _LOG_MEL[clip_key(row)] = log_mel_statistics(decoded.waveform, RATE)
     return [row for row in rows if clip_key(row) in _LOG_MEL]
