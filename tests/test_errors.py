@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def test_a_missing_file_can_be_caught_as_python_has_it_and_says_what_is_missing(
         load_audio("nowhere.wav")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (type(again), str(again)) == (MissingFileError, str(caught.value))
+
+
+def test_messages_of_the_library_speak_the_words_of_the_command_line_and_of_python():
+    """Those of `cli/` are the command line's alone; a flag that others name comes with what Python calls it."""
+    root, flags = Path(peav.__file__).parent, r"(?<![\w-])--[a-z-]+|\bencode_\w+|\b\w+=(?:True|False|None)"
+    trees = {path: ast.parse(path.read_text()) for path in root.rglob("*.py") if path.parent.name != "cli"}
+    raised = [(path, node) for path, tree in trees.items() for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    for path, node in raised:
+        texts = [
+            part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)
+        ]
+        said = re.sub(r"`[^`]*`|pip install.*", "", " ".join(texts))  # a whole command
+        named = re.sub(r"--[a-z-]+ \(in Python: \w+=\w+\)", "", said)
+        assert not re.search(flags, named), f"{path}:{node.lineno}: {said}"
 
 
 def test_a_training_error_is_still_a_runtime_error():

@@ -61,7 +61,7 @@ class Detector(Pretrained[PEAFrame]):
     """
 
     _kind = PEAFrame
-    _other = "a PE-AV checkpoint, which embeds whole clips: peav.load"
+    _other = "a PE-AV checkpoint, which embeds whole clips; `peav embed` and peav.load take it"
 
     @classmethod
     def load(
@@ -285,7 +285,7 @@ def detect_files(
     # Lines that other settings wrote into the same folder do not count as done.
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     found: list[FileEvents] = []
-    held = f"{folder}: another `peav detect` is writing to it; wait for its end, or give another folder to -o"
+    held = f"{folder}: another process is writing to it; wait for its end, or give another folder"
     kept = f"files of this run are done; {GOES_ON}"
     with stoppable(lambda: f"{len(found)} {kept}"), FolderLock(folder, EventsError(held)):
         done = Ledger(folder / "detections.jsonl", {"settings": digest}, alone=True, resume=resume)

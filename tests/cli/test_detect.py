@@ -217,7 +217,7 @@ def test_one_process_at_a_time_writes_to_a_folder(peav: Run, as_json: Run, frame
     lock = FolderLock(tmp_path / "out")
     refused = peav(*run)
     assert refused.exit_code == 2
-    assert "another `peav detect` is writing to it" in refused.stderr
+    assert "another process is writing to it" in refused.stderr
     lock.release()
     assert as_json(*run)["detected"] == 1
     assert {entry.name for entry in (tmp_path / "out").iterdir()} == {"detections.jsonl", "postprocessing.json"}

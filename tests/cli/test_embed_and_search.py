@@ -229,7 +229,7 @@ def test_nothing_but_files_that_failed_before_is_exit_code_1_and_said(peav: Run,
 
 
 def test_another_window_is_refused(peav: Run, library: Path, folder: Path, model: str) -> None:
-    one_line(peav("embed", folder, "-o", library, "--model", model, "--window", 3), "give --window 2.0, or")
+    one_line(peav("embed", folder, "-o", library, "--model", model, "--window", 3), "give a window of 2.0 s, or")
 
 
 def test_nothing_but_bad_files_is_exit_code_1(peav: Run, model: str, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_what_cannot_be_a_source_is_a_typed_error(
 
 
 def test_a_folder_is_a_typed_error_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFileError, match="a folder, not a file; list its media with find_media"):
+    with pytest.raises(UnreadableFileError, match="a folder, not a file; give the files in it"):
         load_audio(tmp_path)
 
 

@@ -72,7 +72,7 @@ def test_fine_tuning_is_planned_from_a_checkpoints_config_alone(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_run_whose_model_is_yet_to_be_trained_is_planned_with_its_preset() -> None:
-    with pytest.raises(RecipeError, match=r"no directory 'runs/phase1_small/model'.*--set model=small-16-frame"):
+    with pytest.raises(RecipeError, match=r"no directory 'runs/phase1_small/model'.*model: small-16-frame"):
         plan(read_recipe(SHIPPED / "phase2_small.yaml"), 48)
     cost = plan(read_recipe(SHIPPED / "phase2_small.yaml", {"model": "small-16-frame"}), 48)
     assert cost.hours > 0

@@ -141,10 +141,9 @@ def _listen(
 
     pipe = sys.stdin.fileno()
     blocks = iter_pipe(pipe, detector.sampling_rate) if sampling_rate is None else iter_samples(pipe)
-    with one_line_warnings():
-        for event in detector.listen(blocks, texts, sampling_rate=sampling_rate, postprocessing=how):
-            line = f"{clock(event.onset)}  {clock(event.offset)}  {event.score:.2f}  {event.label}\n"
-            echo(to_line(to_record(event)).decode() if as_json else line, newline=False)
+    for event in detector.listen(blocks, texts, sampling_rate=sampling_rate, postprocessing=how):
+        line = f"{clock(event.onset)}  {clock(event.offset)}  {event.score:.2f}  {event.label}\n"
+        echo(to_line(to_record(event)).decode() if as_json else line, newline=False)
 
 
 def _check_outputs(format: str, output: Path | None, scores: bool, files: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peav.cli import options
-from peav.cli.console import echo, err, fail, load_detector, one_line_warnings, out, print_json
+from peav.cli.console import echo, err, fail, load_detector, out, print_json
 
 if TYPE_CHECKING:
     from peav.detector import Detector
@@ -120,8 +120,7 @@ def _listen(
     if not known or not labels:
         fail(f"{recordings[0].parent}: none of its recordings has a true event; names of files must agree")
     how = options.postprocessing(detector.postprocessing, labels, *given)
-    with one_line_warnings():
-        detect_files(detector, known, labels, output, postprocessing=how, format=None, scores=True, show_progress=True)
+    detect_files(detector, known, labels, output, postprocessing=how, format=None, scores=True, show_progress=True)
 
 
 def _say_strangers(names: set[str], true: dict[str, list[Event]]) -> None:

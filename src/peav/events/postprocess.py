@@ -47,9 +47,9 @@ class Postprocessing:
     def __post_init__(self) -> None:
         values = self.threshold.values() if isinstance(self.threshold, Mapping) else [self.threshold]
         if not all(0 <= value <= 1 for value in values):
-            raise ValueError(f"threshold={self.threshold}: thresholds are probabilities, from 0 to 1")
+            raise ValueError(f"threshold {self.threshold}: thresholds are probabilities, from 0 to 1")
         if not 0 < self.low <= 1:
-            raise ValueError(f"low={self.low}: the share of the threshold that ends an event is above 0 and at most 1")
+            raise ValueError(f"low {self.low}: the share of the threshold that ends an event is above 0 and at most 1")
         for name in ("median", "min_gap", "min_length"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: give seconds, 0 for none")

@@ -286,9 +286,9 @@ class WindowReader:
         wanted = {"audio"} if self.streams != "video" else set()
         wanted |= {"video"} if self.streams != "audio" else set()
         if "audio" in wanted and not has_audio:
-            raise NoAudioStreamError(f"{name}: no audio stream; encode_video (--space video) takes its pictures")
+            raise NoAudioStreamError(f"{name}: no audio stream; use it as video, by its pictures alone")
         if "video" in wanted and not has_video:
-            raise NoVideoStreamError(f"{name}: no video stream; encode_audio (--space audio) takes its sound")
+            raise NoVideoStreamError(f"{name}: no video stream; use it as audio, by its sound alone")
         return wanted
 
     def _thin(self, frames: np.ndarray) -> np.ndarray:

@@ -178,9 +178,11 @@ def _checked_path(name: str) -> str:
     except (OSError, ValueError) as error:
         raise UnreadableFileError(f"{name}: cannot be read ({error}); check its permissions") from error
     if stat.S_ISDIR(status.st_mode):
-        raise UnreadableFileError(f"{name}: a folder, not a file; list its media with find_media")
+        raise UnreadableFileError(f"{name}: a folder, not a file; give the files in it")
     if not stat.S_ISREG(status.st_mode):
-        raise UnreadableFileError(f"{name}: a device or a pipe, not a file; read it and give the bytes")
+        raise UnreadableFileError(
+            f"{name}: a device or a pipe, not a file; save what it gives as a file, or give the bytes"
+        )
     if status.st_size == 0:
         raise ZeroLengthError(f"{name}: empty (0 bytes); copy or record the file again")
     return str(path)

@@ -92,11 +92,11 @@ def open_library(path: str | os.PathLike[str], model_id: str | None = None) -> p
         if len(made_by) == FORMER_DIGITS:
             raise LibraryError(
                 f"{path}: made by model {name!r} with an older peav, which did not note all of the model's weights; "
-                "embed the files anew (--no-resume)"
+                "embed the files anew, without resuming"
             )
         raise LibraryError(
             f"{path}: made by model {name!r} ({made_by}), not by this one ({model_id}); "
-            f"give --model {name}, or embed the files anew with this model (--no-resume)"
+            f"use model {name}, or embed the files anew with this one, without resuming"
         )
     return file
 
@@ -267,7 +267,7 @@ class LibraryWriter:
             if held not in (None, window) and window is not None:
                 raise LibraryError(
                     f"{source}: cut into windows of {held} s, not of {window} s; "
-                    f"give --window {held}, or embed the files anew with this length (--no-resume)"
+                    f"give a window of {held} s, or embed the files anew with this length, without resuming"
                 )
             window = held if window is None else window
         return DEFAULT_WINDOW if window is None else window

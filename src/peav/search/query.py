@@ -186,7 +186,7 @@ def search(
                 best = sorted([*best, *hits], key=lambda hit: -hit.score)
                 best = (list({hit.path: hit for hit in reversed(best)}.values())[::-1] if by_file else best)[:top]
     if not seen:
-        raise LibraryError(f"{path}: nothing in it has {' or '.join(query.vectors)}; search another --space")
+        raise LibraryError(f"{path}: nothing in it has {' or '.join(query.vectors)}; search another space")
     return [hit for hit in best if hit.score >= min_score]
 
 

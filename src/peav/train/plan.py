@@ -82,12 +82,12 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
 
 def _config(recipe: Recipe) -> PEAVConfig:
     if recipe.align is not None:
-        raise RecipeError("align: a run that trains frames cannot be planned; leave out --dry-run")
+        raise RecipeError("align: a run that trains frames cannot be planned, only trained")
     try:
         config = preset(recipe.model) if recipe.from_scratch else load_config(recipe.model, cache_dir=recipe.hub_cache)
     except CheckpointError as error:
         raise RecipeError(
-            f"model: {error}; if a run is to make it, plan with its preset, such as --set model=small-16-frame"
+            f"model: {error}; if a run is to make it, plan with its preset, such as model: small-16-frame"
         ) from error
     if not isinstance(config, PEAVConfig):
         raise RecipeError(f"model: {recipe.model!r} is no PE-AV model; only these are planned")
