@@ -267,7 +267,7 @@ def ablate(folder: Path) -> str:
 
 @check
 def eval(folder: Path) -> str:
-    options = ("--world", "clips/manifest.jsonl", "--split", "train")
+    options = ("--manifest", "clips/manifest.jsonl", "--split", "train")
     tables = as_json(folder, "eval", "tiny", *options)["results"]
     figures = [row for table in tables for row in table["rows"]]
     recall, chance = ([row[name] for row in figures if "direction" in row] for name in ("recall@1", "chance@1"))

@@ -57,7 +57,11 @@ def test_revision_and_cache_reach_the_hub(peav: Run, tmp_path: Path, monkeypatch
     Path("manifest.jsonl").write_text('{"path": "clip.wav"}\n')
     Path("truth.tsv").write_text("filename\tonset\toffset\tevent_label\nclip.wav\t0\t1\tdog\n")
     Path("clip.wav").write_bytes((resolve("tiny") / "config.json").read_bytes())
-    rest = {"eval": ["--world", "manifest.jsonl"], "convert": ["out", "--to", "peav"], "average": ["a/b", "-o", "out"]}
+    rest = {
+        "eval": ["--manifest", "manifest.jsonl"],
+        "convert": ["out", "--to", "peav"],
+        "average": ["a/b", "-o", "out"],
+    }
     for asked in (["a/b", "--revision", "v7"], ["a/b@v7"]):
         result = peav(*line, *asked, *rest.get(line[0], []), "--cache-dir", tmp_path / "cache")
         assert result.exit_code == 2, result.output
@@ -67,10 +71,10 @@ def test_revision_and_cache_reach_the_hub(peav: Run, tmp_path: Path, monkeypatch
 
 def test_a_directory_has_no_revision_and_two_are_refused(peav: Run, model: str) -> None:
     for name in ("tiny", model):
-        result = peav("eval", name, "--world", "x", "--revision", "v1")
+        result = peav("eval", name, "--manifest", "x", "--revision", "v1")
         assert result.exit_code == 2
         assert "has no revision 'v1': leave it out" in " ".join(result.stderr.split())
-    result = peav("eval", "a/b@v1", "--world", "x", "--revision", "v2")
+    result = peav("eval", "a/b@v1", "--manifest", "x", "--revision", "v2")
     assert "two revisions of a/b, 'v1' and 'v2': give one" in result.stderr
 
 

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from peav.checkpoint import load_model
+from peav.cli.main import app
 from peav.data.manifest import Row, read_manifest
+from peav.data.places import PlaceContext, read_place
 from peav.data.webdataset import expand, read_webdataset
 from peav.errors import ManifestError
 from peav.features.prepare import prepare
@@ -124,6 +127,39 @@ def test_braces_name_several_tars() -> None:
     assert expand("one.tar") == ["one.tar"]
     with pytest.raises(ManifestError, match="smaller number first"):
         expand("c-{3..1}.tar")
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+def test_signs_of_a_shell_name_several_tars(place: str, tmp_path: Path) -> None:
+    folder = str(tmp_path) if place == "disk" else f"memory://{tmp_path.name}/shards"
+    for name in ("c-01", "c-00", "d-00"):
+        write_tar(f"{folder}/{name}.tar", [(f"{name}.wav", b"x"), (f"{name}.txt", b"rain")])
+
+    def ids(pattern: str) -> list[str]:
+        return [row.id for row in read_webdataset(f"{folder}/{pattern}")]
+
+    assert ids("c-*.tar") == ids("c-0[01].tar") == ids("c-0?.tar") == ["c-00/c-00", "c-01/c-01"]
+    assert ids("{d,c}-*0.tar") == ["d-00/d-00", "c-00/c-00"]
+    with pytest.raises(ManifestError, match=r"e-\*\.tar: no such tar; check the path and the pattern"):
+        ids("e-*.tar")
+
+
+@pytest.mark.slow
+def test_training_takes_tars_in_place_of_the_recipes_sources(rows: list[Row], tmp_path: Path) -> None:
+    write_tar(tmp_path / "clips-0.tar", members_of(rows[:3]))
+    write_tar(tmp_path / "clips-1.tar", members_of(rows[3:]))
+    changes = {"output": tmp_path / "run", "data.cache": tmp_path / "cache", "optim.steps": 1, "optim.batch_size": 4}
+    options = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    command = ["train", "finetune", "--data", str(tmp_path / "clips-*.tar"), "--set", "tune.parts=[heads]"]
+    result = CliRunner().invoke(app, [*command, *options, "--json"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
+def test_what_is_no_place_of_clips_says_what_is_taken(tmp_path: Path) -> None:
+    for name in ("clips.tar.gz", "clips.json", "nowhere"):
+        with pytest.raises(ManifestError, match=rf"{name}: no clips there; give a manifest .*, tars .* or a folder"):
+            read_place(str(tmp_path / name), PlaceContext(str(tmp_path)))
 
 
 def test_a_tar_is_read_through_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

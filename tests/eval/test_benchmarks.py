@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from peav.encoder import Encoder
 from peav.errors import EvaluationError
 from peav.eval.benchmarks.manifest import Manifest
 from peav.eval.benchmarks.sounds import LOG_MEL, Sounds, divide
-from peav.eval.directions import WORLD
+from peav.eval.directions import CAPTIONED
 from peav.eval.embedder import FileEmbedder
 
 
 @pytest.mark.slow
-def test_world_measures_every_direction_on_the_split(encoder: Encoder, manifest: Path) -> None:
+def test_a_manifest_measures_every_direction_on_the_split(encoder: Encoder, manifest: Path) -> None:
     table = Manifest(manifest).run(FileEmbedder(encoder))[0]
-    assert [row["direction"] for row in table.rows] == list(WORLD)
+    assert [row["direction"] for row in table.rows] == list(CAPTIONED)
     targets = {row["direction"]: row["targets"] for row in table.rows}
     assert targets == {
         "t2av": 3,
@@ -53,8 +54,33 @@ def test_figures_are_the_same_twice(encoder: Encoder, manifest: Path) -> None:
     assert Manifest(manifest).run(embedder)[0].to_dict() == Manifest(manifest).run(embedder)[0].to_dict()
 
 
+@pytest.mark.slow
+def test_clips_in_tars_have_the_figures_of_their_manifest(encoder: Encoder, manifest: Path, tmp_path: Path) -> None:
+    for record in map(json.loads, manifest.read_text().splitlines()):
+        with tarfile.open(tmp_path / f"clips-{record['split']}.tar", "a") as tar:
+            tar.add(manifest.parent / record["path"], record["path"])
+            (tmp_path / "fields.json").write_text(json.dumps(record))
+            tar.add(tmp_path / "fields.json", f"{Path(record['path']).stem}.json")
+    tables = [Manifest(path).run(FileEmbedder(encoder))[0] for path in (manifest, tmp_path / "clips-*.tar")]
+    assert tables[1].rows == tables[0].rows
+    assert [table.title for table in tables] == [
+        f"{manifest.parent.name}: retrieval (%), split test",
+        "clips-*.tar: retrieval (%), split test",
+    ]
+
+
+def test_the_former_name_of_the_option_for_a_manifest_still_works_and_says_so(tmp_path: Path) -> None:
+    for option, renamed in (("--manifest", False), ("--world", True)):
+        result = CliRunner().invoke(app, ["eval", "tiny", option, str(tmp_path / "none.jsonl")])
+        assert result.exit_code == 2
+        assert "none.jsonl: no such manifest" in result.stderr
+        assert ("--world is --manifest now" in result.stderr) == renamed
+    assert "--world" not in CliRunner().invoke(app, ["eval", "--help"]).stdout
+
+
 def test_an_empty_split_is_an_error(encoder: Encoder, manifest: Path) -> None:
-    with pytest.raises(EvaluationError, match=r"no direction has two rows in the split 'dev' \(0 rows\)"):
+    says = r"no direction has two rows in the split 'dev' \(0 rows\); its splits are test, train"
+    with pytest.raises(EvaluationError, match=says):
         Manifest(manifest, "dev").run(FileEmbedder(encoder))
 
 
@@ -119,11 +145,11 @@ def test_the_command_prints_one_json_document(
     encoder: Encoder, manifest: Path, recordings: Path, tmp_path: Path
 ) -> None:
     encoder.save_pretrained(tmp_path / "model")
-    command = ["eval", str(tmp_path / "model"), "--world", str(manifest), "--esc10", str(recordings), "--fold", "2"]
+    command = ["eval", str(tmp_path / "model"), "--manifest", str(manifest), "--esc10", str(recordings), "--fold", "2"]
     result = CliRunner().invoke(app, [*command, "--candidates", "2", "--json"])
     assert result.exit_code == 0, result.output
-    world, sounds = json.loads(result.stdout)["results"]
-    assert {row["targets"] for row in world["rows"]} == {2}
+    captioned, sounds = json.loads(result.stdout)["results"]
+    assert {row["targets"] for row in captioned["rows"]} == {2}
     assert [row["method"] for row in sounds["rows"]] == ["zero-shot", "linear probe", LOG_MEL]
 
 
@@ -161,4 +187,4 @@ def test_files_that_break_their_decoder_are_left_out_and_listed(
 def test_the_command_says_what_to_give_it() -> None:
     result = CliRunner().invoke(app, ["eval", "tiny"])
     assert result.exit_code == 2
-    assert "--world MANIFEST" in result.stderr
+    assert "--manifest MANIFEST" in result.stderr

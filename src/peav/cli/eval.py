@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def eval(
     model: Annotated[str, typer.Argument(help="tiny, a hub name (facebook/pe-av-large) or a directory.")] = "tiny",
-    world: Annotated[Path | None, typer.Option(help="A manifest with captions, e.g. of `peav world`.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Your clips with captions: a manifest, or tars (x.tar, 'x-*.tar').")
+    ] = None,
+    world: Annotated[Path | None, typer.Option(hidden=True, help="The former name of --manifest.")] = None,
     bench: Annotated[
         list[str] | None,
         typer.Option(help="NAME=PATH: manifest, sounds, grid, or a class of yours, path/to/file.py:Class=PATH."),
@@ -35,7 +38,7 @@ def eval(
     sentences: Annotated[
         bool, typer.Option("--sentences", help="Hold GRID's clips against all 64 000 sentences of its grammar, too.")
     ] = False,
-    candidates: Annotated[int, typer.Option(min=2, help="Clips to search among in --world.")] = 256,
+    candidates: Annotated[int, typer.Option(min=2, help="Clips to search among in --manifest.")] = 256,
     seed: Annotated[int, typer.Option(help="Decides which clips those are.")] = 0,
     normalize: Annotated[bool, typer.Option(help="Compare by cosine instead of by dot product.")] = False,
     device: options.Device = None,
@@ -59,7 +62,8 @@ def eval(
 
     wanted: list[Benchmark] = [_named(one) for one in bench or ()]
     if world is not None:
-        wanted.append(Manifest(world, split, candidates, seed))
+        warnings.warn("--world is --manifest now; the old name goes with the next release", FutureWarning, stacklevel=2)
+    wanted += [Manifest(place, split, candidates, seed) for place in (manifest, world) if place is not None]
     folders = esc10 or []
     wanted += [Sounds(folder, fold=fold) for folder in folders]
     wanted += [Sounds(folders[0], tuple(folders[1:]), fold)] if len(folders) > 1 else []
@@ -68,7 +72,7 @@ def eval(
     elif sentences:
         fail("--sentences is about GRID; give --grid FOLDER as well")
     if not wanted:
-        fail("nothing to measure; give --world MANIFEST, --esc10 FOLDER, --grid FOLDER or --bench NAME=PATH")
+        fail("nothing to measure; give --manifest MANIFEST, --esc10 FOLDER, --grid FOLDER or --bench NAME=PATH")
     encoder = load(model, device, revision, dtype, cache_dir)
     with counting("embedding clips") as show:
         embedder = FileEmbedder(encoder, normalize=normalize, batch_size=batch_size, progress=show)

@@ -16,7 +16,9 @@ from peav.utils.progress import counting
 def prepare(
     manifest: Annotated[
         str,
-        typer.Argument(help="A .jsonl, .csv or .parquet manifest, a folder of recordings, or clips-{000..123}.tar."),
+        typer.Argument(
+            help="A .jsonl, .csv or .parquet manifest, a folder of recordings, or tars: 'clips-*.tar', clips-{0..9}.tar"
+        ),
     ],
     folder: Annotated[
         str, typer.Option("--out", "-o", metavar="CACHE", help="Folder, or s3:// or gs:// address, of the shards.")
@@ -35,12 +37,11 @@ def prepare(
 
     Train on them with `sources: [{place: CACHE}]`.
     """
-    from peav.data.webdataset import read_webdataset
+    from peav.data.places import read_clips
     from peav.features.prepare import prepare as run
-    from peav.synth.mix import read_rows
 
     path = Path(manifest)
-    rows = read_webdataset(manifest) if path.suffix == ".tar" else read_rows(path)
+    rows = read_clips(manifest)
     encoder = load(model, "cpu", revision, dtype, cache_dir)
     with counting("computing features", len(rows)) as show:
         result = run(

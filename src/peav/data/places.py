@@ -10,6 +10,7 @@ from peav.data.manifest import Row, read_manifest
 from peav.data.recordings import read_recordings
 from peav.data.records import SUFFIXES
 from peav.data.webdataset import read_webdataset
+from peav.errors import ManifestError
 from peav.features.prepared import SPEC_FILE, read_prepared
 from peav.utils.storage import is_remote
 
@@ -38,20 +39,36 @@ class Place:
         raise NotImplementedError
 
 
+def read_clips(place: str, index: str | None = None) -> list[Row]:
+    """The clips of a manifest, of WebDataset tars, or of a folder of labeled recordings; all splits.
+
+    Args:
+        place: a path; of tars also an address, and a pattern for several.
+        index: as in `read_webdataset`.
+
+    Raises:
+        ManifestError: it is none of these, or cannot be read.
+    """
+    if place.endswith(".tar"):
+        return read_webdataset(place, index)
+    if place.endswith(SUFFIXES):
+        return read_manifest(place)
+    if not Path(place).is_dir():
+        kinds = f"a manifest ({', '.join(SUFFIXES)}), tars (x.tar, x-*.tar) or a folder of recordings"
+        raise ManifestError(f"{place}: no clips there; give {kinds}")
+    return read_recordings(place)
+
+
 def read_place(place: str, context: PlaceContext) -> list[Row]:
     """The rows of a path or an address, of all splits.
 
-    It is a manifest (`.jsonl`, `.csv`, `.tsv`, `.parquet`), WebDataset tars (`clips-{0000..0007}.tar`), a folder or an
-    address that `peav prepare` made, or a folder of labeled recordings.
+    It is what `read_clips` takes (a manifest, tars, a folder of recordings), or a folder or an address that `peav
+    prepare` made.
 
     Raises:
         ManifestError, PreparedError: it is none of these, or cannot be read.
     """
-    if place.endswith(".tar"):
-        return read_webdataset(place, f"{context.cache}/webdataset")
-    if place.endswith(SUFFIXES):
-        return read_manifest(place)
-    return read_prepared(place) if is_prepared(place) else read_recordings(place)
+    return read_prepared(place) if is_prepared(place) else read_clips(place, f"{context.cache}/webdataset")
 
 
 def is_prepared(place: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from peav.data.manifest import Row, parse_row, unique
 from peav.errors import ManifestError
-from peav.utils.storage import FilePart, is_remote, join, open_binary, read_all, size_and_time, write_all
+from peav.utils.storage import FilePart, is_remote, join, matching, open_binary, read_all, size_and_time, write_all
 from peav.utils.text import decode, parse_json
 
 SOUND = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "aac")
@@ -32,7 +32,7 @@ def read_webdataset(pattern: str, index: str | None = None) -> list[Row]:
     """The clips of all tars that `pattern` names, in the order of the tars and of their members.
 
     Args:
-        pattern: a path or an address, with `{0000..0007}` and `{a,b}` in it for several.
+        pattern: a path or an address, with `{0000..0007}`, `{a,b}`, `*`, `?` or `[0-3]` in it for several.
         index: a folder for the tars' indices, so that the next call need not read the tars.
 
     Raises:
@@ -41,7 +41,8 @@ def read_webdataset(pattern: str, index: str | None = None) -> list[Row]:
     """
     return unique(
         (f"{tar}/{sample['key']}", _row(tar, version, sample))
-        for tar in expand(pattern)
+        for piece in expand(pattern)
+        for tar in matching(piece)
         for version, samples in [_samples(tar, index)]
         for sample in samples
     )
@@ -71,7 +72,7 @@ def _samples(tar: str, index: str | None) -> tuple[list[Any], list[dict[str, Any
     try:
         version = list(size_and_time(tar))
     except FileNotFoundError as error:
-        raise ManifestError(f"{tar}: no such tar; check the path and the braces") from error
+        raise ManifestError(f"{tar}: no such tar; check the path and the pattern") from error
     if index is None:
         return version, _scan(tar)
     kept = join(index, f"{hashlib.sha256(tar.encode()).hexdigest()[:24]}.jsonl")

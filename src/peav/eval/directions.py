@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from peav.data.manifest import Row
 from peav.model.pairs import Embedding, media, text
 from peav.types import Modality
+from peav.utils.renamed import renamed
 
 
 @dataclass(frozen=True)
@@ -49,5 +50,10 @@ DIRECTIONS: dict[str, tuple[Side, Side]] = {
 CLIPS = ("t2av", "t2a", "t2v", "a2v", "v2a")
 """Measured while a model trains; so is `SPEECH`."""
 SPEECH = "speech2transcript"
-WORLD = (*CLIPS, SPEECH, "transcript2speech")
+CAPTIONED = (*CLIPS, SPEECH, "transcript2speech")
+"""Measured on the clips of a manifest."""
 GRID = (SPEECH, "transcript2speech", "video2transcript", "a2v", "v2a")
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"WORLD": "peav.eval.directions:CAPTIONED"})

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from peav.data.manifest import Row
 from peav.errors import EvaluationError
-from peav.eval.directions import DIRECTIONS, WORLD, Side
+from peav.eval.directions import CAPTIONED, DIRECTIONS, Side
 from peav.eval.embedder import Embedder, unit
 from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at_k
 from peav.features.extract import clip_key
@@ -50,7 +50,7 @@ class Classification:
 def retrieval(
     embedder: Embedder,
     rows: Sequence[Row],
-    directions: Iterable[str] = WORLD,
+    directions: Iterable[str] = CAPTIONED,
     candidates: int = 256,
     seed: int = 0,
 ) -> list[Retrieval]:
@@ -237,5 +237,5 @@ def _classified(method: str, scores: np.ndarray, labels: Sequence[str], classes:
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(
-        __name__, {"ProtocolError": "peav.errors:EvaluationError", "WORLD_DIRECTIONS": "peav.eval.directions:WORLD"}
+        __name__, {"ProtocolError": "peav.errors:EvaluationError", "WORLD_DIRECTIONS": "peav.eval.directions:CAPTIONED"}
     )

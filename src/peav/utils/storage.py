@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -94,6 +95,17 @@ def remove(path: str | Path) -> None:
     system, inner = _system(path)
     if system.exists(inner):
         system.rm_file(inner)
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that a path or an address with `*`, `?` or `[0-3]` names, sorted; where it names none, itself."""
+    if not any(sign in pattern for sign in "*?["):
+        return [pattern]
+    if not is_remote(pattern):
+        return sorted(glob(pattern)) or [pattern]
+    system, inner = _system(pattern)
+    system.invalidate_cache()  # another process may have written since
+    return sorted(map(system.unstrip_protocol, system.glob(inner))) or [pattern]
 
 
 def names_in(folder: str) -> list[str]:

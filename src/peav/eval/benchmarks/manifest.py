@@ -1,13 +1,13 @@
-"""Retrieval on the clips of any manifest."""
+"""Retrieval on the clips of any manifest, or of WebDataset tars."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peav.data.manifest import read_manifest
+from peav.data.places import read_clips
 from peav.errors import EvaluationError
 from peav.eval.benchmarks import Benchmark
-from peav.eval.directions import WORLD
+from peav.eval.directions import CAPTIONED
 from peav.eval.embedder import Embedder
 from peav.eval.protocols import retrieval
 from peav.eval.tables import Table, retrieval_table
@@ -27,10 +27,14 @@ class Manifest(Benchmark):
         Raises:
             EvaluationError: the split has fewer than two rows that any direction can use. ManifestError.
         """
-        rows = read_manifest(self.path, self.split)
-        results = retrieval(embedder, rows, WORLD, self.candidates, self.seed)
+        clips = read_clips(str(self.path))
+        rows = [row for row in clips if row.split == self.split]
+        results = retrieval(embedder, rows, CAPTIONED, self.candidates, self.seed)
         if not results:
+            there = ", ".join(sorted({row.split or "none" for row in clips}))
             raise EvaluationError(
-                f"{self.path}: no direction has two rows in the split {self.split!r} ({len(rows)} rows)"
+                f"{self.path}: no direction has two rows in the split {self.split!r} ({len(rows)} rows); "
+                f"its splits are {there}"
             )
-        return [retrieval_table(f"{self.path.parent.name}: retrieval (%), split {self.split}", results)]
+        name = self.path.absolute().parent.name if self.path.stem == "manifest" else self.path.name
+        return [retrieval_table(f"{name}: retrieval (%), split {self.split}", results)]
