@@ -180,8 +180,8 @@ def scored_labels(scores: Scores, truth: Events) -> tuple[str, ...]:
     unscored = [name for name, events in truth.items() if events and name not in scores]
     if unscored:
         raise EvaluationError(
-            f"{len(unscored)} recordings have events but no scores, such as {unscored[0]}; score them, or leave them "
-            "out (--only-found)"
+            f"{len(unscored)} recordings have events but no scores, such as {unscored[0]}; score them, or judge only "
+            "those that were found"
         )
     labels = next(iter(scores.values())).labels
     for name, one in scores.items():
