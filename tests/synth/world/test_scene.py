@@ -9,17 +9,17 @@ from functools import cache
 import numpy as np
 import pytest
 
-from peav.synth.world import captions as grammar
 from peav.synth.world import compose
 from peav.synth.world.backdrops import BACKDROPS
 from peav.synth.world.canvas import COLOURS
-from peav.synth.world.captions import captions
+from peav.synth.world.captions import GRAMMAR, captions
 from peav.synth.world.kind import FRAME
 from peav.synth.world.kinds import KINDS
 from peav.synth.world.scene import LONGEST, SHORTEST, Mix, Scene
 from peav.synth.world.splits import SPLITS, is_held_out, sentence_split
 from peav.synth.world.voices import VOICES
 from peav.synth.world.write import manifest_row
+from peav.types import MODALITIES
 
 SAMPLE = 200
 
@@ -94,13 +94,8 @@ def test_sentences_are_said_in_one_split_only() -> None:
 
 
 def test_novel_phrasings_appear_in_the_first_paraphrase_of_test_and_nowhere_in_training() -> None:
-    novel = {
-        "audio": grammar.AUDIO_FRAMES_NOVEL,
-        "video": grammar.VIDEO_FRAMES_NOVEL,
-        "audio_video": grammar.BOTH_FRAMES_NOVEL,
-    }
-    for kind, frames in novel.items():
-        patterns = [_pattern(frame) for frame in frames]
+    for kind in MODALITIES:
+        patterns = [_pattern(frame) for frame in GRAMMAR["novel"][f"{kind}_frames"]]
         assert all(any(map(_fits(text), patterns)) for scene in scenes("test") for text in captions(scene)[kind][:1])
         seen = (text for split in ("train", "validation") for scene in scenes(split) for text in captions(scene)[kind])
         assert not any(any(map(_fits(text), patterns)) for text in seen)
@@ -122,13 +117,7 @@ def test_test_captions_use_no_word_that_training_lacks() -> None:
         return set().union(*(words(text) for texts in written for text in texts))
 
     common = said("train")
-    novel = [
-        *grammar.AUDIO_FRAMES_NOVEL,
-        *grammar.VIDEO_FRAMES_NOVEL,
-        *grammar.BOTH_FRAMES_NOVEL,
-        *grammar.TOGETHER_NOVEL,
-        *grammar.AFTER_NOVEL,
-    ]
+    novel = [phrase for phrases in GRAMMAR["novel"].values() for phrase in phrases]
     assert set().union(*(words(frame.format(body="", place="")) for frame in novel)) <= common
 
 

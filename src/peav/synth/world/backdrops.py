@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from peav.synth.world.canvas import Colour
 from peav.synth.world.sounds import Signal, edges, grains, noise, pulse, tone
+from peav.synth.world.tables import read_table
 
 SIZE = 224  # the painted square; the camera sees 160 of it
 Paint = Callable[[ImageDraw.ImageDraw, np.random.Generator], None]
@@ -193,65 +194,28 @@ def _murmur(n: int, rng: np.random.Generator) -> Signal:
     return noise(n, rng, 250, 900, 3) * (0.5 + grains(n, rng, 12, 0.2, 2, 9) * 0.2)
 
 
+_WORDS = read_table("backdrops")
+
+
+def _backdrop(name: str, paint: Paint, ambience: Ambience | None = None) -> Backdrop:
+    """A place with the words of `backdrops.toml`."""
+    words = _WORDS[name]
+    return Backdrop(name, tuple(words["places"]), paint, ambience, tuple(words.get("hums", ())))
+
+
 BACKDROPS: tuple[Backdrop, ...] = (
-    Backdrop(
-        "grey wall", ("in front of a grey wall", "against a plain grey wall"), _wall((150, 150, 154), (96, 92, 90))
-    ),
-    Backdrop(
-        "beige wall", ("in front of a beige wall", "against a plain beige wall"), _wall((226, 206, 172), (150, 120, 90))
-    ),
-    Backdrop("dark room", ("in a dark room", "in front of a dark wall"), _wall((46, 44, 52), (28, 26, 30))),
-    Backdrop("sky", ("in front of a cloudy sky", "against the sky", "high up in the sky"), _sky),
-    Backdrop(
-        "night",
-        ("at night", "under the moon and stars", "on a starry night"),
-        _night,
-        _crickets,
-        ("crickets in the background", "faint crickets"),
-    ),
-    Backdrop(
-        "street",
-        ("on a street", "in a city street", "in front of houses"),
-        _street,
-        _traffic,
-        ("faint traffic in the background", "distant traffic"),
-    ),
-    Backdrop(
-        "kitchen",
-        ("in a kitchen", "in a tiled kitchen"),
-        _kitchen,
-        _fridge,
-        ("a low hum in the background", "a humming refrigerator"),
-    ),
-    Backdrop(
-        "forest",
-        ("in a forest", "among trees", "in the woods"),
-        _forest,
-        _leaves,
-        ("rustling leaves", "leaves rustling in the background"),
-    ),
-    Backdrop(
-        "sea",
-        ("by the sea", "on a beach", "at the seaside"),
-        _sea,
-        _swash,
-        ("quiet surf in the background", "distant surf"),
-    ),
-    Backdrop(
-        "grid",
-        ("on a glowing grid", "on a neon grid floor"),
-        _grid,
-        _machine_hum,
-        ("a deep drone in the background", "a low drone"),
-    ),
-    Backdrop("desert", ("in a desert", "among sand dunes"), _desert),
-    Backdrop("snow", ("in the snow", "in front of snowy mountains"), _snow),
-    Backdrop(
-        "stage",
-        ("on a stage", "in front of a curtain"),
-        _stage,
-        _murmur,
-        ("a murmuring crowd", "a murmur in the background"),
-    ),
-    Backdrop("library", ("in a library", "in front of book shelves"), _library),
+    _backdrop("grey wall", _wall((150, 150, 154), (96, 92, 90))),
+    _backdrop("beige wall", _wall((226, 206, 172), (150, 120, 90))),
+    _backdrop("dark room", _wall((46, 44, 52), (28, 26, 30))),
+    _backdrop("sky", _sky),
+    _backdrop("night", _night, _crickets),
+    _backdrop("street", _street, _traffic),
+    _backdrop("kitchen", _kitchen, _fridge),
+    _backdrop("forest", _forest, _leaves),
+    _backdrop("sea", _sea, _swash),
+    _backdrop("grid", _grid, _machine_hum),
+    _backdrop("desert", _desert),
+    _backdrop("snow", _snow),
+    _backdrop("stage", _stage, _murmur),
+    _backdrop("library", _library),
 )

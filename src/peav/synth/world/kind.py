@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from peav.synth.world.canvas import Canvas, Colour
 from peav.synth.world.sounds import Signal
+from peav.synth.world.tables import read_table
 
 FRAME = 0.08  # seconds: every time in the world is a whole number of video frames
 Span = tuple[float, float]
@@ -112,7 +111,7 @@ class Kind:
     heard: tuple[str, ...]
 
 
-_WORDS = tomllib.loads(Path(__file__).with_name("kinds.toml").read_text(encoding="utf-8"))
+_WORDS = read_table("kinds")
 
 
 def kind(name: str, look: Look, sound: Sound, pattern: Pattern, *, flies: bool = False, tinted: bool = True) -> Kind:
