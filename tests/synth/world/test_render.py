@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from peav.synth.world import compose
-from peav.synth.world.canvas import COLOURS, Canvas
+from peav.synth.world.canvas import COLORS, Canvas
 from peav.synth.world.kind import FRAME, Pose, Tune
 from peav.synth.world.kinds import KINDS
 from peav.synth.world.render import frames, mouth_opening, thing_sound, waveform
@@ -30,7 +30,7 @@ def thing(name: str, seed: int = 3) -> Thing:
 
 def picture(one: Thing, time: float) -> np.ndarray:
     image = Image.new("RGB", (160, 180), (120, 130, 120))
-    pose = Pose(time, one.pulses, COLOURS["red"], one.rate, one.pitch, one.seed)
+    pose = Pose(time, one.pulses, COLORS["red"], one.rate, one.pitch, one.seed)
     one.kind.look(Canvas(ImageDraw.Draw(image), PLACE.x, PLACE.y, PLACE.half), pose)
     return np.asarray(image).astype(int)
 
@@ -76,7 +76,7 @@ def test_a_ball_is_on_the_floor_at_each_impact_and_in_the_air_between() -> None:
     starts = [start for start, _ in one.pulses]
 
     def lowest(time: float) -> float:
-        red = np.abs(picture(one, time) - np.array(COLOURS["red"])).max(-1) < 8
+        red = np.abs(picture(one, time) - np.array(COLORS["red"])).max(-1) < 8
         return float(np.flatnonzero(red.any(1)).max())
 
     floor = [lowest(start) for start in starts]

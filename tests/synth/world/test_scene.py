@@ -11,7 +11,7 @@ import pytest
 
 from peav.synth.world import compose
 from peav.synth.world.backdrops import BACKDROPS
-from peav.synth.world.canvas import COLOURS
+from peav.synth.world.canvas import COLORS
 from peav.synth.world.captions import GRAMMAR, captions
 from peav.synth.world.kind import FRAME
 from peav.synth.world.kinds import KINDS
@@ -122,7 +122,7 @@ def test_test_captions_use_no_word_that_training_lacks() -> None:
 
 
 def test_audio_captions_name_nothing_that_is_only_seen() -> None:
-    visual = {*COLOURS, "left", "right", "centre", "middle", "camera", "view", "picture", "shirt", "hair", "silent"}
+    visual = {*COLORS, "left", "right", "centre", "middle", "camera", "view", "picture", "shirt", "hair", "silent"}
     for split in SPLITS:
         for scene in scenes(split):
             for text in captions(scene)["audio"]:
@@ -206,7 +206,7 @@ def test_captions_are_well_formed() -> None:
                     assert not re.search(r"\ba [aeiou]", re.sub('".*"', "", text)), text
 
 
-def test_colours_of_instances_vary() -> None:
-    used = {thing.colour for scene in scenes("train") for thing in scene.things}
-    assert used == set(COLOURS)
+def test_colors_of_instances_vary() -> None:
+    used = {thing.color for scene in scenes("train") for thing in scene.things}
+    assert used == set(COLORS)
     assert np.unique([scene.backdrop.name for scene in scenes("train")]).size == len(BACKDROPS)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Point = tuple[float, float]
 
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "red": (226, 32, 38),
     "orange": (248, 138, 20),
     "yellow": (250, 222, 40),
@@ -21,21 +21,21 @@ COLOURS: dict[str, Colour] = {
     "pink": (250, 120, 190),
     "white": (246, 246, 246),
 }
-INK: Colour = (24, 22, 30)
-STEEL: Colour = (150, 158, 170)
-WOOD: Colour = (150, 96, 50)
-CREAM: Colour = (250, 240, 214)
-GLOW: Colour = (255, 244, 120)
+INK: Color = (24, 22, 30)
+STEEL: Color = (150, 158, 170)
+WOOD: Color = (150, 96, 50)
+CREAM: Color = (250, 240, 214)
+GLOW: Color = (255, 244, 120)
 
 
-def shade(colour: Colour, factor: float) -> Colour:
+def shade(color: Color, factor: float) -> Color:
     """Darker below 1, towards white above 1."""
     if factor <= 1:
-        return (int(colour[0] * factor), int(colour[1] * factor), int(colour[2] * factor))
-    return mix(colour, (255, 255, 255), factor - 1)
+        return (int(color[0] * factor), int(color[1] * factor), int(color[2] * factor))
+    return mix(color, (255, 255, 255), factor - 1)
 
 
-def mix(one: Colour, other: Colour, share: float) -> Colour:
+def mix(one: Color, other: Color, share: float) -> Color:
     """`share` of the other color in the one."""
     red, green, blue = (int(a + (b - a) * min(share, 1.0)) for a, b in zip(one, other, strict=True))
     return (red, green, blue)
@@ -64,34 +64,34 @@ class Canvas:
     def _at(self, points: Sequence[Point]) -> list[Point]:
         return [(self.x + x * self.half, self.y + y * self.half) for x, y in points]
 
-    def oval(self, x0: float, y0: float, x1: float, y1: float, fill: Colour | None, edge: Colour | None = INK) -> None:
+    def oval(self, x0: float, y0: float, x1: float, y1: float, fill: Color | None, edge: Color | None = INK) -> None:
         """Ellipse in a box."""
         self.draw.ellipse(self._box(x0, y0, x1, y1), fill, edge)
 
-    def disc(self, x: float, y: float, radius: float, fill: Colour | None, edge: Colour | None = INK) -> None:
+    def disc(self, x: float, y: float, radius: float, fill: Color | None, edge: Color | None = INK) -> None:
         """Circle about a point."""
         self.oval(x - radius, y - radius, x + radius, y + radius, fill, edge)
 
-    def rect(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, edge: Colour | None = INK) -> None:
+    def rect(self, x0: float, y0: float, x1: float, y1: float, fill: Color, edge: Color | None = INK) -> None:
         """Upright rectangle."""
         self.draw.rectangle(self._box(x0, y0, x1, y1), fill, edge)
 
-    def poly(self, points: Sequence[Point], fill: Colour, edge: Colour | None = INK) -> None:
+    def poly(self, points: Sequence[Point], fill: Color, edge: Color | None = INK) -> None:
         """Closed polygon."""
         self.draw.polygon(self._at(points), fill, edge)
 
-    def line(self, points: Sequence[Point], fill: Colour, width: float = 0.08) -> None:
+    def line(self, points: Sequence[Point], fill: Color, width: float = 0.08) -> None:
         """Polyline, width in the canvas's units."""
         self.draw.line(self._at(points), fill, max(1, round(width * self.half)), joint="curve")
 
     def arc(
-        self, x: float, y: float, radius: float, start: float, end: float, fill: Colour, width: float = 0.08
+        self, x: float, y: float, radius: float, start: float, end: float, fill: Color, width: float = 0.08
     ) -> None:
         """Part of a circle, degrees clockwise from the right."""
         box = self._box(x - radius, y - radius, x + radius, y + radius)
         self.draw.arc(box, start, end, fill, max(1, round(width * self.half)))
 
-    def pie(self, x: float, y: float, radius: float, start: float, end: float, fill: Colour) -> None:
+    def pie(self, x: float, y: float, radius: float, start: float, end: float, fill: Color) -> None:
         """A slice of a disc."""
         self.draw.pieslice(self._box(x - radius, y - radius, x + radius, y + radius), start, end, fill, INK)
 

@@ -101,7 +101,7 @@ class Narrator:
 
     def _noun(self, thing: Thing) -> str:
         noun = self._one(thing.kind.nouns)
-        return f"{thing.colour} {noun}" if thing.kind.tinted else noun
+        return f"{thing.color} {noun}" if thing.kind.tinted else noun
 
     def _person(self, speaker: Speaker) -> str:
         figure = speaker.figure

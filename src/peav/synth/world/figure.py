@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peav.synth.world.canvas import COLOURS, INK, STEEL, Canvas, Colour, shade
+from peav.synth.world.canvas import COLORS, INK, STEEL, Canvas, Color, shade
 
-HAIR: dict[str, Colour] = {
+HAIR: dict[str, Color] = {
     "black": (26, 22, 26),
     "brown": (104, 62, 30),
     "blond": (244, 212, 110),
     "red": (200, 70, 30),
 }
-SKINS: tuple[Colour, ...] = ((250, 214, 180), (222, 170, 126), (150, 100, 66), (96, 62, 44))
+SKINS: tuple[Color, ...] = ((250, 214, 180), (222, 170, 126), (150, 100, 66), (96, 62, 44))
 BALD_OR_GREY = ("old man", "old woman")
 
 
@@ -28,7 +28,7 @@ class Figure:
 
 def draw_figure(c: Canvas, figure: Figure, mouth: float, blink: bool) -> None:
     """Paint the figure with its mouth open by `mouth` in 0..1."""
-    clothes = COLOURS[figure.clothes]
+    clothes = COLORS[figure.clothes]
     c = c.moved(0, -0.05 * mouth)
     if figure.who == "robot":
         return _android(c, clothes, mouth)
@@ -52,7 +52,7 @@ def draw_figure(c: Canvas, figure: Figure, mouth: float, blink: bool) -> None:
     c.oval(-0.2, 0.1 - 0.02, 0.2, 0.12 + 0.3 * mouth, (150, 20, 40))
 
 
-def _hair(c: Canvas, who: str, hair: Colour) -> None:
+def _hair(c: Canvas, who: str, hair: Color) -> None:
     if who in ("man", "woman", "old woman"):
         c.pie(0, -0.32, 0.52, 180, 360, hair)
     if who == "old woman":
@@ -68,7 +68,7 @@ def _hair(c: Canvas, who: str, hair: Colour) -> None:
             c.disc(side * 0.56, -0.5, 0.22, hair)
 
 
-def _android(c: Canvas, clothes: Colour, mouth: float) -> None:
+def _android(c: Canvas, clothes: Color, mouth: float) -> None:
     c.rect(-0.75, 0.5, 0.75, 1.1, clothes)
     c.rect(-0.15, 0.3, 0.15, 0.5, STEEL)
     c.rect(-0.6, -0.75, 0.6, 0.35, STEEL)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peav.synth.world.canvas import Canvas, Colour
+from peav.synth.world.canvas import Canvas, Color
 from peav.synth.world.sounds import Signal
 from peav.synth.world.tables import read_table
 
@@ -32,7 +32,7 @@ class Pose:
 
     time: float
     pulses: tuple[Span, ...]
-    colour: Colour
+    color: Color
     rate: float
     pitch: float
     seed: int

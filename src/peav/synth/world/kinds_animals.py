@@ -19,14 +19,14 @@ def _eye(c: Canvas, x: float, y: float, radius: float = 0.1) -> None:
 def dog(c: Canvas, p: Pose) -> None:
     c = c.moved(0, -0.1 if p.on else 0)
     for x in (-0.55, -0.3, 0.25, 0.5):
-        c.rect(x - 0.1, 0.35, x + 0.1, 1, shade(p.colour, 0.8))
-    c.oval(-0.8, -0.1, 0.6, 0.6, p.colour)
+        c.rect(x - 0.1, 0.35, x + 0.1, 1, shade(p.color, 0.8))
+    c.oval(-0.8, -0.1, 0.6, 0.6, p.color)
     tail = 0.25 * p.wave(5)
-    c.line([(-0.75, 0.1), (-1, -0.4 + tail)], p.colour, 0.16)
-    c.disc(0.55, -0.4, 0.42, p.colour)
-    c.oval(0.15, -0.75, 0.42, -0.1, shade(p.colour, 0.6))
+    c.line([(-0.75, 0.1), (-1, -0.4 + tail)], p.color, 0.16)
+    c.disc(0.55, -0.4, 0.42, p.color)
+    c.oval(0.15, -0.75, 0.42, -0.1, shade(p.color, 0.6))
     gap = 0.32 if p.on else 0.0
-    c.oval(0.6, -0.5 - gap / 3, 1.05, -0.2 - gap / 3, shade(p.colour, 1.4))
+    c.oval(0.6, -0.5 - gap / 3, 1.05, -0.2 - gap / 3, shade(p.color, 1.4))
     if gap:
         c.poly([(0.6, -0.25), (1.05, -0.3), (0.95, 0.15)], MOUTH)
     c.disc(1.0, -0.42 - gap / 3, 0.08, INK)
@@ -40,13 +40,13 @@ def bark(n: int, t: Tune) -> Signal:
 
 
 def cat(c: Canvas, p: Pose) -> None:
-    c.oval(-0.5, 0.0, 0.5, 1.0, p.colour)
+    c.oval(-0.5, 0.0, 0.5, 1.0, p.color)
     sway = 0.2 * p.wave(1.5)
-    c.line([(0.4, 0.85), (0.85, 0.5), (0.8 + sway, -0.1)], p.colour, 0.14)
+    c.line([(0.4, 0.85), (0.85, 0.5), (0.8 + sway, -0.1)], p.color, 0.14)
     c = c.moved(0, -0.12 if p.on else 0)
     for side in (-1, 1):
-        c.poly([(side * 0.5, -0.45), (side * 0.48, -1.0), (side * 0.08, -0.75)], p.colour)
-    c.oval(-0.58, -0.8, 0.58, 0.2, p.colour)
+        c.poly([(side * 0.5, -0.45), (side * 0.48, -1.0), (side * 0.08, -0.75)], p.color)
+    c.oval(-0.58, -0.8, 0.58, 0.2, p.color)
     for side in (-1, 1):
         c.oval(side * 0.27 - 0.13, -0.5, side * 0.27 + 0.13, -0.22, (190, 240, 90))
         c.oval(side * 0.27 - 0.04, -0.5, side * 0.27 + 0.04, -0.22, INK)
@@ -68,11 +68,11 @@ def bird(c: Canvas, p: Pose) -> None:
     hop = -0.12 * abs(p.wave(3))
     c.line([(-1, 0.75), (1, 0.75)], (110, 74, 40), 0.14)
     c = c.moved(0, hop)
-    c.poly([(-0.4, 0.1), (-1.0, 0.45), (-0.9, 0.1)], shade(p.colour, 0.7))
-    c.oval(-0.6, -0.35, 0.45, 0.6, p.colour)
+    c.poly([(-0.4, 0.1), (-1.0, 0.45), (-0.9, 0.1)], shade(p.color, 0.7))
+    c.oval(-0.6, -0.35, 0.45, 0.6, p.color)
     lift = 0.5 if p.on and p.noise() > 0.5 else 0.0
-    c.poly([(-0.35, 0.0), (0.15, 0.0), (-0.45, 0.4 - lift * 1.8)], shade(p.colour, 0.6))
-    c.disc(0.35, -0.45, 0.36, p.colour)
+    c.poly([(-0.35, 0.0), (0.15, 0.0), (-0.45, 0.4 - lift * 1.8)], shade(p.color, 0.6))
+    c.disc(0.35, -0.45, 0.36, p.color)
     gape = 0.18 if p.on else 0.0
     c.poly([(0.62, -0.55), (1.0, -0.5 - gape), (0.66, -0.42)], (255, 170, 0))
     c.poly([(0.64, -0.44), (0.96, -0.42 + gape), (0.6, -0.32)], (255, 150, 0))
@@ -89,12 +89,12 @@ def chirp(n: int, t: Tune) -> Signal:
 
 def frog(c: Canvas, p: Pose) -> None:
     swell = 0.25 if p.on else 0.0
-    c.oval(-0.95, 0.35, 0.95, 1.0, shade(p.colour, 0.75))
-    c.oval(-0.75, -0.3, 0.75, 0.85, p.colour)
+    c.oval(-0.95, 0.35, 0.95, 1.0, shade(p.color, 0.75))
+    c.oval(-0.75, -0.3, 0.75, 0.85, p.color)
     for side in (-1, 1):
-        c.disc(side * 0.42, -0.4, 0.27, p.colour)
+        c.disc(side * 0.42, -0.4, 0.27, p.color)
         _eye(c, side * 0.42, -0.42, 0.18)
-        c.oval(side * 0.95 - 0.3, 0.8, side * 0.95 + 0.3, 1.05, shade(p.colour, 0.75))
+        c.oval(side * 0.95 - 0.3, 0.8, side * 0.95 + 0.3, 1.05, shade(p.color, 0.75))
     c.line([(-0.55, 0.12), (0, 0.25), (0.55, 0.12)], INK, 0.07)
     c.oval(-0.3 - swell, 0.3 - swell / 3, 0.3 + swell, 0.6 + swell * 1.3, CREAM)
 
@@ -107,14 +107,14 @@ def croak(n: int, t: Tune) -> Signal:
 def duck(c: Canvas, p: Pose) -> None:
     c.line([(-0.9, 0.95), (0.9, 0.95)], (60, 130, 230), 0.12)
     c = c.moved(0, -0.12 if p.on else 0)
-    c.oval(-0.95, 0.0, 0.55, 0.9, p.colour)
-    c.poly([(-0.85, 0.35), (-1.05, -0.1), (-0.5, 0.2)], p.colour)
+    c.oval(-0.95, 0.0, 0.55, 0.9, p.color)
+    c.poly([(-0.85, 0.35), (-1.05, -0.1), (-0.5, 0.2)], p.color)
     if p.on:
-        c.poly([(-0.45, 0.45), (0.15, 0.35), (-0.75, -0.55)], shade(p.colour, 0.75))
+        c.poly([(-0.45, 0.45), (0.15, 0.35), (-0.75, -0.55)], shade(p.color, 0.75))
     else:
-        c.oval(-0.5, 0.15, 0.2, 0.6, shade(p.colour, 0.75))
-    c.poly([(0.15, 0.3), (0.2, -0.5), (0.6, -0.4), (0.52, 0.4)], p.colour)
-    c.disc(0.4, -0.6, 0.34, p.colour)
+        c.oval(-0.5, 0.15, 0.2, 0.6, shade(p.color, 0.75))
+    c.poly([(0.15, 0.3), (0.2, -0.5), (0.6, -0.4), (0.52, 0.4)], p.color)
+    c.disc(0.4, -0.6, 0.34, p.color)
     gape = 0.28 if p.on else 0.02
     c.poly([(0.65, -0.65), (1.1, -0.6 - gape), (0.68, -0.48)], (255, 140, 0))
     c.poly([(0.66, -0.5), (1.05, -0.48 + gape), (0.6, -0.36)], (235, 110, 0))
@@ -131,8 +131,8 @@ def cow(c: Canvas, p: Pose) -> None:
     for x in (-0.75, -0.45, 0.1, 0.38):
         c.rect(x, 0.4, x + 0.17, 1, (230, 225, 220))
     c.rect(-0.85, -0.25, 0.55, 0.5, (245, 240, 235))
-    c.oval(-0.7, -0.2, -0.2, 0.25, p.colour)
-    c.oval(0.0, 0.0, 0.4, 0.45, p.colour)
+    c.oval(-0.7, -0.2, -0.2, 0.25, p.color)
+    c.oval(0.0, 0.0, 0.4, 0.45, p.color)
     c = c.moved(0, nod)
     for side in (-1, 1):
         c.poly([(0.68 + side * 0.2, -0.6), (0.68 + side * 0.4, -0.95), (0.68 + side * 0.34, -0.5)], CREAM)
@@ -152,18 +152,18 @@ def moo(n: int, t: Tune) -> Signal:
 def owl(c: Canvas, p: Pose) -> None:
     c.line([(-1, 0.9), (1, 0.9)], (110, 74, 40), 0.16)
     puff = 0.1 if p.on else 0.0
-    c.oval(-0.62 - puff, -0.75, 0.62 + puff, 0.9, p.colour)
+    c.oval(-0.62 - puff, -0.75, 0.62 + puff, 0.9, p.color)
     c.oval(-0.36, 0.05, 0.36, 0.8, CREAM)
     for side in (-1, 1):
-        c.poly([(side * 0.55, -0.5), (side * 0.55, -1.0), (side * 0.15, -0.7)], p.colour)
+        c.poly([(side * 0.55, -0.5), (side * 0.55, -1.0), (side * 0.15, -0.7)], p.color)
         c.disc(side * 0.27, -0.33, 0.26, (255, 255, 255))
         if p.on:
             c.disc(side * 0.27, -0.33, 0.2, (255, 180, 0))
             c.disc(side * 0.27, -0.33, 0.1, INK)
         else:
-            c.pie(side * 0.27, -0.33, 0.24, 180, 360, shade(p.colour, 0.7))
+            c.pie(side * 0.27, -0.33, 0.24, 180, 360, shade(p.color, 0.7))
         spread = 0.45 if p.on else 0.0
-        c.poly([(side * 0.6, -0.1), (side * (0.75 + spread), 0.3 - spread), (side * 0.5, 0.7)], shade(p.colour, 0.6))
+        c.poly([(side * 0.6, -0.1), (side * (0.75 + spread), 0.3 - spread), (side * 0.5, 0.7)], shade(p.color, 0.6))
     c.poly([(-0.08, -0.2), (0.08, -0.2), (0, 0.05)], (255, 150, 0))
 
 
@@ -177,7 +177,7 @@ def bee(c: Canvas, p: Pose) -> None:
     wing = 0.9 if not p.on or p.noise() > 0.5 else 0.45
     for x in (-0.25, 0.2):
         c.oval(x - 0.28, -0.1 - wing, x + 0.28, -0.05, (220, 240, 255))
-    c.oval(-0.8, -0.35, 0.6, 0.45, p.colour)
+    c.oval(-0.8, -0.35, 0.6, 0.45, p.color)
     for x in (-0.5, -0.15, 0.2):
         c.rect(x - 0.09, -0.3, x + 0.09, 0.4, INK)
     c.disc(0.65, -0.02, 0.3, INK)

@@ -18,9 +18,9 @@ def ball(c: Canvas, p: Pose) -> None:
     squash = 0.12 if height < 0.05 and p.on else 0.0
     c.oval(-0.5, 0.9, 0.5, 1.02, (60, 60, 60), None)
     top = 0.96 - 0.9 * height
-    c.oval(-0.46 - squash, top - 0.92 + 2 * squash, 0.46 + squash, top, p.colour)
-    c.arc(0, top - 0.46 + squash, 0.3, 200, 290, shade(p.colour, 1.7), 0.12)
-    c.line([(-0.46, top - 0.46 + squash), (0.46, top - 0.46 + squash)], shade(p.colour, 0.6), 0.08)
+    c.oval(-0.46 - squash, top - 0.92 + 2 * squash, 0.46 + squash, top, p.color)
+    c.arc(0, top - 0.46 + squash, 0.3, 200, 290, shade(p.color, 1.7), 0.12)
+    c.line([(-0.46, top - 0.46 + squash), (0.46, top - 0.46 + squash)], shade(p.color, 0.6), 0.08)
 
 
 def _bounce(p: Pose) -> float:
@@ -43,7 +43,7 @@ def bounce(n: int, t: Tune) -> Signal:
 
 
 def drum(c: Canvas, p: Pose) -> None:
-    c.poly([(-0.75, 0.0), (0.75, 0.0), (0.65, 0.95), (-0.65, 0.95)], p.colour)
+    c.poly([(-0.75, 0.0), (0.75, 0.0), (0.65, 0.95), (-0.65, 0.95)], p.color)
     for x in (-0.6, -0.2, 0.2):
         c.line([(x, 0.1), (x + 0.2, 0.9), (x + 0.4, 0.1)], CREAM, 0.05)
     c.oval(-0.78, -0.22, 0.78, 0.22, GLOW if p.on else CREAM)
@@ -64,7 +64,7 @@ def hammer(c: Canvas, p: Pose) -> None:
     angle = -75 * (1 - p.near) if p.busy or p.near else -25
     pivot = (0.95, 0.2)
     c.line(turned([(0.95, 0.2), (-0.1, 0.2)], -angle, pivot), WOOD, 0.14)
-    c.poly(turned([(-0.35, -0.1), (-0.02, -0.1), (-0.02, 0.36), (-0.35, 0.36)], -angle, pivot), p.colour)
+    c.poly(turned([(-0.35, -0.1), (-0.02, -0.1), (-0.02, 0.36), (-0.35, 0.36)], -angle, pivot), p.color)
     if p.on and p.elapsed < 0.1:
         for spark in range(5):
             c.line([(-0.2, 0.3), (-0.9 + 0.4 * spark, -0.15 - 0.2 * (spark % 2))], GLOW, 0.06)
@@ -78,9 +78,9 @@ def clang(n: int, t: Tune) -> Signal:
 def door(c: Canvas, p: Pose) -> None:
     shake = 0.03 if p.on and p.elapsed < 0.1 else 0.0
     c.rect(-0.75, -1, 0.55, 1, shade(WOOD, 0.6))
-    c.rect(-0.65 + shake, -0.92, 0.45 + shake, 1, p.colour)
+    c.rect(-0.65 + shake, -0.92, 0.45 + shake, 1, p.color)
     for top in (-0.8, 0.15):
-        c.rect(-0.5 + shake, top, 0.3 + shake, top + 0.75, shade(p.colour, 0.75))
+        c.rect(-0.5 + shake, top, 0.3 + shake, top + 0.75, shade(p.color, 0.75))
     c.disc(-0.52, 0.1, 0.07, GLOW)
     reach = 0.5 * (1 - p.near) if p.busy or p.near else 0.6
     c.line([(1.1, 0.5), (0.35 + reach, 0.0)], (60, 70, 140), 0.26)
@@ -98,12 +98,12 @@ def keyboard(c: Canvas, p: Pose) -> None:
     if p.busy:
         for row in range(min(4, p.begun // 3 + 1)):
             c.line([(-0.5, -0.75 + 0.2 * row), (0.4 - 0.2 * (row % 2), -0.75 + 0.2 * row)], (20, 60, 120), 0.07)
-    c.poly([(-0.8, 0.2), (0.8, 0.2), (1, 0.95), (-1, 0.95)], p.colour)
+    c.poly([(-0.8, 0.2), (0.8, 0.2), (1, 0.95), (-1, 0.95)], p.color)
     lit = {int(p.noise() * 18), int(p.noise(1) * 18)}
     for key in range(18):
         row, column = divmod(key, 6)
         x, y = -0.7 + 0.25 * column, 0.28 + 0.22 * row
-        c.rect(x, y, x + 0.18, y + 0.15, GLOW if p.on and key in lit else shade(p.colour, 0.45))
+        c.rect(x, y, x + 0.18, y + 0.15, GLOW if p.on and key in lit else shade(p.color, 0.45))
 
 
 def click(n: int, t: Tune) -> Signal:
@@ -117,8 +117,8 @@ def boots(c: Canvas, p: Pose) -> None:
         lift = 0.3 * (1 - p.near) if p.busy and (p.begun + (side > 0)) % 2 else 0.0
         x, y = side * 0.38 + 0.15 * stride * side, -lift
         c.rect(x - 0.2, -1 + y, x + 0.2, 0.2 + y, (50, 70, 150))
-        c.rect(x - 0.23, 0.1 + y, x + 0.23, 0.7 + y, p.colour)
-        c.oval(x - 0.25, 0.5 + y, x + 0.5, 0.92 + y, p.colour)
+        c.rect(x - 0.23, 0.1 + y, x + 0.23, 0.7 + y, p.color)
+        c.oval(x - 0.25, 0.5 + y, x + 0.5, 0.92 + y, p.color)
         c.rect(x - 0.25, 0.86 + y, x + 0.5, 0.97 + y, INK)
 
 
@@ -128,7 +128,7 @@ def step(n: int, t: Tune) -> Signal:
 
 
 def clock(c: Canvas, p: Pose) -> None:
-    c.poly([(-0.6, -0.65), (0, -1.05), (0.6, -0.65), (0.6, 0.35), (-0.6, 0.35)], p.colour)
+    c.poly([(-0.6, -0.65), (0, -1.05), (0.6, -0.65), (0.6, 0.35), (-0.6, 0.35)], p.color)
     c.disc(0, -0.3, 0.45, CREAM)
     c.line([(0, -0.3), (0.0, -0.62)], INK, 0.07)
     angle = 30 * p.begun if p.pulses else 60
@@ -146,8 +146,8 @@ def tick(n: int, t: Tune) -> Signal:
 
 def jar(c: Canvas, p: Pose) -> None:
     c.rect(-0.6, -0.3, 0.6, 1, GLOW if p.on else (205, 232, 240))
-    c.rect(-0.7, -0.42, 0.7, -0.26, p.colour)
-    c.rect(-0.4, 0.1, 0.4, 0.4, p.colour)
+    c.rect(-0.7, -0.42, 0.7, -0.26, p.color)
+    c.rect(-0.4, 0.1, 0.4, 0.4, p.color)
     for coin in range(min(9, 4 + p.begun)):
         x, y = -0.55 + 0.36 * (coin % 3), 0.8 - 0.16 * (coin // 3)
         c.oval(x, y, x + 0.37, y + 0.18, (255, 205, 40))
@@ -164,7 +164,7 @@ def hands(c: Canvas, p: Pose) -> None:
     gap = 0.1 + 0.45 * (1 - p.near) if p.busy or p.near else 0.4
     for side in (-1, 1):
         x = side * gap
-        c.poly([(x, 0.35), (x + side * 0.35, 0.3), (x + side * 0.6, 1), (x + side * 0.2, 1)], p.colour)
+        c.poly([(x, 0.35), (x + side * 0.35, 0.3), (x + side * 0.6, 1), (x + side * 0.2, 1)], p.color)
         c.oval(x - 0.04 * side, -0.25, x + side * 0.42, 0.5, SKIN)
         for finger in range(4):
             left = x + side * (0.02 + 0.1 * finger)
@@ -181,15 +181,15 @@ def clap(n: int, t: Tune) -> Signal:
 def xylophone(c: Canvas, p: Pose) -> None:
     hues = ((226, 32, 38), (248, 138, 20), (250, 222, 40), (40, 178, 60), (36, 92, 232), (140, 50, 190))
     played = (p.begun * 3 + p.seed) % 6 if p.begun else -1
-    c.rect(-1, 0.1, 1, 0.25, p.colour)
-    c.rect(-1, 0.65, 1, 0.8, p.colour)
+    c.rect(-1, 0.1, 1, 0.25, p.color)
+    c.rect(-1, 0.65, 1, 0.8, p.color)
     for bar in range(6):
         x, length = -0.95 + 0.32 * bar, 0.62 - 0.07 * bar
         c.rect(x, 0.45 - length, x + 0.27, 0.45 + length, (255, 255, 255) if bar == played and p.on else hues[bar])
     x = -0.8 + 0.32 * max(played, 0)
     lift = 0.7 * (1 - p.near) if p.busy or p.near else 0.6
     c.line([(x + 0.4, -0.9 - lift / 3), (x, 0.2 - lift)], WOOD, 0.08)
-    c.disc(x, 0.2 - lift, 0.12, p.colour)
+    c.disc(x, 0.2 - lift, 0.12, p.color)
 
 
 def mallet(n: int, t: Tune) -> Signal:
@@ -201,8 +201,8 @@ def vase(c: Canvas, p: Pose) -> None:
     c.rect(-0.9, 0.75, 0.9, 1, WOOD)
     if not p.begun:
         side = [(0.2, -0.95), (0.14, -0.5), (0.55, 0.2), (0.35, 0.75)]
-        c.poly([*side, *[(-x, y) for x, y in reversed(side)]], p.colour)
-        c.line([(-0.3, 0.1), (-0.22, 0.5)], shade(p.colour, 1.7), 0.08)
+        c.poly([*side, *[(-x, y) for x, y in reversed(side)]], p.color)
+        c.line([(-0.3, 0.1), (-0.22, 0.5)], shade(p.color, 1.7), 0.08)
         return
     flight = min(1.0, (p.time - p.pulses[0][0]) / 0.3)
     for piece in range(9):
@@ -210,7 +210,7 @@ def vase(c: Canvas, p: Pose) -> None:
         x = (0.15 + 0.75 * flight * p.fixed(piece + 20)) * math.cos(angle) * 1.2
         y = 0.62 - (1 - flight) * (0.4 + 0.8 * p.fixed(piece + 40))
         shard = [(x - 0.16, y + 0.1), (x, y - 0.2), (x + 0.14, y + 0.12)]
-        c.poly(turned(shard, 360 * angle * flight, (x, y)), p.colour)
+        c.poly(turned(shard, 360 * angle * flight, (x, y)), p.color)
 
 
 def shatter(n: int, t: Tune) -> Signal:

@@ -16,8 +16,8 @@ def bell(c: Canvas, p: Pose) -> None:
     angle = 28 * math.sin(math.pi * (p.begun + 0.5)) * (0.3 + 0.7 * p.near) if p.busy or p.near else 0
     c.rect(-0.7, -1, 0.7, -0.85, WOOD)
     side = [(0.15, -0.8), (0.4, -0.4), (0.5, 0.4), (0.75, 0.7)]
-    c.poly(turned([*side, *[(-x, y) for x, y in reversed(side)]], angle, (0, -0.85)), p.colour)
-    c.disc(*turned([(0, 0.8)], angle * 1.5, (0, -0.85))[0], 0.17, shade(p.colour, 0.5))
+    c.poly(turned([*side, *[(-x, y) for x, y in reversed(side)]], angle, (0, -0.85)), p.color)
+    c.disc(*turned([(0, 0.8)], angle * 1.5, (0, -0.85))[0], 0.17, shade(p.color, 0.5))
 
 
 def toll(n: int, t: Tune) -> Signal:
@@ -29,11 +29,11 @@ def toll(n: int, t: Tune) -> Signal:
 def siren(c: Canvas, p: Pose) -> None:
     c.rect(-0.8, 0.55, 0.8, 1, (60, 62, 72))
     flash = p.on and math.sin(2 * math.pi * 2 * p.rate * p.elapsed) >= 0
-    c.pie(0, 0.55, 0.6, 180, 360, GLOW if flash else shade(p.colour, 1.0 if p.on else 0.6))
+    c.pie(0, 0.55, 0.6, 180, 360, GLOW if flash else shade(p.color, 1.0 if p.on else 0.6))
     if p.on:
         for ray in range(5):
             x, y = turned([(0.72, 0)], -20 - 35 * ray)[0]
-            c.line([(x, 0.45 + y), (x * 1.45, 0.45 + y * 1.45)], GLOW if flash else p.colour, 0.12)
+            c.line([(x, 0.45 + y), (x * 1.45, 0.45 + y * 1.45)], GLOW if flash else p.color, 0.12)
 
 
 def wail(n: int, t: Tune) -> Signal:
@@ -43,14 +43,14 @@ def wail(n: int, t: Tune) -> Signal:
 
 def telephone(c: Canvas, p: Pose) -> None:
     c = c.moved(0.08 * (p.noise() - 0.5) if p.on else 0, 0)
-    c.poly([(-0.55, -0.2), (0.55, -0.2), (0.9, 0.95), (-0.9, 0.95)], p.colour)
+    c.poly([(-0.55, -0.2), (0.55, -0.2), (0.9, 0.95), (-0.9, 0.95)], p.color)
     c.disc(0, 0.4, 0.38, CREAM)
     for hole in range(8):
         c.disc(*turned([(0, 0.15)], 45 * hole, (0, 0.4))[0], 0.06, INK)
     up = (0.2 + 0.15 * p.noise(3)) if p.on else 0.0
-    c.line([(-0.65, -0.5 - up), (0.65, -0.5 - up)], shade(p.colour, 0.7), 0.24)
+    c.line([(-0.65, -0.5 - up), (0.65, -0.5 - up)], shade(p.color, 0.7), 0.24)
     for side in (-1, 1):
-        c.oval(side * 0.72 - 0.26, -0.62 - up, side * 0.72 + 0.26, -0.2 - up, shade(p.colour, 0.7))
+        c.oval(side * 0.72 - 0.26, -0.62 - up, side * 0.72 + 0.26, -0.2 - up, shade(p.color, 0.7))
         if p.on:
             c.line([(side * 0.75, -0.85), (side * 1.0, -1.1)], GLOW, 0.09)
 
@@ -68,7 +68,7 @@ def saw(c: Canvas, p: Pose) -> None:
     c = c.moved(stroke, 0)
     teeth = [(-0.9 + 0.1 * k, 0.35 if k % 2 else 0.5) for k in range(14)]
     c.poly([(-0.9, 0.2), (0.45, -0.15), *teeth[::-1]], (200, 208, 216))
-    c.poly([(0.3, -0.3), (0.8, -0.4), (0.9, 0.3), (0.4, 0.5)], p.colour)
+    c.poly([(0.3, -0.3), (0.8, -0.4), (0.9, 0.3), (0.4, 0.5)], p.color)
     if p.on:
         for dust in range(5):
             c.disc(-0.5 + 0.4 * p.noise(dust), 0.75 + 0.2 * p.noise(dust + 9), 0.05, CREAM, None)
@@ -81,10 +81,10 @@ def sawing(n: int, t: Tune) -> Signal:
 
 
 def kettle(c: Canvas, p: Pose) -> None:
-    c.poly([(-0.45, -0.3), (0.45, -0.3), (0.75, 0.85), (-0.75, 0.85)], p.colour)
-    c.poly([(0.55, 0.2), (1.0, -0.25), (1.05, -0.1), (0.68, 0.55)], p.colour)
+    c.poly([(-0.45, -0.3), (0.45, -0.3), (0.75, 0.85), (-0.75, 0.85)], p.color)
+    c.poly([(0.55, 0.2), (1.0, -0.25), (1.05, -0.1), (0.68, 0.55)], p.color)
     c.arc(0, -0.25, 0.5, 180, 360, INK, 0.12)
-    c.oval(-0.4, -0.42, 0.4, -0.2, shade(p.colour, 0.7))
+    c.oval(-0.4, -0.42, 0.4, -0.2, shade(p.color, 0.7))
     c.rect(-0.9, 0.85, 0.9, 1, INK)
     if p.on:
         c.rect(-0.6, 0.85, 0.6, 0.97, (255, 110, 20))
@@ -101,8 +101,8 @@ def whistle(n: int, t: Tune) -> Signal:
 
 def carhorn(c: Canvas, p: Pose) -> None:
     c = c.moved(0, -0.05 if p.on else 0)
-    c.poly([(-0.3, -0.12), (0.6, -0.75), (0.6, 0.75), (-0.3, 0.12)], p.colour)
-    c.oval(0.42, -0.75, 0.8, 0.75, shade(p.colour, 1.4))
+    c.poly([(-0.3, -0.12), (0.6, -0.75), (0.6, 0.75), (-0.3, 0.12)], p.color)
+    c.oval(0.42, -0.75, 0.8, 0.75, shade(p.color, 1.4))
     bulb = 0.18 if p.on else 0.36
     c.oval(-0.35 - 2 * bulb, -bulb, -0.3, bulb, INK)
     if p.on:
@@ -122,7 +122,7 @@ def robot(c: Canvas, p: Pose) -> None:
     for index, x in enumerate((-0.28, 0.28)):
         c.rect(x - 0.18, -0.6, x + 0.18, -0.3, (90, 255, 240) if p.on and p.noise(index) > 0.3 else INK)
     c.rect(-0.35, -0.2, 0.35, -0.05, INK)
-    c.rect(-0.5, 0.1, 0.5, 0.75, p.colour)
+    c.rect(-0.5, 0.1, 0.5, 0.75, p.color)
     lift = 0.5 * p.wave(2)
     for side in (-1, 1):
         c.line([(side * 0.5, 0.25), (side * 0.95, 0.3 - lift * side)], STEEL, 0.15)
@@ -139,8 +139,8 @@ def beeps(n: int, t: Tune) -> Signal:
 def drill(c: Canvas, p: Pose) -> None:
     c = c.moved(0.05 * (p.noise() - 0.5) if p.on else 0, 0.0)
     c.rect(0.75, -1, 1.1, 1, (180, 110, 90))
-    c.rect(-0.8, -0.55, 0.25, 0.0, p.colour)
-    c.poly([(-0.7, 0.0), (-0.25, 0.0), (-0.35, 0.85), (-0.8, 0.85)], shade(p.colour, 0.7))
+    c.rect(-0.8, -0.55, 0.25, 0.0, p.color)
+    c.poly([(-0.7, 0.0), (-0.25, 0.0), (-0.35, 0.85), (-0.8, 0.85)], shade(p.color, 0.7))
     c.rect(0.25, -0.42, 0.42, -0.13, INK)
     twist = int(p.time / 0.08) % 2 if p.on else 0
     c.rect(0.42, -0.33, 0.85, -0.22, STEEL if twist else (235, 235, 240))
@@ -158,11 +158,11 @@ def drilling(n: int, t: Tune) -> Signal:
 
 def fan(c: Canvas, p: Pose) -> None:
     c.rect(-0.1, 0.3, 0.1, 0.9, STEEL)
-    c.oval(-0.5, 0.82, 0.5, 1.02, p.colour)
+    c.oval(-0.5, 0.82, 0.5, 1.02, p.color)
     c.disc(0, -0.25, 0.72, (232, 236, 240))
     turn = 560 * p.elapsed * p.rate
     for blade in range(3):
-        c.poly(turned([(0, -0.25), (-0.2, -0.85), (0.22, -0.8)], turn + 120 * blade, (0, -0.25)), p.colour)
+        c.poly(turned([(0, -0.25), (-0.2, -0.85), (0.22, -0.8)], turn + 120 * blade, (0, -0.25)), p.color)
     c.disc(0, -0.25, 0.13, INK)
 
 
@@ -172,8 +172,8 @@ def whirr(n: int, t: Tune) -> Signal:
 
 
 def raygun(c: Canvas, p: Pose) -> None:
-    c.poly([(-0.9, -0.3), (0.2, -0.35), (0.2, 0.15), (-0.9, 0.1)], p.colour)
-    c.poly([(-0.8, 0.1), (-0.4, 0.1), (-0.5, 0.85), (-0.9, 0.85)], shade(p.colour, 0.6))
+    c.poly([(-0.9, -0.3), (0.2, -0.35), (0.2, 0.15), (-0.9, 0.1)], p.color)
+    c.poly([(-0.8, 0.1), (-0.4, 0.1), (-0.5, 0.85), (-0.9, 0.85)], shade(p.color, 0.6))
     c.disc(0.2, -0.1, 0.28, STEEL)
     c.disc(0.38, -0.1, 0.12, (255, 60, 60))
     if p.on:

@@ -6,19 +6,19 @@ import math
 
 import numpy as np
 
-from peav.synth.world.canvas import CREAM, GLOW, INK, STEEL, WOOD, Canvas, Colour, shade, turned
+from peav.synth.world.canvas import CREAM, GLOW, INK, STEEL, WOOD, Canvas, Color, shade, turned
 from peav.synth.world.kind import Pose, Tune, kind, steady
 from peav.synth.world.sounds import RATE, Signal, decay, edges, glide, grains, noise, pulse, ring, seconds, tone
 
-DROP: Colour = (60, 140, 255)
+DROP: Color = (60, 140, 255)
 
 
 def umbrella(c: Canvas, p: Pose) -> None:
     c.line([(0, -0.3), (0, 0.85)], WOOD, 0.1)
     c.arc(0.12, 0.82, 0.14, 0, 180, WOOD, 0.1)
-    c.pie(0, 0.1, 0.85, 180, 360, p.colour)
+    c.pie(0, 0.1, 0.85, 180, 360, p.color)
     for x in (-0.45, 0.0, 0.45):
-        c.line([(0, -0.75), (x, 0.1)], shade(p.colour, 0.6), 0.05)
+        c.line([(0, -0.75), (x, 0.1)], shade(p.color, 0.6), 0.05)
     if p.on:
         for drop in range(34):
             x = -1.25 + 2.5 * p.fixed(drop)
@@ -36,11 +36,11 @@ def flag(c: Canvas, p: Pose) -> None:
     c.line([(-0.8, -1), (-0.8, 1)], STEEL, 0.12)
     c.disc(-0.8, -1, 0.1, GLOW)
     if not p.on:
-        c.poly([(-0.75, -0.9), (-0.45, -0.75), (-0.35, 0.5), (-0.6, 0.3), (-0.75, 0.5)], p.colour)
+        c.poly([(-0.75, -0.9), (-0.45, -0.75), (-0.35, 0.5), (-0.6, 0.3), (-0.75, 0.5)], p.color)
         return
     top = [(-0.75 + 0.17 * k, -0.85 + 0.16 * math.sin(k * 0.9 - 9 * p.time)) for k in range(11)]
-    c.poly([*top, *[(x, y + 0.95) for x, y in reversed(top)]], p.colour)
-    c.line([(x, y + 0.47) for x, y in top], shade(p.colour, 0.6), 0.12)
+    c.poly([*top, *[(x, y + 0.95) for x, y in reversed(top)]], p.color)
+    c.line([(x, y + 0.47) for x, y in top], shade(p.color, 0.6), 0.12)
     for streak in range(3):
         x = -1.2 + 2.4 * ((p.time * 0.9 + p.fixed(streak)) % 1)
         c.line([(x, 0.4 + 0.25 * streak), (x + 0.4, 0.4 + 0.25 * streak)], (235, 245, 255), 0.06)
@@ -57,8 +57,8 @@ def boat(c: Canvas, p: Pose) -> None:
     tip = 12 * p.wave(0.9, 0.25)
     hull.poly(turned([(-0.6, 0.35), (0.6, 0.35), (0.4, 0.65), (-0.4, 0.65)], tip), WOOD)
     hull.line(turned([(0, 0.35), (0, -0.95)], tip), INK, 0.08)
-    hull.poly(turned([(0.06, -0.9), (0.65, 0.2), (0.06, 0.2)], tip), p.colour)
-    hull.poly(turned([(-0.06, -0.7), (-0.5, 0.2), (-0.06, 0.2)], tip), shade(p.colour, 1.5))
+    hull.poly(turned([(0.06, -0.9), (0.65, 0.2), (0.06, 0.2)], tip), p.color)
+    hull.poly(turned([(-0.06, -0.7), (-0.5, 0.2), (-0.06, 0.2)], tip), shade(p.color, 1.5))
     for row, tint in enumerate(((40, 120, 220), (20, 80, 180))):
         height = 0.17 if p.on else 0.03
         crests = [math.sin(1.5 * k + row * 2 - 6 * p.elapsed) for k in range(11)]
@@ -97,7 +97,7 @@ def tap(c: Canvas, p: Pose) -> None:
     c.rect(-0.7, -0.55, 0.35, -0.25, STEEL)
     c.rect(0.1, -0.55, 0.4, 0.0, STEEL)
     c.rect(-0.35, -0.8, -0.2, -0.5, STEEL)
-    c.oval(-0.65, -1.0, 0.1, -0.72, p.colour)
+    c.oval(-0.65, -1.0, 0.1, -0.72, p.color)
     if p.on:
         sway = 0.04 * (p.noise() - 0.5)
         c.poly([(0.14, 0.0), (0.36, 0.0), (0.4 + sway, 0.75), (0.1 + sway, 0.75)], DROP, None)
@@ -120,7 +120,7 @@ def running_water(n: int, t: Tune) -> Signal:
 def radio(c: Canvas, p: Pose) -> None:
     c = c.moved(0, 0.04 * (p.noise() - 0.5) if p.on else 0)
     c.line([(0.6, -0.45), (0.95, -1.05)], STEEL, 0.07)
-    c.rect(-0.95, -0.45, 0.95, 0.75, p.colour)
+    c.rect(-0.95, -0.45, 0.95, 0.75, p.color)
     thump = 0.1 * (1 - (p.elapsed * 2.2 * p.rate) % 1) if p.on else 0.0
     for x in (-0.5, 0.5):
         c.disc(x, 0.15, 0.34 + thump, INK)
@@ -139,7 +139,7 @@ def _notes(c: Canvas, p: Pose) -> None:
 
 
 def piano(c: Canvas, p: Pose) -> None:
-    c.rect(-0.95, -0.7, 0.95, 0.3, p.colour)
+    c.rect(-0.95, -0.7, 0.95, 0.3, p.color)
     c.rect(-1, 0.25, 1, 0.6, CREAM)
     pressed = {int(p.elapsed * 4.4 * p.rate + 3 * k + p.seed) * 5 % 10 for k in range(2)} if p.on else set()
     for key in range(10):
@@ -148,7 +148,7 @@ def piano(c: Canvas, p: Pose) -> None:
         if key % 5 not in (2, 4):
             c.rect(x + 0.14, 0.25, x + 0.26, 0.44, INK)
     for x in (-0.85, 0.72):
-        c.rect(x, 0.6, x + 0.13, 1, shade(p.colour, 0.7))
+        c.rect(x, 0.6, x + 0.13, 1, shade(p.color, 0.7))
     if p.on:
         _notes(c, p)
 
@@ -156,8 +156,8 @@ def piano(c: Canvas, p: Pose) -> None:
 def guitar(c: Canvas, p: Pose) -> None:
     strum = 0.25 * p.wave(2.2 * p.rate)
     c.poly([(-0.1, -0.2), (0.75, -1.05), (0.9, -0.9), (0.1, 0.05)], WOOD)
-    c.disc(-0.1, 0.1, 0.42, p.colour)
-    c.disc(-0.42, 0.48, 0.5, p.colour, None)
+    c.disc(-0.1, 0.1, 0.42, p.color)
+    c.disc(-0.42, 0.48, 0.5, p.color, None)
     c.disc(-0.25, 0.28, 0.2, INK)
     for string in (-0.05, 0.05):
         shake = 0.04 * (p.noise() - 0.5) if p.on else 0

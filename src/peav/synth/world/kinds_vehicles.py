@@ -14,9 +14,9 @@ def car(c: Canvas, p: Pose) -> None:
     if p.on:
         for puff in range(3):
             c.disc(-1.05 - 0.12 * puff, 0.5 - 0.15 * puff * p.noise(puff), 0.1 + 0.04 * puff, (180, 180, 180), None)
-    c.poly([(-0.6, 0.1), (-0.35, -0.4), (0.35, -0.4), (0.6, 0.1)], p.colour)
+    c.poly([(-0.6, 0.1), (-0.35, -0.4), (0.35, -0.4), (0.6, 0.1)], p.color)
     c.poly([(-0.42, 0.05), (-0.25, -0.28), (0.25, -0.28), (0.42, 0.05)], (170, 220, 250))
-    c.rect(-1, 0.05, 1, 0.62, p.colour)
+    c.rect(-1, 0.05, 1, 0.62, p.color)
     c.disc(0.9, 0.25, 0.11, GLOW if p.on else CREAM)
     for x in (-0.55, 0.55):
         c.disc(x, 0.65, 0.29, INK)
@@ -37,7 +37,7 @@ def motorbike(c: Canvas, p: Pose) -> None:
         c.disc(x, 0.55, 0.2, (200, 200, 205))
         c.line(turned([(x - 0.2, 0.55), (x + 0.2, 0.55)], 900 * p.elapsed, (x, 0.55)), INK, 0.07)
     c.line([(-0.62, 0.55), (-0.1, 0.1), (0.4, 0.1), (0.62, 0.55)], STEEL, 0.12)
-    c.poly([(-0.3, 0.3), (0.35, 0.3), (0.45, -0.1), (-0.1, -0.1)], p.colour)
+    c.poly([(-0.3, 0.3), (0.35, 0.3), (0.45, -0.1), (-0.1, -0.1)], p.color)
     c.poly([(-0.75, -0.2), (-0.1, -0.15), (-0.1, 0.02), (-0.7, -0.05)], INK)
     c.line([(0.62, 0.55), (0.35, -0.55), (0.12, -0.6)], STEEL, 0.09)
     c.disc(0.5, -0.3, 0.13, GLOW if p.on else CREAM)
@@ -54,9 +54,9 @@ def rev(n: int, t: Tune) -> Signal:
 
 def helicopter(c: Canvas, p: Pose) -> None:
     c = c.moved(0.06 * p.wave(0.7), 0.08 * p.wave(0.9, 0.3))
-    c.poly([(0.3, -0.1), (1, -0.2), (1, 0.0), (0.3, 0.2)], shade(p.colour, 0.8))
+    c.poly([(0.3, -0.1), (1, -0.2), (1, 0.0), (0.3, 0.2)], shade(p.color, 0.8))
     c.line([(0.97, -0.4), (0.97, 0.15)], INK, 0.08)
-    c.oval(-0.85, -0.4, 0.5, 0.55, p.colour)
+    c.oval(-0.85, -0.4, 0.5, 0.55, p.color)
     c.pie(-0.3, 0.05, 0.36, 150, 300, (170, 220, 250))
     c.line([(-0.15, -0.4), (-0.15, -0.65)], INK, 0.1)
     reach = 1.0 * (0.25 + 0.75 * p.noise()) if p.on else 0.95
@@ -75,9 +75,9 @@ def rotor(n: int, t: Tune) -> Signal:
 
 def train(c: Canvas, p: Pose) -> None:
     c = c.moved(0, 0.04 * (p.begun % 2) if p.busy else 0)
-    c.rect(-0.95, -0.55, -0.25, 0.5, p.colour)
+    c.rect(-0.95, -0.55, -0.25, 0.5, p.color)
     c.rect(-0.8, -0.4, -0.4, 0.0, (170, 220, 250))
-    c.oval(-0.35, -0.25, 0.95, 0.5, shade(p.colour, 0.8))
+    c.oval(-0.35, -0.25, 0.95, 0.5, shade(p.color, 0.8))
     c.rect(0.45, -0.65, 0.7, -0.15, INK)
     c.poly([(0.8, 0.4), (1.1, 0.85), (0.7, 0.85)], STEEL)
     for x in (-0.65, 0.0, 0.55):

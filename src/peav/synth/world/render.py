@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from peav.synth.world.backdrops import SIZE, painted
-from peav.synth.world.canvas import COLOURS, Canvas
+from peav.synth.world.canvas import COLORS, Canvas
 from peav.synth.world.figure import draw_figure
 from peav.synth.world.kind import FRAME, Pose, Tune
 from peav.synth.world.scene import Place, Scene, Speaker, Thing
@@ -77,8 +77,8 @@ def mouth_opening(speaker: Speaker, count: int) -> NDArray[np.float32]:
 def _shot(scene: Scene, wide: Image.Image, number: int, mouth: float) -> Image.Image:
     dx, dy, zoom = camera_at(scene, number)
     reach = _HALF / zoom
-    centre_x, centre_y = SIZE / 2 + dx, SIZE / 2 + dy
-    box = (round(centre_x - reach), round(centre_y - reach), round(centre_x + reach), round(centre_y + reach))
+    center_x, center_y = SIZE / 2 + dx, SIZE / 2 + dy
+    box = (round(center_x - reach), round(center_y - reach), round(center_x + reach), round(center_y + reach))
     shot = wide.crop(box)
     if shot.size != (FRAME_SIZE, FRAME_SIZE):
         shot = shot.resize((FRAME_SIZE, FRAME_SIZE), Image.Resampling.NEAREST)
@@ -91,7 +91,7 @@ def _shot(scene: Scene, wide: Image.Image, number: int, mouth: float) -> Image.I
     time = number * FRAME
     for thing in scene.things:
         if thing.place is not None:
-            pose = Pose(time, thing.pulses, COLOURS[thing.colour], thing.rate, thing.pitch, thing.seed)
+            pose = Pose(time, thing.pulses, COLORS[thing.color], thing.rate, thing.pitch, thing.seed)
             thing.kind.look(canvas(thing.place, _FLYING if thing.kind.flies else 0.0), pose)
     if scene.speaker is not None:
         speaker = scene.speaker

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from peav.synth.world.backdrops import BACKDROPS, Backdrop
-from peav.synth.world.canvas import COLOURS
+from peav.synth.world.canvas import COLORS
 from peav.synth.world.figure import HAIR, SKINS, Figure
 from peav.synth.world.kind import EVENT_GAP, FRAME, Kind, Span, snap
 from peav.synth.world.kinds import KINDS
@@ -47,7 +47,7 @@ class Thing:
     """One object: where it is drawn (nowhere if out of sight), when it sounds (seconds), how loud (dBFS), how tuned."""
 
     kind: Kind
-    colour: str
+    color: str
     place: Place | None
     pulses: tuple[Span, ...]
     level: float
@@ -189,7 +189,7 @@ def _thing(
     pulses = kind.pattern(duration, rng)
     return Thing(
         kind=kind,
-        colour=str(rng.choice(list(COLOURS))),
+        color=str(rng.choice(list(COLORS))),
         place=place,
         pulses=() if is_silent else pulses,
         level=level + rng.uniform(-8, 8) * (0.5 if level < -25 else 1.0),
@@ -201,7 +201,7 @@ def _thing(
 
 def _speaker(rng: np.random.Generator, spoken: tuple[Voice, str, Utterance], place: Place, duration: float) -> Speaker:
     voice, transcript, utterance = spoken
-    clothes = str(rng.choice(list(COLOURS)))
+    clothes = str(rng.choice(list(COLORS)))
     figure = Figure(voice.figure, str(rng.choice(list(HAIR))), clothes, int(rng.integers(len(SKINS))))
     latest = max(0.0, duration - utterance.duration - 0.05)
     start = round(float(np.floor(rng.uniform(0.0, latest) / FRAME) * FRAME), 2)

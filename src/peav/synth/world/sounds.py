@@ -76,9 +76,9 @@ def tone(n: int, frequency: Signal | float, harmonics: Sequence[float] = (1.0,))
 
 def voiced(n: int, pitch: Signal, formants: Sequence[tuple[float, float, float]], breath: float = 0.0) -> Signal:
     """A throat: harmonics of `pitch` weighted by resonances (Hz, width in Hz, gain), as animals have."""
-    centre = float(np.mean(pitch))
-    count = int(min(40, 9000 / centre))
-    weights = [_resonance(centre * k, formants) / k**0.5 for k in range(1, count + 1)]
+    center = float(np.mean(pitch))
+    count = int(min(40, 9000 / center))
+    weights = [_resonance(center * k, formants) / k**0.5 for k in range(1, count + 1)]
     sound = tone(n, pitch, weights)
     if breath:
         rng = np.random.default_rng(n)
@@ -87,7 +87,7 @@ def voiced(n: int, pitch: Signal, formants: Sequence[tuple[float, float, float]]
 
 
 def _resonance(frequency: float, formants: Sequence[tuple[float, float, float]]) -> float:
-    return sum(gain / (1 + ((frequency - centre) / width) ** 2) for centre, width, gain in formants)
+    return sum(gain / (1 + ((frequency - center) / width) ** 2) for center, width, gain in formants)
 
 
 def ring(n: int, partials: Sequence[tuple[float, float, float]]) -> Signal:
