@@ -65,7 +65,7 @@ def demo(
 def _clips(folder: Path, clips: int, seed: int) -> list[Row]:
     from peav.data.manifest import read_manifest
     from peav.synth.world import Mix, can_speak, generate
-    from peav.utils.progress import bar
+    from peav.utils.progress import counting
 
     world, mix = folder / f"world-{seed}", Mix()
     if not can_speak():
@@ -73,9 +73,8 @@ def _clips(folder: Path, clips: int, seed: int) -> list[Row]:
             "[yellow]note:[/] nobody speaks in the clips; for speech: pip install 'peav\\[world]'", highlight=False
         )
         world, mix = folder / f"world-{seed}-without-speech", Mix(speech=0.0)
-    with bar() as progress:
-        task = progress.add_task("making clips", total=clips)
-        generate(world, clips, seed, splits=("test",), mix=mix, progress=lambda made, _: progress.advance(task, made))
+    with counting("making clips", clips) as show:
+        generate(world, clips, seed, splits=("test",), mix=mix, progress=show)
     return read_manifest(world / "manifest.jsonl")[:clips]
 
 

@@ -9,7 +9,7 @@ import typer
 
 from peav.cli import options
 from peav.cli.console import out, print_json, shown
-from peav.utils.progress import bar
+from peav.utils.progress import counting
 
 
 def world(
@@ -24,12 +24,9 @@ def world(
     from peav.synth.world import generate
     from peav.synth.world.splits import SPLITS
 
-    with bar() as progress:
-        task = progress.add_task("making clips", total=clips)
-        splits = SPLITS if split == "all" else (split,)
-        manifest = generate(
-            folder, clips, seed, splits=splits, jobs=jobs, progress=lambda made, _: progress.advance(task, made)
-        )
+    splits = SPLITS if split == "all" else (split,)
+    with counting("making clips", clips) as show:
+        manifest = generate(folder, clips, seed, splits=splits, jobs=jobs, progress=show)
     if as_json:
         print_json({"manifest": str(manifest), "clips": clips})
     else:

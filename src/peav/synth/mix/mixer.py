@@ -268,14 +268,11 @@ def audible(sounds: Sequence[Sound]) -> tuple[list[Sound], list[tuple[Sound, Pea
     failed: list[tuple[Sound, PeavError]] = []
     for sound in sounds:
         try:
-            waveform = _load(sound)
-        except MediaError as error:
-            failed.append((sound, error))
-            continue
-        if heard(waveform, RATE):
+            if not heard(_load(sound), RATE):
+                raise MixingError(f"{sound.path}: nothing is heard in it")
             good.append(sound)
-        else:
-            failed.append((sound, MixingError(f"{sound.path}: nothing is heard in it")))
+        except (MediaError, MixingError) as error:
+            failed.append((sound, error))
     return good, failed
 
 

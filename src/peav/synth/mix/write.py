@@ -97,6 +97,9 @@ def _described(scape: Soundscape) -> dict[str, Any]:
     def told(sound: Sound) -> dict[str, str]:
         return {"source": sound.id} | ({"license": sound.license} if sound.license else {})
 
+    def marked(event: Event) -> dict[str, Any]:
+        return {"onset": event.onset, "offset": event.offset, "label": event.label, "texts": event.texts}
+
     background = scape.background
     heard = [sound for _, sound in scape.events] + ([] if background is None else [background])
     licenses = dict.fromkeys(sound.license for sound in heard if sound.license)
@@ -107,9 +110,5 @@ def _described(scape: Soundscape) -> dict[str, Any]:
         "background_source": None if background is None else background.id,
         "background_license": None if background is None else background.license,
         "license": "; ".join(licenses) or None,
-        "events": [_marked(event) | told(sound) for event, sound in scape.events],
+        "events": [marked(event) | told(sound) for event, sound in scape.events],
     }
-
-
-def _marked(event: Event) -> dict[str, Any]:
-    return {"onset": event.onset, "offset": event.offset, "label": event.label, "texts": event.texts}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from peav.synth.world.canvas import Color
+from peav.synth.world.canvas import Color, mix
 from peav.synth.world.sounds import Signal, edges, grains, noise, pulse, tone
 from peav.synth.world.tables import read_table
 
@@ -37,9 +37,7 @@ def painted(backdrop: Backdrop, rng: np.random.Generator) -> Image.Image:
 
 def _bands(draw: ImageDraw.ImageDraw, top: Color, bottom: Color, start: int = 0, end: int = SIZE) -> None:
     for y in range(start, end, 4):
-        share = (y - start) / (end - start)
-        tint = tuple(int(a + (b - a) * share) for a, b in zip(top, bottom, strict=True))
-        draw.rectangle((0, y, SIZE, min(y + 3, end)), tint)
+        draw.rectangle((0, y, SIZE, min(y + 3, end)), mix(top, bottom, (y - start) / (end - start)))
 
 
 def _wall(tint: Color, floor: Color) -> Paint:

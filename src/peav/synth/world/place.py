@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from peav.data.manifest import Row, read_manifest
@@ -24,16 +25,12 @@ class World(Place):
         """The first clips of each split: the folder may hold more, of a run that asked for more."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
         context.stage("world", sum(counts.values()))
-        made = 0
+        folder, numbers = Path(self.folder), count(1)
 
-        def count(batch: int, _total: int) -> None:
-            nonlocal made
-            made += batch
-            context.advance(made)
+        def progress(_done: int) -> None:
+            context.advance(next(numbers))  # of all splits
 
         for split, clips in counts.items():
-            manifest = generate(
-                Path(self.folder), clips, self.seed, splits=(split,), jobs=context.workers, progress=count
-            )
+            manifest = generate(folder, clips, self.seed, splits=(split,), jobs=context.workers, progress=progress)
         rows = read_manifest(manifest)
         return [row for split, clips in counts.items() for row in [r for r in rows if r.split == split][:clips]]

@@ -25,13 +25,14 @@ from peav.utils.atomic import atomic_write
 from peav.utils.jsonl import read_lines
 
 LICENSE = "CC0-1.0"
-_FRAME_RATE = Fraction(25, 2)
-_AAC = {"b": "96000", "aac_coder": "fast"}
-_H264 = {"preset": "ultrafast", "crf": "26"}
+_MP4: dict[str, Any] = {
+    "fps": Fraction(25, 2),
+    "audio_options": {"b": "96000", "aac_coder": "fast"},
+    "video_options": {"preset": "ultrafast", "crf": "26"},
+}
 _WORTH_A_PROCESS = 64  # clips: starting a process costs as much as making so many
 _VERSION = 4  # raised when the same seed no longer makes the same clips
 Row = dict[str, Any]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,13 @@ def generate(
     splits: Sequence[str] = SPLITS,
     mix: Mix | None = None,
     jobs: int = 1,
-    progress: Progress | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
     """Make `clips` clips under `out` and return the manifest's path.
 
     One split gets them all; all three share them 80 : 10 : 10. Clips that are there already are kept, rows of other
-    clips of the same world too. The same (seed, mix) gives the same rows whatever the number of `jobs`.
+    clips of the same world too. The same (seed, mix) gives the same rows whatever the number of `jobs`. `progress` is
+    told how many are there.
     Raises WorldError where `out` holds another world, MissingSpeechError without the `world` extra.
     """
     mix = mix or Mix()
@@ -113,7 +115,7 @@ def generate(
         partial(_make, out, seed, mix),
         todo,
         f"clips are kept; {GOES_ON}",
-        lambda _done: progress and progress(1, len(todo)),
+        progress,
         min(jobs, 1 + len(todo) // _WORTH_A_PROCESS),
     )
     rows = {row["id"]: row for row in [*read_lines(manifest), *made]}
@@ -133,15 +135,7 @@ def _make(out: Path, seed: int, mix: Mix, place: tuple[str, int]) -> Row:
             write_wav(temporary, clip.waveform)
         else:
             sound = None if clip.waveform is None else [clip.waveform]
-            write_media(
-                temporary,
-                "mp4",
-                audio=sound,
-                video=clip.frames,
-                fps=_FRAME_RATE,
-                audio_options=_AAC,
-                video_options=_H264,
-            )
+            write_media(temporary, "mp4", audio=sound, video=clip.frames, **_MP4)
     return clip.row
 
 
