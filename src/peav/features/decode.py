@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,9 +68,7 @@ def decode(audio: Place, video: Place, start: float | None, end: float | None, c
 
 def decode_task(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Task:
     """The same as a task for a worker, of one item."""
-    here = not all(place is None or can_cross(place) for place in (audio, video))
-    arguments = (audio, video, start, end, cut)
-    return Task(str(audio or video), _once if here else f"{__name__}:_once", arguments, here)
+    return _task(_decode, (audio, video, start, end, cut), (audio, video))
 
 
 def decode_each(
@@ -80,6 +80,23 @@ def decode_each(
         seconds: the most that one decodes, which says how much processor time it may take; None: not known.
         count: of workers; None: one for each processor, at most four.
     """
+    return _each(tasks, count, limits_for(seconds), attrgetter("nbytes"))
+
+
+def probe_each(places: Iterable[Path | FilePart]) -> Iterator[MediaInfo | MediaError]:
+    """`peav.media.probe` of each file in worker processes, in their order, or why it cannot be probed."""
+    return _each(_task(_probe, (place,), (place,)) for place in places)
+
+
+def _task(work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...], places: Iterable[Place]) -> Task:
+    """A task by the files that it reads: done in this process where one of them cannot cross to another."""
+    there = [place for place in places if place is not None]
+    here = not all(map(can_cross, there))
+    return Task(str(next(iter(there), None)), work if here else f"{__name__}:{work.__name__}", arguments, here)
+
+
+def _each(tasks: Iterable[Task], *how: Any) -> Iterator[Any]:
+    """The one item of each task, or why it has none; `how` is what `Workers` takes beside the tasks."""
     labels: list[str] = []
 
     def noted() -> Iterator[Task]:
@@ -87,7 +104,7 @@ def decode_each(
             labels.append(task.label)
             yield task
 
-    with Workers(noted(), count, limits_for(seconds), _size) as items:
+    with Workers(noted(), *how) as items:
         for index, item in items:
             if not isinstance(item, End):
                 yield item
@@ -95,25 +112,9 @@ def decode_each(
                 yield as_media(item.error, labels[index])
 
 
-def probe_each(places: Iterable[Path | FilePart]) -> Iterator[MediaInfo | MediaError]:
-    """`peav.media.probe` of each file in worker processes, in their order, or why it cannot be probed."""
-    places = list(places)
-    tasks = [Task(str(p), f"{__name__}:_probe" if can_cross(p) else _probe, (p,), not can_cross(p)) for p in places]
-    with Workers(tasks) as items:
-        for index, item in items:
-            if not isinstance(item, End):
-                yield item
-            elif item.error is not None:
-                yield as_media(item.error, str(places[index]))
-
-
-def _once(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Iterator[Decoded]:
+def _decode(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Iterator[Decoded]:
     yield decode(audio, video, start, end, cut)
 
 
 def _probe(place: Path | FilePart) -> Iterator[MediaInfo]:
     yield probe(place)
-
-
-def _size(decoded: Decoded) -> int:
-    return decoded.nbytes
