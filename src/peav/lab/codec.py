@@ -12,7 +12,6 @@ such that small ones count, too (docs/results.md has what each codec kept).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -21,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from peav.checkpoint import load_model
 from peav.data.manifest import Row
 from peav.errors import MediaError, RecipeError
 from peav.features.extract import clip_key
 from peav.features.logmel import LogMel
+from peav.lab.teach import teach
 from peav.media import load_audio
 from peav.model import PEAV
-from peav.train.initialize import InitContext, Initializer
+from peav.train.initialize import InitContext, Initializer, take_codec
 
 READOUT_CROPS = 128
 COMPONENTS = 64
@@ -55,9 +54,7 @@ class DistillCodec(Initializer):
         """Change the model's codec, and the audio tower's first layer with it."""
         codec = model.audio.codec
         before = deepcopy(codec)
-        if self.checkpoint is not None:
-            source = load_model(self.checkpoint, cache_dir=context.recipe.hub_cache)
-            codec.load_state_dict(source.audio.codec.state_dict())
+        take_codec(context.recipe, model, self.checkpoint)
         if self.steps:
             fresh = context.fresh and self.checkpoint is None and context.recipe.codec.checkpoint is None
             clips = [[clip_key(row) for row in rows] for rows in context.sources]
@@ -113,21 +110,12 @@ def distill_codec(
         target = Components(LogMel(rate, hop), first)
         readout = _fitted(model.encode_codec(first), target(first))
     parameters = [*model.audio.codec.parameters(), *readout.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0)
-    errors = []
-    for step in range(config.steps):
-        rate_now = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)) + 0.01
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * rate_now
+
+    def error(step: int) -> Tensor:
         waveform = _crops(audible, config.batch_size, rate, np.random.default_rng((seed, step + 1)))
-        error = (readout(model.encode_codec(waveform)) - target(waveform)).square().mean()
-        optimizer.zero_grad()
-        error.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        errors.append(error.item())
-        progress(step + 1, errors[-1])
-    return float(np.mean(errors[-max(1, len(errors) // 10) :]))
+        return (readout(model.encode_codec(waveform)) - target(waveform)).square().mean()
+
+    return teach(parameters, error, config.steps, config.lr, warmup=50, progress=progress)
 
 
 class NoSound(RecipeError):

@@ -8,7 +8,6 @@ instance. The head is thrown away.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from peav.errors import RecipeError
 from peav.features.extract import clip_key
 from peav.features.store import FeatureCache
 from peav.lab.lips import Lips
+from peav.lab.teach import teach
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
 from peav.train.initialize import InitContext, Initializer
@@ -103,7 +103,7 @@ def pretrain_frames(
     words = caption_words(rows)
     if not words:
         raise RecipeError("pretrain_frames: no visual captions to learn from; leave it out")
-    targets = torch.stack([_target(row, words) for row in rows])  # (rows, words)
+    targets = torch.tensor([[float(word in used) for word in words] for used in map(_words, rows)])  # (rows, words)
     encoder = model.video.frame_encoder
     head = nn.Linear(model.config.video.frame_encoder.output_dim, len(words))
     with torch.no_grad():
@@ -111,12 +111,8 @@ def pretrain_frames(
     shape = model.config.video.frame_encoder
     lips = Lips(speakers, shape.image_size, shape.output_dim) if speakers else None
     parameters = [*encoder.parameters(), *head.parameters(), *(lips.parameters() if lips else ())]
-    optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.05)
-    losses = []
-    for step in range(config.steps):
-        rate = min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)) + 0.01
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * rate
+
+    def loss_of(step: int) -> Tensor:
         rng = np.random.default_rng((seed, 2, step))
         chosen = rng.integers(len(rows), size=config.batch_size)
         logits = head(_features(encoder, torch.stack([_frame(cache, rows[index], rng) for index in chosen])))
@@ -124,13 +120,9 @@ def pretrain_frames(
         if lips is not None:
             mouths, said = lips.draw(rng)
             loss = loss + LIPS_WEIGHT * lips(_features(encoder, mouths.flatten(0, 1)).unflatten(0, said.shape), said)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-        progress(step + 1, losses[-1])
-    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+        return loss
+
+    return teach(parameters, loss_of, config.steps, config.lr, warmup=100, weight_decay=0.05, progress=progress)
 
 
 def _features(encoder: nn.Module, frames: Tensor) -> Tensor:
@@ -148,11 +140,6 @@ def caption_words(rows: Sequence[Row]) -> list[str]:
 
 def _words(row: Row) -> set[str]:
     return {word for caption in row.captions.get("video", ()) for word in re.findall(r"\w+", caption.lower())}
-
-
-def _target(row: Row, words: Sequence[str]) -> Tensor:
-    used = _words(row)
-    return torch.tensor([float(word in used) for word in words])
 
 
 def _frame(cache: FeatureCache, row: Row, rng: np.random.Generator) -> Tensor:

@@ -90,10 +90,10 @@ class Initializer:
         raise NotImplementedError
 
 
-def take_codec(recipe: Recipe, model: PEAV) -> None:
-    """Give a model the codec of the checkpoint that a recipe names, if it does."""
-    if recipe.codec.checkpoint is not None:
-        source = load_model(recipe.codec.checkpoint, cache_dir=recipe.hub_cache)
+def take_codec(recipe: Recipe, model: PEAV, checkpoint: str | None) -> None:
+    """Give a model the codec of a checkpoint that a recipe names, if it does."""
+    if checkpoint is not None:
+        source = load_model(checkpoint, cache_dir=recipe.hub_cache)
         model.audio.codec.load_state_dict(source.audio.codec.state_dict())
 
 

@@ -154,7 +154,7 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
         reporter=reporter,
     )
     # The codec first, and all that may change it: features are made of its latents.
-    take_codec(recipe, model)
+    take_codec(recipe, model, recipe.codec.checkpoint)
     for one in initializers:
         if not one.needs_features:
             one.run(model, context)
