@@ -6,14 +6,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from peav.distributed import is_alone
 from peav.errors import RecipeError, TrainingError
-from peav.train.config_io import read_dataclass
+from peav.train.config_io import from_mapping, read_mapping
 from peav.train.recipe import FIGURES, Recipe, read_recipe
 from peav.utils.lock import FolderLock
 
@@ -74,7 +76,7 @@ class Outcome:
 
 def read_ablations(path: str | Path) -> Ablations:
     """Read a YAML file of `Ablations`. Raises RecipeError as `read_recipe` does."""
-    return read_dataclass(Ablations, Path(path))
+    return from_mapping(Ablations, read_mapping(Path(path)))
 
 
 def runs(wanted: Ablations) -> Iterator[Run]:
@@ -149,19 +151,10 @@ def _recipe(wanted: Ablations, changes: Mapping[str, Any], seed: int) -> Recipe:
     return replace(recipe, output=f"{wanted.output}/{digest}-{seed}")
 
 
-def said(value: Any) -> Any:
+def said(recipe: Recipe) -> dict[str, Any]:
     """A recipe without what is as by default: a key that a later version adds must not make old runs others."""
-    if isinstance(value, Mapping):
-        return {key: said(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [said(item) for item in value]
-    if not is_dataclass(value):
-        return value
-    return {each.name: said(own) for each in fields(value) if (own := getattr(value, each.name)) != _default(each)}
-
-
-def _default(each: Field[Any]) -> Any:
-    return each.default if each.default_factory is MISSING else each.default_factory()
+    told: dict[str, Any] = TypeAdapter(type(recipe)).dump_python(recipe, mode="json", exclude_defaults=True)
+    return told
 
 
 def _result(run: Run) -> dict[str, Any] | None:

@@ -29,11 +29,6 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def read_dataclass(cls: type[T], path: Path) -> T:
-    """Read a YAML file into a dataclass; errors as in `train.recipe.read_recipe`."""
-    return from_mapping(cls, read_mapping(path))
-
-
 def read_mapping(path: Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A YAML file of keys and values; arguments and errors as in `train.recipe.read_recipe`."""
     path = find_recipe(path)
