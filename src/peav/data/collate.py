@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,22 @@ TargetMaker = Callable[[Row, int], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Texts:
+class Movable:
+    """Tensors, others like it, and mappings of these, which go to a device together."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device; what has no device stays."""
+        return replace(self, **{name: _moved(value, device) for name, value in vars(self).items()})
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _moved(one, device) for name, one in value.items()}
+    return value.to(device) if isinstance(value, (Tensor, Movable)) else value
+
+
+@dataclass(frozen=True)
+class Texts(Movable):
     """The captions of one kind: `ids` (B, L) int64, `mask` (B, L) bool, `present` (B,) bool, `groups` (B,) int64.
 
     Equal texts share a group, in every batch and process, so that they are not held against each other.
@@ -33,13 +48,9 @@ class Texts:
     present: Tensor
     groups: Tensor
 
-    def to(self, device: torch.device) -> Texts:
-        """The same texts on a device."""
-        return Texts(**{name: tensor.to(device) for name, tensor in vars(self).items()})
-
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Movable):
     """B clips. Rows without a stream have length 0 in it and anything as content.
 
     `audio`: latents (B, T, latent_dim), or waveforms (B, S) where the codec trains; `audio_lengths` (B,) in latents
@@ -57,18 +68,6 @@ class Batch:
     texts: Mapping[str, Texts]
     groups: Mapping[str, Tensor]
     targets: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on a device; ids stay."""
-        moved = {name: _moved(value, device) for name, value in vars(self).items() if name != "ids"}
-        return replace(self, **moved)
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """Tensors or texts on a device, alone or by name."""
-    if isinstance(value, Mapping):
-        return {name: one.to(device) for name, one in value.items()}
-    return value.to(device)
 
 
 class Collator:

@@ -121,7 +121,8 @@ class _Run:
             for clip in clips:
                 result = self.pending.get(clip) or self._compute(clip)
                 if isinstance(result, MediaError):
-                    self._fail(clip, result)
+                    self.failed[clip.key] = clip_failure(clip.row, result, clip=clip.key, version=clip.version)
+                    self.failures.note(clip.row, result)
                 else:
                     good.append((clip, result))
                     self.failures.note(clip.row, None)
@@ -143,10 +144,6 @@ class _Run:
         self.pending.add(clip, data)
         self.computed += 1
         return data
-
-    def _fail(self, clip: Clip, error: MediaError) -> None:
-        self.failed[clip.key] = clip_failure(clip.row, error, clip=clip.key, version=clip.version)
-        self.failures.note(clip.row, error)
 
     def _save(self) -> None:
         self.pending.flush()

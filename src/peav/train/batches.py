@@ -85,7 +85,8 @@ class BatchStream:
             clip = changed[place] if place in changed else next(plain)
             assert clip is not None, "a transform that was asked for features gave none"
             clips.append(clip)
-        # 1, 2 and 3 keep the draws of captions, copies and changes apart.
+        # 1, 2 and 3 keep the draws of captions, copies and changes apart. The sampler's (seed, source, epoch) can meet
+        # them, which does no harm; other numbers would give every run other batches.
         return self.collate(
             rows, clips, np.random.default_rng((self.seed, 1, number)), self.dist.local_shard(self.size)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, starmap
 from pathlib import Path
@@ -44,12 +44,14 @@ class Clips:
             weight * len(rows) ** (1 / temperature) for weight, rows in zip(self.weights, self.sources, strict=True)
         ]
 
+    def changed(self, change: Callable[[list[Row]], list[Row]]) -> Clips:
+        """What `change` makes of the rows of each source, and of those held out."""
+        *sources, validation, test = map(change, self.groups())
+        return replace(self, sources=sources, validation=validation, test=test)
+
     def sound_alone(self) -> Clips:
         """The clips that have sound, without their pictures."""
-        *sources, validation, test = [
-            [replace(row, video_path=None) for row in rows if row.audio_path is not None] for rows in self.groups()
-        ]
-        return replace(self, sources=sources, validation=validation, test=test)
+        return self.changed(lambda rows: [replace(row, video_path=None) for row in rows if row.audio_path is not None])
 
     def training(self) -> list[Row]:
         """The rows of all sources."""
@@ -140,13 +142,14 @@ def with_features(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: R
     if failed:
         reporter.advance(len(everything), f"{len(failed)} left out, see {failures}")
     kept = {cache.path(row) for row in good}  # not by id: two sources may use the same ids
-    *sources, validation, test = [
-        [row.with_streams(*cache.streams(row)) if row.plain else row for row in rows if cache.path(row) in kept]
-        for rows in clips.groups()
-    ]
-    if not all(sources):
+    clips = clips.changed(
+        lambda rows: [
+            row.with_streams(*cache.streams(row)) if row.plain else row for row in rows if cache.path(row) in kept
+        ]
+    )
+    if not all(clips.sources):
         raise TrainingError(f"a source has no clip that can be decoded, see {failures}")
-    return replace(clips, sources=sources, validation=validation, test=test)
+    return clips
 
 
 def texts_of(rows: Sequence[Row]) -> list[str]:

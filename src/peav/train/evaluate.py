@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from peav.train.contrastive_module import Forward
 from peav.types import modalities
 
 Embed = Callable[[Batch, Sequence[Embedding]], Forward]
+Embedded = Mapping[Embedding, np.ndarray]
+BATCH = 64
 SIDES: dict[str, tuple[Embedding, Embedding]] = {
     name: (query.embedding, target.embedding) for name, (query, target) in DIRECTIONS.items()
 }
@@ -26,7 +29,7 @@ SIDES: dict[str, tuple[Embedding, Embedding]] = {
 
 @torch.inference_mode()
 def evaluate(
-    embed: Embed, rows: Sequence[Row], cache: FeatureCache, collator: Collator, candidates: int, batch_size: int = 64
+    embed: Embed, rows: Sequence[Row], cache: FeatureCache, collator: Collator, candidates: int
 ) -> dict[str, float]:
     """R@1 of each direction among the first `candidates` rows that have audio, video and captions.
 
@@ -35,26 +38,20 @@ def evaluate(
     Speech to transcript is taken among the first `candidates` rows with a transcript of its own. The figures are
     fractions; a direction without rows is left out; `chance` is one over the number of candidates.
     """
-    whole = [row for row in rows if row.audio_path and row.video_path and len(row.captions) == 3 and not row.plain]
-    whole = whole[:candidates]
-    results: dict[str, float] = {}
-    if whole:
-        needed = tuple(dict.fromkeys(side for name in CLIPS for side in SIDES[name]))
-        # A transcript is an audio caption, too: the collator could draw it in the caption's place.
-        silent = [replace(row, transcript=None) for row in whole]
-        embedded = _embed(embed, silent, cache, collator, needed, batch_size)
-        for name in CLIPS:
-            query, target = SIDES[name]
-            results[name] = recall_at_k(embedded[query] @ embedded[target].T, 1)
+    embedded = partial(_embed, embed, cache, collator)
+    # A transcript is an audio caption, too: the collator could draw it in the caption's place.
+    silent = [replace(row, transcript=None) for row in rows]
+    whole = [row for row in silent if row.audio_path and row.video_path and len(row.captions) == 3 and not row.plain]
+    if whole := whole[:candidates]:
+        sides = embedded(whole, tuple(dict.fromkeys(side for name in CLIPS for side in SIDES[name])))
+        results = {name: _recall(sides, name) for name in CLIPS}
         results["chance"] = 1 / len(whole)
     else:
-        results |= _partial(embed, rows, cache, collator, candidates, batch_size)
+        results = _partial(embedded, silent, cache, candidates)
     said = list({row.transcript: row for row in reversed(rows) if row.audio_path and row.transcript}.values())
     said = [replace(row, captions={}) for row in reversed(said)][:candidates]
     if said:
-        query, target = SIDES[SPEECH]
-        embedded = _embed(embed, said, cache, collator, (query, target), batch_size)
-        results[SPEECH] = recall_at_k(embedded[query] @ embedded[target].T, 1)
+        results[SPEECH] = _recall(embedded(said, SIDES[SPEECH]), SPEECH)
         results[f"{SPEECH}_chance"] = 1 / len(said)
     return results
 
@@ -66,40 +63,42 @@ def has(row: Row, side: Embedding, cache: FeatureCache) -> bool:
 
 
 def _partial(
-    embed: Embed, rows: Sequence[Row], cache: FeatureCache, collator: Collator, candidates: int, batch_size: int
+    embedded: Callable[[Sequence[Row], Sequence[Embedding]], Embedded],
+    rows: Sequence[Row],
+    cache: FeatureCache,
+    candidates: int,
 ) -> dict[str, float]:
     """Each direction, and its chance, among the first `candidates` rows that have both its sides.
 
     A text may be a label that many rows share: then any of these is right.
     """
     results: dict[str, float] = {}
-    silent = [replace(row, transcript=None) for row in rows]
     for name in CLIPS:
         sides = SIDES[name]
-        chosen = [row for row in silent if all(has(row, side, cache) for side in sides)][:candidates]
+        chosen = [row for row in rows if all(has(row, side, cache) for side in sides)][:candidates]
         if len(chosen) < 2:
             continue
-        query, target = sides
-        embedded = _embed(embed, chosen, cache, collator, sides, batch_size)
-        says = [clip_key(row) if query.caption is None else tuple(row.captions[query.caption]) for row in chosen]
+        caption = sides[0].caption
+        says = [clip_key(row) if caption is None else tuple(row.captions[caption]) for row in chosen]
         right = np.array([[one == other for other in says] for one in says])
-        results[name] = recall_at_k(embedded[query] @ embedded[target].T, 1, right)
+        results[name] = _recall(embedded(chosen, sides), name, right)
         results[f"{name}_chance"] = chance_at_k(right, 1)
     return results
 
 
+def _recall(embedded: Embedded, name: str, right: np.ndarray | None = None) -> float:
+    """R@1 of a direction; `right` as in `recall_at_k`."""
+    query, target = SIDES[name]
+    return recall_at_k(embedded[query] @ embedded[target].T, 1, right)
+
+
 def _embed(
-    embed: Embed,
-    rows: Sequence[Row],
-    cache: FeatureCache,
-    collator: Collator,
-    needed: Sequence[Embedding],
-    batch_size: int,
-) -> dict[Embedding, np.ndarray]:
+    embed: Embed, cache: FeatureCache, collator: Collator, rows: Sequence[Row], needed: Sequence[Embedding]
+) -> Embedded:
     parts: dict[Embedding, list[np.ndarray]] = {embedding: [] for embedding in needed}
     rng = np.random.default_rng(0)  # the same captions each time, so that figures compare
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
+    for start in range(0, len(rows), BATCH):
+        chosen = rows[start : start + BATCH]
         batch = collator(chosen, [cache.load(row) for row in chosen], rng)
         output = embed(batch, needed)
         for embedding in needed:

@@ -11,6 +11,10 @@ from typing import Any
 from peav.model import PRESETS
 
 _PLACES = ("manifest", "recordings", "prepared", "webdataset")
+_LESSONS = {  # initializers, each with the section that had its options and what these are called today
+    "distill_codec": ("codec", {"distil_steps": "steps", "distil_batch": "batch_size", "distil_lr": "lr"}),
+    "pretrain_frames": ("frames", {"pretrain_steps": "steps", "pretrain_batch": "batch_size", "pretrain_lr": "lr"}),
+}
 _SOURCE = (*_PLACES, "mixtures", "only", "splice", "splice_video", "near_misses", "lips", "test_fold", "without", "mix")
 
 
@@ -18,7 +22,7 @@ def modernized(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same recipe in today's keys. Warns where it had older ones; what cannot be a recipe comes back as it is."""
     new = deepcopy(dict(values))
     changed: dict[str, dict[str, Any]] = {}  # initializers by class
-    old = _objective(new) | _codec(new, changed) | _frames(new, changed)
+    old = _objective(new) | _lessons(new, changed)
     if isinstance(new.get("data"), dict):
         lips: list[str] = []
         old |= _sources(new["data"], lips)
@@ -72,24 +76,17 @@ def _objective(recipe: dict[str, Any]) -> set[str]:
     return {f"objective.{name}" for name in old}
 
 
-def _codec(recipe: dict[str, Any], changed: dict[str, dict[str, Any]]) -> set[str]:
-    codec = recipe.get("codec")
-    old = _taken(codec, "distil_steps", "distil_batch", "distil_lr")
+def _lessons(recipe: dict[str, Any], changed: dict[str, dict[str, Any]]) -> set[str]:
+    found, codec = set(), recipe.get("codec")
     fresh = recipe.get("model", "tiny") in PRESETS and not recipe.get("tune") and not recipe.get("align")
-    names = {"distil_steps": "steps", "distil_batch": "batch_size", "distil_lr": "lr", "checkpoint": "checkpoint"}
-    if not fresh and isinstance(codec, dict) and codec.get("checkpoint") is not None:
-        old["checkpoint"] = codec.pop("checkpoint")
-    if old:
-        changed["distill_codec"] = {names[name]: value for name, value in old.items()}
-    return {f"codec.{name}" for name in old}
-
-
-def _frames(recipe: dict[str, Any], changed: dict[str, dict[str, Any]]) -> set[str]:
-    old = _taken(recipe.get("frames"), "pretrain_steps", "pretrain_batch", "pretrain_lr")
-    names = {"pretrain_steps": "steps", "pretrain_batch": "batch_size", "pretrain_lr": "lr"}
-    if old:
-        changed["pretrain_frames"] = {names[name]: value for name, value in old.items()}
-    return {f"frames.{name}" for name in old}
+    for name, (section, today) in _LESSONS.items():
+        old = _taken(recipe.get(section), *today)
+        if section == "codec" and not fresh and isinstance(codec, dict) and codec.get("checkpoint") is not None:
+            old["checkpoint"] = codec.pop("checkpoint")
+        if old:
+            changed[name] = {today.get(key, key): value for key, value in old.items()}
+        found |= {f"{section}.{key}" for key in old}
+    return found
 
 
 def _sources(data: dict[str, Any], lips: list[str]) -> set[str]:
@@ -99,7 +96,8 @@ def _sources(data: dict[str, Any], lips: list[str]) -> set[str]:
     if isinstance(world, dict):
         if world.pop("synthetic", False):
             captioned = Path(world.get("folder", "")).resolve()
-        sources.append(_source({"class": "world", **world}, old.get("world_weight", 1.0), captioned is not None))
+        made, weight = {"class": "world", **world}, old.get("world_weight", 1.0)
+        sources.append({"place": made, "weight": weight, "transforms": _transforms({}, captioned is not None)})
     for source in data.get("sources") or ():
         if not isinstance(source, dict) or "place" in source:
             sources.append(source)
@@ -115,18 +113,14 @@ def _sources(data: dict[str, Any], lips: list[str]) -> set[str]:
         own = captioned is not None and "manifest" in given and Path(place).resolve().parent == captioned
         if given.get("lips"):
             lips.append(place)
-        sources.append(_source(place, source.get("weight", 1.0), own) | _transforms(given, own))
+        weight = source.get("weight", 1.0)
+        sources.append({"place": place, "weight": weight, "transforms": _transforms(given, own)})
     if sources:
         data["sources"] = sources
     return names
 
 
-def _source(place: Any, weight: float, captioned: bool) -> dict[str, Any]:
-    transforms = ["synthetic_captions"] if captioned else []
-    return {"place": place, "weight": weight, "transforms": transforms}
-
-
-def _transforms(given: Mapping[str, Any], captioned: bool) -> dict[str, Any]:
+def _transforms(given: Mapping[str, Any], captioned: bool) -> list[Any]:
     """The transforms of a source in the order in which its keys took effect."""
     found: list[Any] = []
     if "without" in given:
@@ -144,4 +138,4 @@ def _transforms(given: Mapping[str, Any], captioned: bool) -> dict[str, Any]:
         found.append({"class": "word_swap", "share": given["splice"], "pictures": pictures, "copies": copies})
     if "mix" in given:
         found.append({"class": "remix", "how": given["mix"]})
-    return {"transforms": found}
+    return found

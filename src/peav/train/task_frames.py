@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from peav.data.collate import Batch, Collator
+from peav.data.collate import Batch, Collator, Movable
 from peav.data.frame_targets import FrameTargetMaker
 from peav.data.manifest import Row
 from peav.distributed import ALONE, DistContext
@@ -27,7 +27,7 @@ from peav.utils.text import readable
 
 
 @dataclass(frozen=True)
-class FrameBatch:
+class FrameBatch(Movable):
     """B clips with N texts for all of them: `clips`, the texts' `ids` (N, L) and `mask` (N, L), and as in
     `data.frame_targets.FrameTargets` `heard` and `known` (B, N, T) bool and `offsets` (N,).
     """
@@ -38,11 +38,6 @@ class FrameBatch:
     heard: Tensor
     known: Tensor
     offsets: Tensor
-
-    def to(self, device: torch.device) -> FrameBatch:
-        """The same batch on a device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if name != "clips"}
-        return replace(self, clips=self.clips.to(device), **moved)
 
 
 class FrameCollator:
@@ -180,13 +175,11 @@ def evaluate_frames(
     if not labels:
         return found
     wanted = targets(rows, slice(None), lengths, np.random.default_rng(0))
-    areas = {}
-    for number, label in enumerate(labels):
-        cells = [(one[number, :length], n) for n, (one, length) in enumerate(zip(logits, lengths, strict=True))]
-        known = [wanted.known[n, number, : len(scores)].numpy() for scores, n in cells]
-        heard = [wanted.heard[n, number, : len(scores)].numpy() for scores, n in cells]
-        scores = np.concatenate([scores[mask] for (scores, _), mask in zip(cells, known, strict=True)])
-        areas[label] = auroc(scores, np.concatenate([h[mask] for h, mask in zip(heard, known, strict=True)]))
+    known, heard = wanted.known.numpy(), wanted.heard.numpy()  # (rows, labels, T); nothing is known past a clip's end
+    scores = np.zeros(known.shape, np.float32)
+    for row, own in zip(scores, logits, strict=True):
+        row[:, : own.shape[1]] = own
+    areas = {label: auroc(scores[:, n][known[:, n]], heard[:, n][known[:, n]]) for n, label in enumerate(labels)}
     return {"auroc": macro(areas), "auroc_chance": 0.5} | found
 
 
