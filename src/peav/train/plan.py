@@ -65,8 +65,8 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
     flops, kept = _clip(model, recipe)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     directions = 2 if recipe.objective.loss == "infonce" else 1
-    # A multiplication and an addition forward, and twice that backward.
-    logits = 6.0 * len(recipe.objective.table()) * directions * optim.batch_size**2 * config.output_dim
+    # A multiplication and an addition forward, and three times that backward, which makes the logits anew.
+    logits = 8.0 * len(recipe.objective.table()) * directions * optim.batch_size**2 * config.output_dim
     step_flops = optim.accumulate * (optim.batch_size * sum(flops.values()) + logits)
     shards = devices if recipe.parallel == "fsdp" else 1
     # All in fp32; AdamW keeps two moments of what trains.
