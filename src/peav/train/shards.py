@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,9 @@ def load_shards(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
         raise StateError(f"{path}: torn or changed since it was written")
     reader = FileSystemReader(path)
     stored = reader.read_metadata().state_dict_metadata
-    if "version" not in stored:
-        raise StateError(f"{path}: {OLDER}")
     weights, optimizer_state = get_state_dict(module, optimizer)
-    differing = sorted({f"module.{name}" for name in weights} ^ {key for key in stored if key.startswith("module.")})
-    if differing:
-        name = differing[0].removeprefix("module.")
-        raise StateError(f"{path}: of another model, which differs in {name} and {len(differing) - 1} more")
+    theirs = {key.removeprefix("module.") for key in stored if key.startswith("module.")}
+    check_fits(path, "version" in stored, set(weights), theirs)
     state: dict[str, Any] = {"step": 0, "module": weights, "optimizer": optimizer_state}
     # Partial: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimizer state.
     planner = DefaultLoadPlanner(allow_partial_load=True)
@@ -110,6 +107,14 @@ def load_shards(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
         if name not in learnt:
             optimizer.state.pop(parameter, None)  # or torch would leave it a step behind the others
     return int(state["step"])
+
+
+def check_fits(path: Path, versioned: bool, ours: Set[str], theirs: Set[str]) -> None:
+    """Raises StateError where the checkpoint at `path` has no version, or `theirs`, its weights, are not `ours`."""
+    if not versioned:
+        raise StateError(f"{path}: {OLDER}")
+    if differing := sorted(ours ^ theirs):
+        raise StateError(f"{path}: of another model, which differs in {differing[0]} and {len(differing) - 1} more")
 
 
 def _whole(path: Path, dist: DistContext) -> bool:

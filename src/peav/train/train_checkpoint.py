@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from peav.distributed import ALONE, DistContext
 from peav.errors import StateError
-from peav.train.shards import OLDER, VERSION, load_shards, remove_folder, remove_unfinished, save_shards
+from peav.train.shards import VERSION, check_fits, load_shards, remove_folder, remove_unfinished, save_shards
 from peav.utils.atomic import atomic_write
 
 KEEP = 2
@@ -77,11 +77,7 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, 
     if path.suffix == ".shards":
         return load_shards(path, module, optimizer, dist)
     state = read_state(path)
-    if "version" not in state:
-        raise StateError(f"{path}: {OLDER}")
-    differing = sorted(state["module"].keys() ^ module.state_dict().keys())
-    if differing:
-        raise StateError(f"{path}: of another model, which differs in {differing[0]} and {len(differing) - 1} more")
+    check_fits(path, "version" in state, module.state_dict().keys(), state["module"].keys())
     # Not strict: a parameter without a gradient so far (the bias of a pair under InfoNCE) has no optimizer state.
     options = StateDictOptions(full_state_dict=True, strict=False)
     saved = state["optimizer"]["state"]
