@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -167,14 +168,14 @@ def guitar(c: Canvas, p: Pose) -> None:
         _notes(c.moved(0.2, 0.1), p)
 
 
+Note = Callable[[float, int], Signal]
 _CHORDS = ((0, 4, 7), (5, 9, 12), (7, 11, 14), (9, 12, 16), (2, 5, 9))
 
 
-def _melody(n: int, t: Tune, root: float, per_second: float, note: object, spread: float) -> Signal:
+def _melody(n: int, t: Tune, root: float, per_second: float, note: Note, spread: float) -> Signal:
     """Chords on the beat, each from the tune's own progression; `note(frequency, length)` gives one string."""
     beat = int(RATE / per_second)
     total = np.zeros(n, np.float32)
-    assert callable(note)
     for index, start in enumerate(range(0, n, beat)):
         chord = _CHORDS[int(t.rng.integers(len(_CHORDS)))]
         for position, step in enumerate(chord):

@@ -39,10 +39,6 @@ class Utterance:
         return len(self.waveform) / RATE
 
 
-class _Identity(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
-
-
 class _Event(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_int),
@@ -52,7 +48,7 @@ class _Event(ctypes.Structure):
         ("audio_position", ctypes.c_int),
         ("sample", ctypes.c_int),
         ("user_data", ctypes.c_void_p),
-        ("id", _Identity),
+        ("id", ctypes.c_void_p),  # a union as large as a pointer
     )
 
 
