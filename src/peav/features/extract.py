@@ -14,6 +14,7 @@ from torch import nn
 from peav.data.manifest import Row
 from peav.errors import MediaError
 from peav.features.decode import Cut, Decoded, decode, decode_each, decode_task
+from peav.jobs import version_of
 from peav.media import pad_to_hop
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
@@ -115,11 +116,10 @@ def media_version(row: Row) -> str:
     marks = []
     for path in dict.fromkeys((row.audio_path, row.video_path)):
         if isinstance(path, Path):
-            try:
-                status = path.stat()
-            except OSError:  # it is refused when it is read
+            _, size, time = version_of(path)
+            if size < 0:  # it is refused when it is read
                 return ""
-            marks.append(f"{status.st_size}-{status.st_mtime_ns}")
+            marks.append(f"{size}-{time}")
     return " ".join(marks)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 
 from peav.checkpoint import load_model, load_text_encoder, load_tokenizer, resolve
@@ -25,7 +25,7 @@ from peav.features.store import FeatureCache
 from peav.model import PEAV
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe
-from peav.utils.atomic import atomic_write
+from peav.utils.storage import write_all
 
 INITIALIZERS = {
     "distill_codec": "peav.lab.codec:DistillCodec",
@@ -74,9 +74,7 @@ class InitContext:
         # What is drawn after this must not depend on whether it was done before.
         with torch.random.fork_rng(devices=[]):
             teach()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            save_file(part.state_dict(), temporary)
+        write_all(path, save(part.state_dict()))
 
 
 class Initializer:

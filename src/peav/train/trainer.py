@@ -195,7 +195,6 @@ class Trainer:
         return model
 
     def _start(self, resume: bool) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
         found = earlier_states(self.output, resume)
         self._claim(bool(found))
         self.step = self._restore(found)
