@@ -107,9 +107,10 @@ def test_a_pass_for_the_cls_alone_gives_the_cls_and_the_gradients_of_the_whole_p
     torch.testing.assert_close(short_gradients, whole_gradients, rtol=1e-9, atol=1e-11)
 
 
-def test_too_many_positions_say_to_cut_into_windows() -> None:
-    with pytest.raises(ValueError, match="65 positions, but a tower holds at most 64: cut the clip into windows"):
-        tower()(torch.zeros(1, 65, 12))
+def test_the_cls_counts_among_a_towers_positions_and_too_many_steps_say_to_cut_into_windows() -> None:
+    tower()(torch.zeros(1, 63, 12))
+    with pytest.raises(ValueError, match="64 steps, but a tower takes at most 63: cut the clip into windows"):
+        tower()(torch.zeros(1, 64, 12))
 
 
 def test_no_mask_is_built_when_nothing_is_padded() -> None:

@@ -79,7 +79,7 @@ def reader_for(config: PEAVConfig, streams: Streams, window: float | None) -> Wi
         hop=config.audio.codec.hop_length,
         size=config.video.frame_encoder.image_size,
         num_frames=config.video.num_frames,
-        max_positions=config.audio.transformer.max_positions,
+        max_steps=config.audio.transformer.max_steps,
     )
 
 

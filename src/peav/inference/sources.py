@@ -135,7 +135,7 @@ class WindowReader:
         hop: samples of one codec latent; waveforms are reflect-padded at the end to a multiple of it.
         size: side of the square frames in pixels.
         num_frames: frames taken evenly from each window; None takes all of them.
-        max_positions: most steps a tower takes (one of them is its CLS).
+        max_steps: most that a tower takes at once.
     """
 
     streams: Streams
@@ -144,7 +144,7 @@ class WindowReader:
     hop: int
     size: int
     num_frames: int | None
-    max_positions: int
+    max_steps: int
 
     def read(self, sources: Iterable[Any], sampling_rate: int | None) -> Iterator[MediaWindow | DecodeFailure]:
         """Every window of every input, in order; an input that cannot be read is a `DecodeFailure` in its place."""
@@ -311,9 +311,9 @@ class WindowReader:
         if waveform is not None:
             waveform = pad_to_hop(waveform, self.hop)
         steps = max(0 if waveform is None else len(waveform) // self.hop, 0 if frames is None else len(frames))
-        if steps >= self.max_positions:  # one position is the CLS's
+        if steps > self.max_steps:
             fix = "give window=30.0" if self.window is None else f"give a window shorter than {self.window:g} s"
-            raise UnsupportedInputError(f"{name}: {steps} steps, but a tower takes {self.max_positions - 1}; {fix}")
+            raise UnsupportedInputError(f"{name}: {steps} steps, but a tower takes {self.max_steps}; {fix}")
         return MediaWindow(index, name, start, end, duration, waveform, frames)
 
 

@@ -210,8 +210,8 @@ class FrameStream:
         self._device, self._dtype = device_and_dtype(model)
         self._resampler = Resampler(sampling_rate, codec.sampling_rate)
         _, hop, lookahead = window.frames
-        if sum(window.frames) >= model.config.audio.transformer.max_positions:  # one position is the CLS's
-            raise ValueError(f"{window}: longer than the tower's {model.config.audio.transformer.max_positions} frames")
+        if sum(window.frames) > (most := model.config.audio.transformer.max_steps):
+            raise ValueError(f"{window}: longer than the tower's {most} frames")
         # In whole latents, rounded up; `last` is the convolution after the blocks.
         halo = -(-receptive_field(codec.strides, last=1) // codec.hop_length)
         self.latency = (hop + lookahead + halo) * FRAME

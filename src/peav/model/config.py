@@ -68,6 +68,11 @@ class TransformerConfig(_Config):
     rms_norm_eps: Epsilon = 1e-5
     max_positions: Positions = 10000
 
+    @property
+    def max_steps(self) -> int:
+        """Most steps of one input: the CLS takes a position, too."""
+        return self.max_positions - 1
+
 
 @dataclass(frozen=True, config=_FIELDS)
 class CodecConfig(_Config):

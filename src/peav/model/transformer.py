@@ -130,13 +130,11 @@ class TemporalTower(nn.Module):
 
         `cls_only` spares the last layer what the CLS does not need; the output's `sequence` is then empty.
 
-        Raises ValueError when T exceeds the positions the tower was built for: cut the clip into windows.
+        Raises ValueError when T exceeds the steps the tower was built for: cut the clip into windows.
         """
-        length = x.shape[1]
-        if length > self.config.max_positions:
-            raise ValueError(
-                f"{length} positions, but a tower holds at most {self.config.max_positions}: cut the clip into windows"
-            )
+        length, most = x.shape[1], self.config.max_steps
+        if length > most:
+            raise ValueError(f"{length} steps, but a tower takes at most {most}: cut the clip into windows")
         mask = valid_mask(lengths, length)  # (B, T) or None
         if mask is not None:
             # Padding may hold NaN, and NaN times an attention weight of 0 is NaN.
