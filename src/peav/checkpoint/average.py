@@ -56,10 +56,7 @@ def average(
     """
     if len(sources) < 2:
         raise CheckpointError("an average needs two checkpoints or more")
-    out = Path(target)
-    if (out / files.CONFIG).exists():
-        raise CheckpointError(f"{out} holds a checkpoint already: give another directory")
-    written = as_dtype(dtype)
+    out, written = files.new_directory(target), as_dtype(dtype)
     paths = [hub.resolve(source, revision, cache_dir=cache_dir) for source in sources]
     first, tokenizer = load_model(paths[0]), files.load_tokenizer(paths[0])
     total = {name: tensor.double() for name, tensor in first.state_dict().items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -22,12 +22,10 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 def detect_layout(config: Json) -> Layout:
     """Which layout a config.json is of. Raises CheckpointError for any other."""
-    if native.is_layout(config):
-        return "peav"
-    if transformers.is_layout(config):
-        return "transformers"
-    if perception_models.is_layout(config):
-        return "perception_models"
+    modules: dict[Layout, Any] = {"peav": native, "transformers": transformers, "perception_models": perception_models}
+    for layout, module in modules.items():
+        if module.is_layout(config):
+            return layout
     raise CheckpointError(f"config.json is of none of the layouts {', '.join(LAYOUTS)}: is this a PE-AV checkpoint?")
 
 
@@ -156,9 +154,7 @@ def convert(
     if layout not in LAYOUTS:
         raise CheckpointError(f"no layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
     rounded = None if dtype is None else as_dtype(dtype)
-    directory, out = hub.resolve(source, revision, cache_dir=cache_dir), Path(target)
-    if (out / files.CONFIG).exists():
-        raise CheckpointError(f"{out} holds a checkpoint already: give another directory")
+    directory, out = hub.resolve(source, revision, cache_dir=cache_dir), files.new_directory(target)
     checkpoint = read_checkpoint(directory)
     if rounded is not None:
         checkpoint.tensors = {name: tensor.to(rounded) for name, tensor in checkpoint.tensors.items()}

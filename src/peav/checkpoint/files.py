@@ -22,13 +22,8 @@ from .bundle import Json
 from .fields import Section
 from .key_map import Tensors, check_names
 
-CONFIG, WEIGHTS, INDEX, TOKENIZER, CARD = (
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "README.md",
-)
+CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What a layout has no place for, under our names, so that converting back loses nothing.
 EXTRA = "peav_extra.safetensors"
 # A file beside the index: its name could lead anywhere else.
@@ -49,6 +44,14 @@ def read_json(path: Path) -> Json:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds no JSON object: download it again")
     return data
+
+
+def new_directory(directory: str | os.PathLike[str]) -> Path:
+    """A directory to write a checkpoint to. Raises CheckpointError where there is one already."""
+    path = Path(directory)
+    if (path / CONFIG).exists():
+        raise CheckpointError(f"{path} holds a checkpoint already: give another directory")
+    return path
 
 
 def write_json(path: Path, data: Json) -> None:

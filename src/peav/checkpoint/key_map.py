@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Entry:
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
     transform: Transform = IDENTITY
-    parts: tuple[int, ...] = field(default=(1,))
+    parts: tuple[int, ...] = (1,)
 
     def to_ours(self, theirs: Tensors) -> Tensors:
         """Our tensors from a foreign checkpoint."""
@@ -48,10 +48,8 @@ class Entry:
 
     def to_theirs(self, ours: Tensors) -> Tensors:
         """Foreign tensors from ours."""
-        pieces = [
-            self.transform.theirs(piece) for piece in self._regroup([ours[n] for n in self.ours], len(self.theirs))
-        ]
-        return dict(zip(self.theirs, pieces, strict=True))
+        pieces = self._regroup([ours[name] for name in self.ours], len(self.theirs))
+        return dict(zip(self.theirs, map(self.transform.theirs, pieces), strict=True))
 
     def _regroup(self, pieces: list[Tensor], count: int) -> list[Tensor]:
         if len(pieces) == count:

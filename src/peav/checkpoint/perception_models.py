@@ -25,11 +25,21 @@ from .common_layout import CODEC, blocks, codec, heads, stem, text, tower
 from .fields import Field, Section
 from .frame_encoders import PE_CORE, find_name
 from .key_map import POINTWISE, TOKEN, TRANSPOSED, Entry, module, one
-from .transformers_configs import DAC, MODERNBERT, read_dac, read_modernbert, write_dac, write_modernbert, write_tower
+from .transformers_configs import (
+    DAC,
+    MODERNBERT,
+    read_dac,
+    read_modernbert,
+    read_tower,
+    write_dac,
+    write_modernbert,
+    write_tower,
+)
 
 FIXED_FRAMES = 16
 _PEAV, _PEAFRAME = _MODEL_TYPES = ("pe_audio_visual", "pe_audio_frame")
-# What the original takes for the codec and the text where config.json has nothing.
+# What the original takes for a tower, the codec and the text where config.json has nothing.
+_TOWER = {"hidden_size": 1024, "intermediate_size": 2752, "num_hidden_layers": 16, "num_attention_heads": 8}
 _CODEC = {
     "encoder_hidden_size": 64,
     "downsampling_ratios": [2, 8, 10, 12],
@@ -148,22 +158,11 @@ def write_config(checkpoint: Checkpoint) -> Json:
 
 
 def _read_tower(section: Section) -> TransformerConfig:
-    width, attention_heads = section.field("hidden_size", 1024), section.field("num_attention_heads", 8)
+    width, count = (section.field(name, _TOWER[name]) for name in ("hidden_size", "num_attention_heads"))
     positions = section.field("max_position_embeddings", 10000)
-    head_dim = section.take(Width, width) // section.take(Heads, attention_heads)
-    section.require("num_key_value_heads", attention_heads.value)
-    section.require("attention_bias", False)
-    return section.build(
-        TransformerConfig,
-        hidden_size=width,
-        intermediate_size=section.field("intermediate_size", 2752),
-        num_hidden_layers=section.field("num_hidden_layers", 16),
-        num_attention_heads=attention_heads,
-        head_dim=Field(f"{width.name} / num_attention_heads", head_dim),
-        rope_theta=Field(positions.name, _rope_theta(section.take(Positions, positions))),
-        rms_norm_eps=section.field("rms_norm_eps", 1e-5),
-        max_positions=positions,
-    )
+    head_dim = section.take(Width, width) // section.take(Heads, count)
+    rope_theta = Field(positions.name, _rope_theta(section.take(Positions, positions)))
+    return read_tower(section, _TOWER, Field(f"{width.name} / num_attention_heads", head_dim), rope_theta)
 
 
 def _rope_theta(positions: int) -> float:

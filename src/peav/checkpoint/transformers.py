@@ -24,6 +24,7 @@ from .transformers_configs import (
     read_dac,
     read_modernbert,
     read_theta,
+    read_tower,
     write_dac,
     write_modernbert,
     write_tower,
@@ -40,7 +41,8 @@ _HEADS = {
     "audio_plus_text": "audio_plus_text_head",
     "video_plus_text": "video_plus_text_head",
 }
-# What PE-AV's classes default over those of DacConfig and ModernBertConfig.
+# What PE-AV's classes default, and what they do over those of DacConfig and ModernBertConfig.
+_TOWER = {"hidden_size": 1792, "intermediate_size": 4800, "num_hidden_layers": 6, "num_attention_heads": 14}
 _CODEC = {"encoder_hidden_size": 64, "downsampling_ratios": [2, 8, 10, 12], "codebook_dim": 128}
 _TEXT = {"hidden_size": 1024, "intermediate_size": 2624, "num_hidden_layers": 22, "num_attention_heads": 16}
 # Six of the ten pairs have a scale and a bias here; the original layout has none.
@@ -157,22 +159,10 @@ def write_config(checkpoint: Checkpoint) -> Json:
 
 
 def _read_tower(section: Section) -> TransformerConfig:
-    attention_heads = section.field("num_attention_heads", 14)
-    section.require("num_key_value_heads", attention_heads.value)
-    section.require("attention_bias", False)
     section.require("hidden_act", "silu")
     section.require("rope_scaling", {})
-    return section.build(
-        TransformerConfig,
-        hidden_size=section.field("hidden_size", 1792),
-        intermediate_size=section.field("intermediate_size", 4800),
-        num_hidden_layers=section.field("num_hidden_layers", 6),
-        num_attention_heads=attention_heads,
-        head_dim=section.field("head_dim", 128),
-        rope_theta=read_theta(section.section("rope_parameters"), section.field("rope_theta", 20000.0)),
-        rms_norm_eps=section.field("rms_norm_eps", 1e-5),
-        max_positions=section.field("max_position_embeddings", 10000),
-    )
+    rope_theta = read_theta(section.section("rope_parameters"), section.field("rope_theta", 20000.0))
+    return read_tower(section, _TOWER, section.field("head_dim", 128), rope_theta)
 
 
 def _write_tower(config: TransformerConfig) -> Json:
@@ -249,7 +239,11 @@ def _write_text(config: TextConfig) -> Json:
 
 def _tower(ours: str, theirs: str, layers: int) -> list[Entry]:
     embedder = f"{theirs}.patch_embedder"
-    return stem(ours, f"{embedder}.class_embedding", f"{embedder}.resnet_block") + tower(ours, theirs, layers)
+    return [
+        *module(f"{ours}.data_proj", f"{theirs}.embedder.data_proj"),
+        *stem(ours, f"{embedder}.class_embedding", f"{embedder}.resnet_block"),
+        *tower(ours, theirs, layers),
+    ]
 
 
 def _audio(config: AudioConfig, theirs: str) -> list[Entry]:
@@ -257,7 +251,6 @@ def _audio(config: AudioConfig, theirs: str) -> list[Entry]:
     return [
         *codec(f"{embedder}.dac_encoder", len(config.codec.strides)),
         *module(f"{CODEC}.mean", f"{embedder}.bottleneck"),
-        *module("audio.tower.data_proj", f"{embedder}.data_proj"),
         *_tower("audio.tower", theirs, config.transformer.num_hidden_layers),
     ]
 
@@ -267,7 +260,6 @@ def _video(config: VideoConfig) -> list[Entry]:
     return [
         *_frame_encoder(config.frame_encoder, "video.frame_encoder", _VISION),
         one("video.proj.weight", f"{theirs}.embedder.proj.weight"),
-        *module("video.tower.data_proj", f"{theirs}.embedder.data_proj"),
         *_tower("video.tower", theirs, config.transformer.num_hidden_layers),
     ]
 
@@ -278,7 +270,6 @@ def _fusion(config: TransformerConfig) -> list[Entry]:
         *module("fusion.video_proj", f"{theirs}.embedder.video_proj", POINTWISE),
         *module("fusion.video_norm", f"{theirs}.embedder.video_norm"),
         *module("fusion.concat_proj", f"{theirs}.embedder.concat_modality_proj"),
-        *module("fusion.tower.data_proj", f"{theirs}.embedder.data_proj"),
         *_tower("fusion.tower", theirs, config.num_hidden_layers),
     ]
 

@@ -19,6 +19,7 @@ DAC = {
     "sampling_rate": 16000,
 }
 MODERNBERT = {"hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22, "num_attention_heads": 12}
+SIZES = tuple(MODERNBERT)  # they have these names in our configs, too
 
 
 def read_dac(section: Section, defaults: Mapping[str, Any], sampling_rate: int | None = None) -> CodecConfig:
@@ -40,33 +41,41 @@ def write_dac(config: CodecConfig) -> Json:
     }
 
 
+def read_tower(section: Section, defaults: Mapping[str, int], head_dim: Field, rope_theta: Field) -> TransformerConfig:
+    """A temporal tower; the layouts tell the width of a head and the base of rotary positions in ways of their own."""
+    section.require("num_key_value_heads", section.field("num_attention_heads", defaults["num_attention_heads"]).value)
+    section.require("attention_bias", False)
+    return section.build(
+        TransformerConfig,
+        **{name: section.field(name, defaults[name]) for name in SIZES},
+        head_dim=head_dim,
+        rope_theta=rope_theta,
+        rms_norm_eps=section.field("rms_norm_eps", 1e-5),
+        max_positions=section.field("max_position_embeddings", 10000),
+    )
+
+
 def write_tower(config: TransformerConfig) -> Json:
     """What both layouts say of a temporal tower."""
-    return {
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "rms_norm_eps": config.rms_norm_eps,
-        "max_position_embeddings": config.max_positions,
-    }
+    same = {name: getattr(config, name) for name in (*SIZES, "rms_norm_eps")}
+    return same | {"max_position_embeddings": config.max_positions}
 
 
 def read_modernbert(section: Section, defaults: Mapping[str, Any], layers: Field | None = None) -> TextConfig:
     """A text encoder. `layers`: how many of them the model runs, None: all."""
     known = TextConfig()
     section.require("hidden_activation", "gelu")
-    held = section.field("num_hidden_layers", defaults["num_hidden_layers"])
-    sizes = ("hidden_size", "intermediate_size", "num_attention_heads")
+    sizes = {name: section.field(name, defaults[name]) for name in SIZES}
+    held = section.take(Layers, sizes["num_hidden_layers"])
+    if layers is not None:
+        sizes["num_hidden_layers"] = layers
     special = ("pad_token_id", "cls_token_id", "sep_token_id")
     return section.build(
         TextConfig,
-        **{name: section.field(name, defaults[name]) for name in sizes},
+        **sizes,
         **{name: section.given(name, getattr(known, name)) for name in special},
-        vocab_size=section.field("vocab_size", known.vocab_size),
-        num_hidden_layers=layers or held,
-        global_attn_every_n_layers=_global_every(section, section.take(Layers, held)),
-        local_attention=section.field("local_attention", known.local_attention),
+        **{name: section.field(name, getattr(known, name)) for name in ("vocab_size", "local_attention")},
+        global_attn_every_n_layers=_global_every(section, held),
         global_rope_theta=_theta(section, "full_attention", "global_rope_theta", known.global_rope_theta),
         local_rope_theta=_theta(section, "sliding_attention", "local_rope_theta", known.local_rope_theta),
         layer_norm_eps=section.field("norm_eps", known.layer_norm_eps),
