@@ -90,5 +90,5 @@ def test_a_limit_is_set_by_its_variable(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("wrong", ["", "many", "0", "-1", "nan", "1e3"])
 def test_a_senseless_limit_is_an_error_that_names_it(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEAV_MEDIA_PIXELS", wrong)
-    with pytest.raises(ValueError, match=r"PEAV_MEDIA_PIXELS=.*give a positive number"):
+    with pytest.raises(ValueError, match=r"PEAV_MEDIA_PIXELS=.*give a positive int"):
         Limits.from_environment()

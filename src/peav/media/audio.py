@@ -19,7 +19,7 @@ import numpy as np
 from av.container import InputContainer
 
 from peav.errors import NoAudioStreamError, WindowError
-from peav.media.clock import Clock, must_be_read, seconds_of
+from peav.media.clock import Clock, must_be_read, seconds
 from peav.media.joined import sections
 from peav.media.limits import check_duration, check_rate
 from peav.media.resample import Mixer, Waveform, check_finite, rescale
@@ -105,10 +105,7 @@ class Reader:
         """Decoded frames from the beginning; notes where the timeline starts."""
         frames = decoder.all(packets)
         first = next(frames, None)
-        self.origin = clock.start
-        # Without pictures the timeline starts with the sound itself, after the codec's delay.
-        if clock.alone and first is not None and first.time is not None and first.time - self.origin <= HOLE:
-            self.origin = first.time
+        self.origin = clock.origin(None if first is None else first.time)
         return itertools.chain([] if first is None else [first], frames)
 
     def _from(self, start: float, container: InputContainer, decoder: Decoder) -> tuple[Clock, Iterator[Any]] | None:
@@ -121,7 +118,7 @@ class Reader:
             return None
         asked = self.origin + start - PREROLL
         if must_be_read(container):  # only reading tells the time: what is too early is read and not decoded
-            packets = itertools.dropwhile(lambda packet: packet.pts is None or seconds_of(packet) < asked, packets)
+            packets = itertools.dropwhile(lambda p: p.pts is None or seconds(p.pts, p.time_base) < asked, packets)
             decoder.stream.codec_context.flush_buffers()
         else:
             clock = Clock(container)
@@ -261,15 +258,15 @@ class _Buffer:
 
 def _cut(reader: Reader | _JoinedReader, windows: float | Sequence[Window]) -> Iterator[tuple[Window, Waveform]]:
     rate = reader.target
-    spans: Iterable[Window] = (
-        windows
-        if isinstance(windows, Sequence)
-        else (Window(i * windows, (i + 1) * windows) for i in itertools.count())
-    )
-    tail = 0 if isinstance(windows, Sequence) else round(SHORTEST_TAIL * rate)
+    spans: Iterable[Window]
+    if isinstance(windows, Sequence):
+        spans, begin, tail = windows, windows[0].start, 0
+    else:
+        spans = (Window(i * windows, (i + 1) * windows) for i in itertools.count())
+        begin, tail = 0.0, round(SHORTEST_TAIL * rate)
     buffer = _Buffer()
     # Else the file would stay open where a caller stops early.
-    with closing(reader.chunks(windows[0].start if isinstance(windows, Sequence) else 0.0)) as chunks:
+    with closing(reader.chunks(begin)) as chunks:
         for span in spans:
             start, stop = round(span.start * rate), span.end * rate
             while reader.end is None and buffer.end < stop + tail:

@@ -18,7 +18,7 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-from peav.media.streams import chosen, is_cover, packets, ticks_of
+from peav.media.streams import HOLE, chosen, is_cover, packets, ticks_of
 
 BACK = 0.1  # seconds: FFmpeg's own tolerance for timestamps that go back
 AHEAD = 10.0  # seconds: FFmpeg's own limit; a larger step is a jump, in formats where timestamps may jump
@@ -101,6 +101,12 @@ class Clock:
         if container.duration and not may_jump(container) and "mp4" not in container.format.name:
             self._limit = self.start + container.duration / av.time_base
 
+    def origin(self, first: float | None) -> float:
+        """Where time 0 lies: where the file starts, or without another stream at the first frame, after the codec's
+        delay; `first` is that frame's time.
+        """
+        return first if first is not None and self.alone and first - self.start <= HOLE else self.start
+
     def packets(self, *streams: Any) -> Iterator[Any]:
         """The packets of `streams` from the container's present position on."""
         wanted = {stream.index for stream in streams}
@@ -148,8 +154,8 @@ class Clock:
         state = self._states.get(packet.stream_index)
         if ticks is None:
             return None if state is None else state.segment
-        time, length = (_seconds(count, packet.time_base) for count in (ticks, ticks_of(packet)))
-        shown = time if packet.pts is None else _seconds(packet.pts, packet.time_base)
+        time, length = (seconds(count, packet.time_base) for count in (ticks, ticks_of(packet)))
+        shown = time if packet.pts is None else seconds(packet.pts, packet.time_base)
         # Far from the time of decoding, the time of showing is damage: one packet must not stretch its segment.
         shown = shown if abs(shown - time) < self._ahead else time
         segment = self._find(state, time, BACK if exact else NEAR) or self._open(state)
@@ -210,10 +216,6 @@ class Clock:
             self.joins.append(begin)
 
 
-def seconds_of(packet: Any) -> float:
-    """When a packet with a timestamp is shown."""
-    return _seconds(packet.pts, packet.time_base)
-
-
-def _seconds(ticks: int, time_base: Fraction) -> float:
+def seconds(ticks: Any, time_base: Fraction) -> Any:
+    """Timestamps, one or an array of them, in seconds."""
     return ticks * time_base.numerator / time_base.denominator

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from peav.errors import LimitError
+from peav.utils.environment import from_environment, variable
 
+PREFIX = "PEAV_MEDIA"
 ALWAYS = 3600.0  # seconds that any file may last, however little it holds
 
 
@@ -37,17 +37,7 @@ class Limits:
     @classmethod
     def from_environment(cls) -> Limits:
         """The defaults, or what the environment says. Raises ValueError for a variable that is no positive number."""
-        values: dict[str, Any] = {}
-        for field in fields(cls):
-            said = os.environ.get(_variable(field.name))
-            if said is not None:
-                try:
-                    values[field.name] = float(said) if isinstance(field.default, float) else int(said)
-                except ValueError:
-                    values[field.name] = 0
-                if not values[field.name] > 0:
-                    raise ValueError(f"{_variable(field.name)}={said}: give a positive number")
-        return cls(**values)
+        return from_environment(cls, PREFIX)
 
 
 def check_pixels(width: int, height: int, name: str) -> None:
@@ -84,9 +74,5 @@ def check_duration(seconds: float, name: str, *, packets: int | None = None, siz
     return seconds
 
 
-def _variable(field: str) -> str:
-    return f"PEAV_MEDIA_{field.upper()}"
-
-
 def _to_allow(field: str) -> str:
-    return f"copy or convert it again, or set {_variable(field)} to read it as it is"
+    return f"copy or convert it again, or set {variable(PREFIX, field)} to read it as it is"

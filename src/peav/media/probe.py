@@ -100,7 +100,8 @@ def _video(container: InputContainer, name: str) -> dict[str, Any]:
         return {}  # the sound can be used
     context = stream.codec_context
     rate = stream.average_rate or stream.guessed_rate
-    matrix = _first_matrix(container, Decoder(stream, name))
+    frame = next(Decoder(stream, name).all(packets(container, stream)), None)
+    matrix = None if frame is None else display_matrix(frame)
     a, b, *_ = matrix or (1, 0, 0, 1)
     turned = abs(b) > abs(a)
     width, height = (context.height, context.width) if turned else (context.width, context.height)
@@ -111,8 +112,3 @@ def _video(container: InputContainer, name: str) -> dict[str, Any]:
         "height": height,
         "rotation": (90 if b > 0 else 270) if turned else (180 if a < 0 else 0),
     }
-
-
-def _first_matrix(container: InputContainer, decoder: Decoder) -> tuple[int, int, int, int] | None:
-    frame = next(decoder.all(packets(container, decoder.stream)), None)
-    return None if frame is None else display_matrix(frame)

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -16,7 +15,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from peav.errors import NoVideoStreamError
-from peav.media.clock import Clock, must_be_read
+from peav.media.clock import Clock, must_be_read, seconds
 from peav.media.joined import sections
 from peav.media.limits import check_duration
 from peav.media.source import Source, name_of
@@ -73,8 +72,8 @@ def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Sche
     times: list[NDArray[np.float64]] = []
     plans: list[tuple[Source, Schedule]] = []
     for part in parts:
-        seconds, last = length(part), part is parts[-1]
-        if begin < span.end and (begin + seconds > span.start or (last and not plans)):
+        lasts, last = length(part), part is parts[-1]
+        if begin < span.end and (begin + lasts > span.start or (last and not plans)):
             own = Window(max(0.0, span.start - begin), span.end - begin)
             try:
                 plan = _schedule(part, own, by_decoding=by_decoding)
@@ -85,7 +84,7 @@ def schedule(source: Source, span: Window, *, by_decoding: bool = False) -> Sche
                 times.append(plan.times + begin)
                 plans.append((part, plan))
                 end = begin + plan.end
-        begin += seconds
+        begin += lasts
     return JoinedSchedule(np.concatenate(times), end, plans)
 
 
@@ -147,15 +146,6 @@ def _threaded(stream: Any) -> Any:
     return stream
 
 
-def _seconds(pts: Any, time_base: Fraction) -> Any:
-    return pts * time_base.numerator / time_base.denominator
-
-
-def _origin(clock: Clock, first: float | None) -> float:
-    """Where time 0 lies: without sound, at the first frame."""
-    return first if first is not None and clock.alone and first - clock.start <= HOLE else clock.start
-
-
 def _by_packets(source: Source, container: InputContainer, span: Window, seek: bool) -> Schedule | None:
     stream = video_stream(container, name_of(source))
     clock, origin = Clock(container), 0.0
@@ -166,7 +156,7 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
         head = [packet.pts for packet in itertools.islice(clock.packets(stream), 16)]
         if not head or None in head:
             return None
-        origin = _origin(clock, float(min(head) * stream.time_base))
+        origin = clock.origin(float(min(head) * stream.time_base))
         latest = (origin + span.start) / stream.time_base
         sought = math.floor(latest - PREROLL / stream.time_base)
         try:
@@ -181,7 +171,7 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
         # A seek must land on a key frame at or before the asked time, or the frame then on screen is missed.
         if packet.pts is None or (number == 0 and seek and not (packet.is_keyframe and packet.pts <= latest)):
             return None
-        if rows and packet.dts is not None and _seconds(packet.dts, stream.time_base) - clock.start - HOLE >= span.end:
+        if rows and packet.dts is not None and seconds(packet.dts, stream.time_base) - clock.start - HOLE >= span.end:
             whole = False  # no later packet is shown before its decoding time
             break
         if packet.is_keyframe:
@@ -198,9 +188,9 @@ def _by_packets(source: Source, container: InputContainer, span: Window, seek: b
     # Frames that share a timestamp cannot be told apart when they come out of the decoder.
     if len(set(pts)) < len(pts):
         return None
-    origin = origin if seek else _origin(clock, float(pts[0] * stream.time_base))
-    times = np.maximum(_seconds(np.array(pts), stream.time_base) - origin, 0.0)
-    end = float(times[-1]) + (_seconds(durations[-1], stream.time_base) or _spacing(times, stream))
+    origin = origin if seek else clock.origin(float(pts[0] * stream.time_base))
+    times = np.maximum(seconds(np.array(pts), stream.time_base) - origin, 0.0)
+    end = float(times[-1]) + (seconds(durations[-1], stream.time_base) or _spacing(times, stream))
     if whole:
         warn_if_truncated(source, container, stream, end)
     counted = len(rows) if whole and not seek else None
@@ -217,7 +207,7 @@ def _by_frames(source: Source, span: Window, *, again: bool) -> Schedule:
         clock, origin = Clock(container), None
         for frame in decoder.all(clock.packets(*track(source, container, stream))):
             if origin is None:
-                origin = _origin(clock, frame.time)
+                origin = clock.origin(frame.time)
             times.append(len(times) * step if frame.time is None else max(0.0, frame.time - origin))
             if times[-1] >= span.end:
                 break

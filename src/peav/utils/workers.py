@@ -19,7 +19,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,6 +27,8 @@ from threading import Condition, Thread
 from threading import enumerate as enumerate_threads
 from typing import Any, Literal
 from weakref import WeakSet
+
+from peav.utils.environment import from_environment
 
 LOOK = 0.1  # seconds between two looks at a worker
 THREAD = "peav worker"
@@ -58,16 +60,7 @@ class TaskLimits:
     @classmethod
     def from_environment(cls) -> TaskLimits:
         """The defaults, or what the environment says. Raises ValueError for a variable that is no positive number."""
-        values: dict[str, Any] = {}
-        for field in fields(cls):
-            name, default = f"PEAV_DECODE_{field.name.upper()}", getattr(cls, field.name)
-            try:
-                values[field.name] = type(default)(os.environ.get(name, default))
-            except ValueError:
-                values[field.name] = 0
-            if not values[field.name] > 0:
-                raise ValueError(f"{name}={os.environ[name]}: give a positive {type(default).__name__}")
-        return cls(**values)
+        return from_environment(cls, "PEAV_DECODE")
 
 
 class WorkerFailure(Exception):
@@ -206,8 +199,10 @@ class Workers:
                 if task.here:
                     self._put(index, self._run_here(index, task))
                     continue
-                if worker is None or not worker.fresh(self.limits):
-                    worker = self._replaced(worker)
+                if worker is not None and not worker.fresh(self.limits):
+                    worker.kill()
+                    worker = None
+                worker = worker or _Worker(lambda: self._closed)
                 try:
                     end = End(worker.run(task, self.limits, partial(self._put, index)))
                 except WorkerFailure as failure:
@@ -222,11 +217,6 @@ class Workers:
         finally:
             if worker is not None:
                 worker.kill()
-
-    def _replaced(self, worker: _Worker | None) -> _Worker:
-        if worker is not None:
-            worker.kill()
-        return _Worker(lambda: self._closed)
 
     def _next(self) -> tuple[int, Task] | None:
         with self._changed:
