@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from peav.errors import NonFiniteError
 from peav.inference.isolation import IsolatedReader
@@ -110,14 +112,18 @@ def embed_stream(
     An embedding that is not finite is never handed back: it makes its input a `DecodeFailure` from there on.
     """
     broken: set[int] = set()
-    for result in _embedded(model, items, wanted, texts, batch_size, in_order):
-        if result.index in broken:
-            continue
-        if isinstance(result, Embedded) and not all(row.isfinite().all() for row in result.embeddings.values()):
-            broken.add(result.index)  # nothing more is said of this input
-            yield DecodeFailure(result.index, result.clip.source, _overflow(result.clip))
-        else:
-            yield result
+    # The next pool is decoded in a thread while this one is embedded.
+    for pool in read_ahead(pools(items, POOL_BATCHES * batch_size)):
+        clips = [item for item in pool if isinstance(item, MediaWindow)]
+        batches = embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size)
+        for result in _joined(pool, clips, batches, in_order):
+            if result.index in broken:
+                continue
+            if isinstance(result, Embedded) and not all(row.isfinite().all() for row in result.embeddings.values()):
+                broken.add(result.index)  # nothing more is said of this input
+                yield DecodeFailure(result.index, result.clip.source, _overflow(result.clip))
+            else:
+                yield result
 
 
 def _overflow(clip: MediaWindow) -> NonFiniteError:
@@ -127,26 +133,17 @@ def _overflow(clip: MediaWindow) -> NonFiniteError:
     )
 
 
-def _embedded(
-    model: PEAV,
-    items: Iterable[Item],
-    wanted: Callable[[MediaWindow], tuple[str, ...]],
-    texts: Tensor | None,
-    batch_size: int,
-    in_order: bool,
+def _joined(
+    pool: Sequence[Item], clips: Sequence[MediaWindow], batches: Iterable[tuple[int, dict[str, Tensor]]], in_order: bool
 ) -> Iterator[Embedded | DecodeFailure | Finished]:
-    # The next pool is decoded in a thread while this one is embedded.
-    for pool in read_ahead(pools(items, POOL_BATCHES * batch_size)):
-        clips = [item for item in pool if isinstance(item, MediaWindow)]
-        batches = embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size)
-        if not in_order:
-            yield from (Embedded(clips[place], embeddings) for place, embeddings in batches)
-            yield from (item for item in pool if not isinstance(item, MediaWindow))
-            continue
-        embedded = dict(batches)
-        places = iter(range(len(clips)))
-        for item in pool:
-            yield Embedded(item, embedded[next(places)]) if isinstance(item, MediaWindow) else item
+    """A pool with its windows embedded, see `embed_stream`."""
+    found = (Embedded(clips[place], embeddings) for place, embeddings in batches)
+    if not in_order:
+        yield from found
+        yield from (item for item in pool if not isinstance(item, MediaWindow))
+        return
+    of_clip = {result.clip: result for result in found}
+    yield from (of_clip[item] if isinstance(item, MediaWindow) else item for item in pool)
 
 
 def own_space(streams: Streams) -> Callable[[MediaWindow], tuple[str, ...]]:
@@ -183,30 +180,17 @@ def embed_clips(
     """
     # Windows of one kind and similar length share a batch, so that little of it is padding.
     order = sorted(range(len(clips)), key=lambda i: (spaces[i], _steps(clips[i]), i))
-    for batch in _batches(order, spaces, batch_size):
-        with torch.inference_mode():
-            states = None if texts is None else texts[[clips[i].index for i in batch]]
-            embedded = _forward(model, [clips[i] for i in batch], spaces[batch[0]], states)
-            rows = {space: embeddings.float() for space, embeddings in embedded.items()}
-        yield from ((i, {space: row[place] for space, row in rows.items()}) for place, i in enumerate(batch))
+    for heads, places in groupby(order, key=lambda i: spaces[i]):
+        while batch := list(islice(places, batch_size)):
+            with torch.inference_mode():
+                states = None if texts is None else texts[[clips[i].index for i in batch]]
+                embedded = _forward(model, [clips[i] for i in batch], heads, states)
+                rows = {space: embeddings.float() for space, embeddings in embedded.items()}
+            yield from ((i, {space: row[place] for space, row in rows.items()}) for place, i in enumerate(batch))
 
 
-def _steps(clip: MediaWindow) -> tuple[int, int]:
-    return (
-        0 if clip.waveform is None else len(clip.waveform),
-        0 if clip.frames is None else len(clip.frames),
-    )
-
-
-def _batches(order: Sequence[int], spaces: Sequence[tuple[str, ...]], size: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) == size or spaces[i] != spaces[batch[0]]):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
+def _steps(clip: MediaWindow) -> list[int]:
+    return [0 if part is None else len(part) for part in (clip.waveform, clip.frames)]
 
 
 def _forward(
@@ -237,9 +221,7 @@ def _audio(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untype
     device, dtype = device_and_dtype(model)
     waveforms = [clip.waveform for clip in clips if clip.waveform is not None]
     samples = [len(waveform) for waveform in waveforms]
-    batch = torch.zeros(len(clips), max(samples))  # (B, S)
-    for row, waveform in zip(batch, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform)
+    batch = pad_sequence([torch.from_numpy(waveform) for waveform in waveforms], batch_first=True)  # (B, S)
     lengths = torch.tensor(samples, device=device)
     latents = model.encode_codec(batch.to(device, dtype), lengths)  # (B, T, C)
     steps = lengths // model.config.audio.codec.hop_length  # (B,)
@@ -253,16 +235,14 @@ def _video(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untype
     # One run of the encoder over all clips' frames, then (N, F) for each clip: (M, F) needs no padding.
     features = torch.split(frame_features(model, np.concatenate(frames)), counts)
     lengths = torch.tensor(counts, device=device)
-    return model.video_hidden(torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True), lengths), lengths
+    return model.video_hidden(pad_sequence(list(features), batch_first=True), lengths), lengths
 
 
 def frame_features(model: PEAV, frames: np.ndarray) -> Tensor:
     """(M, size, size, 3) uint8 -> (M, F), a fixed number of frames at a time; pixels scaled to [-1, 1]."""
     device, dtype = device_and_dtype(model)
-    parts = []
-    for chunk in torch.split(torch.from_numpy(frames), FRAMES_AT_ONCE):
-        parts.append(model.frame_features(to_pixels(chunk.to(device), dtype)))
-    return torch.cat(parts)
+    chunks = torch.split(torch.from_numpy(frames), FRAMES_AT_ONCE)
+    return torch.cat([model.frame_features(to_pixels(chunk.to(device), dtype)) for chunk in chunks])
 
 
 def device_and_dtype(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:

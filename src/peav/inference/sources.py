@@ -33,7 +33,7 @@ from peav.media import (
     resize_frames,
     windows,
 )
-from peav.types import DecodeFailure, Modality
+from peav.types import DecodeFailure, Modality, modalities
 from peav.utils.renamed import renamed
 
 Streams = Modality | Literal["any"]
@@ -171,10 +171,8 @@ class WindowReader:
             read = self._from_arrays if arrays else self._from_files
             yield from read(index, name, audio, video, rate)
         elif is_array(source):
-            is_frames = source.ndim == 4
-            yield from self._from_arrays(
-                index, name, None if is_frames else source, source if is_frames else None, sampling_rate
-            )
+            audio, video = (None, source) if source.ndim == 4 else (source, None)
+            yield from self._from_arrays(index, name, audio, video, sampling_rate)
         else:
             yield from self._from_file(index, name, source)
 
@@ -244,21 +242,17 @@ class WindowReader:
         self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None
     ) -> Iterator[MediaWindow]:
         wanted = self._wanted(name, audio is not None, video is not None)
-        waveform = frames = None
-        if "audio" in wanted:
-            waveform = self._waveform(audio, name, sampling_rate)
-        if "video" in wanted:
-            frames = as_frames(video, name)
+        waveform = self._waveform(audio, name, sampling_rate) if "audio" in wanted else None
+        frames = as_frames(video, name) if "video" in wanted else None
         if waveform is None:
             assert frames is not None
             yield self._clip(index, name, 0.0, 0.0, 0.0, None, self._thin(frames))
             return
         duration = len(waveform) / self.rate
-        for start, end in self._spans(duration):
-            samples = waveform[round(start * self.rate) : round(end * self.rate)]
+        for span, samples in cut_waveform(waveform, self.rate, self._file_spans(duration, 1)):
             # Frames without times are taken as evenly spread over the sound that they come with.
-            part = None if frames is None else self._thin(_between(frames, start / duration, end / duration))
-            yield self._clip(index, name, start, end, duration, samples, part)
+            part = None if frames is None else self._thin(_between(frames, span.start / duration, span.end / duration))
+            yield self._clip(index, name, span.start, span.end, duration, samples, part)
 
     def _waveform(self, audio: Any, name: str, sampling_rate: int | None) -> np.ndarray:
         if not is_array(audio):
@@ -270,24 +264,17 @@ class WindowReader:
         except MediaError as error:
             raise type(error)(f"{name}: {error}") from error
 
-    def _spans(self, duration: float) -> list[tuple[float, float]]:
-        if self.window is None:
-            return [(0.0, duration)]
-        return [(span.start, span.end) for span in windows(duration, self.window)]
-
     def _wanted(self, name: str, has_audio: bool, has_video: bool) -> set[Modality]:
         """The streams to decode; an input that lacks a stream it must have is an error that says so."""
+        there = set(modalities(has_audio, has_video)) - {"audio_video"}
         if self.streams == "any":
-            wanted: set[Modality] = {"audio"} if has_audio else set()
-            wanted |= {"video"} if has_video else set()
-            if not wanted:
+            if not there:
                 raise NoAudioStreamError(f"{name}: neither an audio nor a video stream; give a media file")
-            return wanted
-        wanted = {"audio"} if self.streams != "video" else set()
-        wanted |= {"video"} if self.streams != "audio" else set()
-        if "audio" in wanted and not has_audio:
+            return there
+        wanted: set[Modality] = {"audio", "video"} if self.streams == "audio_video" else {self.streams}
+        if "audio" in wanted - there:
             raise NoAudioStreamError(f"{name}: no audio stream; use it as video, by its pictures alone")
-        if "video" in wanted and not has_video:
+        if "video" in wanted - there:
             raise NoVideoStreamError(f"{name}: no video stream; use it as audio, by its sound alone")
         return wanted
 
