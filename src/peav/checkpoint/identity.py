@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peav.model import PEAV, PEAFrame
+
 from .bundle import ModelConfig
 
 # Ids were once of the config and the heads alone, in 16 digits. What the shipped `tiny` made then is still its own.
@@ -41,6 +43,11 @@ def model_id(config: ModelConfig, weights: str) -> str:
     """32 hexadecimal digits for a config and the `weights_sha256` of its weights."""
     text = json.dumps({"config": _unusual(config), "weights": weights}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def id_of(model: PEAV | PEAFrame) -> str:
+    """The id of a model as it is in memory."""
+    return model_id(model.config, weights_sha256(model.state_dict()))
 
 
 def _unusual(config: Any) -> Any:

@@ -77,11 +77,9 @@ def _run(name: str, check: Callable[[], str]) -> dict[str, str]:
         return {"check": name, "status": "ok", "detail": check()}
     except OptionalMissing as error:
         return {"check": name, "status": "missing", "detail": str(error)}
-    except CheckError as error:
-        return {"check": name, "status": "failed", "detail": " ".join(str(error).split())}
     except Exception as error:  # a broken package may raise anything, and is what this command is for
-        detail = " ".join(f"{type(error).__name__}: {error}".split())
-        return {"check": name, "status": "failed", "detail": detail}
+        detail = str(error) if isinstance(error, CheckError) else f"{type(error).__name__}: {error}"
+        return {"check": name, "status": "failed", "detail": " ".join(detail.split())}
 
 
 def _packages() -> str:
@@ -219,7 +217,7 @@ def _model(name: str, device: str | None, revision: str | None, dtype: str | Non
     import numpy as np
 
     from peav.checkpoint import load_config, resolve
-    from peav.checkpoint.identity import model_id, weights_sha256
+    from peav.checkpoint.identity import id_of
     from peav.cli.selfcheck import GOLDEN, TOLERANCE, golden_error, outputs
     from peav.model import PEAFrameConfig
 
@@ -227,9 +225,7 @@ def _model(name: str, device: str | None, revision: str | None, dtype: str | Non
     kind = peav.Detector if isinstance(load_config(folder), PEAFrameConfig) else peav.Encoder
     loaded = kind.from_pretrained(folder, device=device, dtype=dtype)
     tolerance = TOLERANCE[dtype or "float32"]
-    if dtype in (None, "float32") and loaded.model_id != model_id(
-        loaded.model.config, weights_sha256(loaded.model.state_dict())
-    ):
+    if dtype in (None, "float32") and loaded.model_id != id_of(loaded.model):
         raise CheckError(f"{folder}: config.json was saved with other weights; copy it and its weights together")
     parameters = sum(weight.numel() for weight in loaded.model.parameters())
     about = f"{parameters / 1e6:.1f} M parameters on {next(loaded.model.parameters()).device}"

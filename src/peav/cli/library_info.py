@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from peav.cli import options
 from peav.cli.console import escape, out, print_json, shown
 
-Library = Annotated[Path, typer.Argument(help="What `peav embed -o` wrote.")]
 
-
-def library_info(library: Library, as_json: options.Json = False) -> None:
+def library_info(library: options.Library, as_json: options.Json = False) -> None:
     """Say what a library holds: its model, its windows, and which of its files are there, changed, gone or failed."""
     from peav.search.manage import library_info as info
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +17,7 @@ Gone = Annotated[bool, typer.Option("--gone", help="Only those that are no longe
 
 
 def library_list(
-    library: Annotated[Path, typer.Argument(help="What `peav embed -o` wrote.")],
+    library: options.Library,
     gone: Gone = False,
     failed: Failed = False,
     as_csv: options.Csv = False,

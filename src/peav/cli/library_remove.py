@@ -12,7 +12,7 @@ from peav.cli.console import out, print_json, shown
 
 
 def library_remove(
-    library: Annotated[Path, typer.Argument(help="What `peav embed -o` wrote.")],
+    library: options.Library,
     paths: Annotated[list[Path], typer.Argument(help="Files, and folders with all that is below them.")],
     as_json: options.Json = False,
 ) -> None:

@@ -12,7 +12,7 @@ from peav.cli.console import out, print_json, shown
 
 
 def library_sync(
-    library: Annotated[Path, typer.Argument(help="What `peav embed -o` wrote.")],
+    library: options.Library,
     folders: Annotated[list[Path] | None, typer.Argument(help="Where files that moved may be now.")] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from peav.events import Postprocessing
 
 Files = Annotated[list[Path], typer.Argument(help="Files and folders; folders are searched for media.")]
+Library = Annotated[Path, typer.Argument(help="What `peav embed -o` wrote.")]
 Model = Annotated[str, typer.Option(help="tiny, a hub name such as facebook/pe-av-large, or a directory.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the first GPU by default, if there is one.")]
 Revision = Annotated[

@@ -48,7 +48,8 @@ class IsolatedReader:
     ) -> None:
         self.names: dict[int, str] = {}
         limits = limits or limits_for(reader.window)
-        self.workers = Workers(self._tasks(reader, sources, sampling_rate, done), workers, limits, _size)
+        tasks = self._tasks(reader, sources, sampling_rate, done)
+        self.workers = Workers(tasks, workers, limits, size=lambda clip: clip.nbytes)
 
     def __enter__(self) -> IsolatedReader:
         return self
@@ -138,7 +139,3 @@ def as_media(error: Exception, name: str) -> MediaError:
     return DecoderCrashError(
         f"{name}: decoding it failed with {type(error).__name__}: {error}{where}; convert the file, or leave it out"
     )
-
-
-def _size(clip: MediaWindow) -> int:
-    return clip.nbytes

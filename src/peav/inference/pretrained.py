@@ -18,7 +18,7 @@ from peav.checkpoint.card import read_card, renamed
 from peav.checkpoint.convert import read_model_id
 from peav.checkpoint.files import read_postprocessing
 from peav.checkpoint.hub import full_name
-from peav.checkpoint.identity import model_id, weights_sha256
+from peav.checkpoint.identity import id_of
 from peav.errors import CheckpointError
 from peav.inference.text import text_states
 from peav.model import PEAV, PEAFrame
@@ -81,7 +81,7 @@ class Pretrained(Generic[M]):
         that of its weights as they are.
         """
         if self._directory is None:
-            return model_id(self.model.config, weights_sha256(self.model.state_dict()))
+            return id_of(self.model)
         if self._id is None:
             self._id = read_model_id(self._directory)
         return self._id
@@ -111,18 +111,15 @@ class Pretrained(Generic[M]):
 
     def _save(self, folder: Path, title: str, path: str) -> None:
         card = None if self._directory is None else read_card(self._directory)
-        unchanged = card is not None and self.model_id == model_id(
-            self.model.config, weights_sha256(self.model.state_dict())
-        )
         # A card tells of its weights: changed ones must not go out under the figures of the old.
-        written = renamed(card, title, path) if card is not None and unchanged else None
+        kept = renamed(card, title, path) if card is not None and self.model_id == id_of(self.model) else None
         save_pretrained(
             self.model,
             folder,
             self.tokenizer,
             name=title,
             path=path,
-            card=written,
+            card=kept,
             postprocessing=self._postprocessing,
         )
 

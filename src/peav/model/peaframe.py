@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from .config import PEAFrameConfig
 from .heads import ProjectionHead
-from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, AudioTower, initialize
+from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV, AudioText, AudioTower, initialize
 from .text import TextEncoder
-from .transformer import TowerOutput
 
 
-class PEAFrame(nn.Module):
+class PEAFrame(AudioText):
     """Audio tower's sequence against the text's CLS state, both through their heads."""
 
     def __init__(self, config: PEAFrameConfig) -> None:
@@ -54,23 +53,9 @@ class PEAFrame(nn.Module):
         """The parts that hold nearly all weights, which training in shards gathers one after the other."""
         return [self.text, self.audio.tower]
 
-    def encode_codec(
-        self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None
-    ) -> Tensor:
-        """waveform (B, S) at 48 kHz, `lengths` in samples -> latents (B, S / 1920, 128); see `Codec.forward`."""
-        return self.audio.codec(waveform, lengths, chunk_steps=chunk_steps)
-
-    def audio_hidden(self, latents: Tensor, lengths: Tensor | None = None) -> TowerOutput:
-        """latents (B, T, 128), `lengths` in latent steps -> pooled (B, D) and sequence (B, T, D)."""
-        return self.audio.tower(latents, lengths)
-
     def audio_frames(self, latents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """latents (B, T, 128) -> one embedding per 40 ms frame (B, T, output_dim)."""
         return self.heads["audio"](self.audio_hidden(latents, lengths).sequence)
-
-    def text_pooled(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """ids (N, L), mask (N, L) truthy on real tokens -> the text tower's CLS (N, D)."""
-        return self.text(ids, mask, cls_only=True)[:, 0]  # (N, 1, D) -> (N, D)
 
     def text_embedding(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """ids (N, L), mask (N, L) truthy on real tokens -> embeddings (N, output_dim)."""

@@ -53,7 +53,31 @@ def initialize(model: nn.Module) -> None:
             nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
 
 
-class PEAV(nn.Module):
+class AudioText(nn.Module):
+    """What PE-AV and PE-A-Frame do alike."""
+
+    audio: AudioTower
+    text: TextEncoder
+
+    def encode_codec(
+        self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None
+    ) -> Tensor:
+        """waveform (B, S) at 48 kHz, `lengths` in samples (whole hops) -> latents (B, S / 1920, 128).
+
+        Runs in windows of bounded memory; see `Codec.forward`. Raises ValueError on a part of a hop.
+        """
+        return self.audio.codec(waveform, lengths, chunk_steps=chunk_steps)
+
+    def audio_hidden(self, latents: Tensor, lengths: Tensor | None = None) -> TowerOutput:
+        """latents (B, T, 128), `lengths` in latent steps -> pooled (B, D) and sequence (B, T, D)."""
+        return self.audio.tower(latents, lengths)
+
+    def text_pooled(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """ids (B, L), mask (B, L) truthy on real tokens -> the text tower's CLS (B, D), before any final norm."""
+        return self.text(ids, mask, cls_only=True)[:, 0]  # (B, 1, D) -> (B, D)
+
+
+class PEAV(AudioText):
     """The networks of PE-AV: tensors in, tensors out.
 
     Everywhere `lengths` are the valid lengths per row (None: all valid), and a row's output equals the same clip alone
@@ -94,19 +118,6 @@ class PEAV(nn.Module):
             if isinstance(module, Recomputed):
                 module.recompute = on
 
-    def encode_codec(
-        self, waveform: Tensor, lengths: Tensor | None = None, *, chunk_steps: int | None = None
-    ) -> Tensor:
-        """waveform (B, S) at 48 kHz, `lengths` in samples (whole hops) -> latents (B, S / 1920, 128).
-
-        Runs in windows of bounded memory; see `Codec.forward`. Raises ValueError on a part of a hop.
-        """
-        return self.audio.codec(waveform, lengths, chunk_steps=chunk_steps)
-
-    def audio_hidden(self, latents: Tensor, lengths: Tensor | None = None) -> TowerOutput:
-        """latents (B, T, 128), `lengths` in latent steps -> pooled (B, D) and sequence (B, T, D)."""
-        return self.audio.tower(latents, lengths)
-
     def frame_features(self, pixels: Tensor) -> Tensor:
         """pixels (M, 3, H, W) in [-1, 1] -> PE-Core features (M, F), not normalized."""
         return self.video.frame_encoder(pixels)
@@ -132,10 +143,6 @@ class PEAV(nn.Module):
     def text_hidden(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """ids (B, L), mask (B, L) truthy on real tokens -> hidden states (B, L, D) before any final norm."""
         return self.text(ids, mask)
-
-    def text_pooled(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The CLS of `text_hidden`, (B, D), without what it does not need."""
-        return self.text(ids, mask, cls_only=True)[:, 0]  # (B, 1, D) -> (B, D)
 
     def project(self, pooled: Tensor, head: str) -> Tensor:
         """pooled (..., width of the head) -> embedding (..., output_dim), not normalized.

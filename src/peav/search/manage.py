@@ -60,16 +60,20 @@ def library_info(library: str | os.PathLike[str]) -> dict[str, Any]:
         "hours": round(sum(file.duration for file in files) / 3600, 4),
         "bytes": path.stat().st_size,
         "state": {state: sum(file.state == state for file in files) for state in ("there", "changed", "gone")},
-        "failed": len(library_failures(path)),
+        "failed": len(_failures(path, files)),
     }
 
 
 def library_failures(library: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of `failures.jsonl` beside a library that are about its files: `path`, `error`, `reason`."""
     path = Path(library)
-    lines = read_lines(path.with_name("failures.jsonl"))
-    newest = {line["path"]: line for line in lines if line.get("library") == path.name and "path" in line}
-    done = {file.path for file in library_files(path)} if path.exists() else set()
+    return _failures(path, library_files(path) if path.exists() else ())
+
+
+def _failures(library: Path, files: Iterable[LibraryFile]) -> list[dict[str, Any]]:
+    lines = read_lines(library.with_name("failures.jsonl"))
+    newest = {line["path"]: line for line in lines if line.get("library") == library.name and "path" in line}
+    done = {file.path for file in files}
     return [line for name, line in newest.items() if name not in done]
 
 
