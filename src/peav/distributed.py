@@ -142,15 +142,14 @@ def local_device(name: str | None = None) -> torch.device:
     return torch.device("cpu")
 
 
-def wrap(module: Any, units: Iterable[nn.Module], parallel: Parallel, dist: DistContext) -> nn.Module:
+def wrap(module: nn.Module, units: Iterable[nn.Module], parallel: Parallel, dist: DistContext) -> nn.Module:
     """The module whose gradients are averaged over all processes; alone, the module itself.
 
     Args:
         units: the parts of it that FSDP gathers and frees one after the other.
     """
     if dist.world_size == 1:
-        alone: nn.Module = module
-        return alone
+        return module
     if parallel == "ddp":
         # Which streams a process's part of a batch has, and so which towers run, differs from step to step.
         return DistributedDataParallel(module, find_unused_parameters=True)
@@ -161,8 +160,7 @@ def wrap(module: Any, units: Iterable[nn.Module], parallel: Parallel, dist: Dist
     if hasattr(module, "embed"):
         # FSDP gathers weights for `forward` alone unless told of other methods.
         register_fsdp_forward_method(module, "embed")
-    sharded: nn.Module = module
-    return sharded
+    return module
 
 
 def full(value: Tensor) -> Tensor:

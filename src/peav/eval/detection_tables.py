@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from peav.eval.detection import Events, Scores, event_counts, frame_auroc, macro, micro, segment_counts
+from peav.eval.detection import Counts, Events, Scores, event_counts, frame_auroc, macro, micro, segment_counts
 from peav.eval.psds import psds
 from peav.eval.tables import Column, Table
 from peav.events import Event, FrameScores, Postprocessing, find_events
@@ -61,17 +61,13 @@ def detection_tables(events: Events, true: Events, scores: Scores | None = None)
     labels = None if scores is None else next(iter(scores.values())).labels
     by_event, by_segment = event_counts(events, true, labels=labels), segment_counts(events, true, labels=labels)
     auroc = {} if scores is None else frame_auroc(scores, true)
-    rows: list[dict[str, Any]] = []
-    for label, count in by_event.items():
-        row = {"label": label, "events": count.hits + count.missed, "auroc": auroc.get(label)}
-        row |= {"precision": count.precision, "recall": count.recall}
-        rows.append(row | {"f1": count.f1, "segment_f1": by_segment[label].f1})
-    mean = {"label": "mean of labels", "auroc": macro(auroc) if auroc else None}
-    for key, counts in (("f1", by_event), ("segment_f1", by_segment)):
-        mean[key] = macro({label: count.f1 for label, count in counts.items()})
-    pooled, segments = micro(by_event), micro(by_segment)
-    total = {"label": "all together", "events": pooled.hits + pooled.missed, "segment_f1": segments.f1}
-    total |= {"precision": pooled.precision, "recall": pooled.recall, "f1": pooled.f1}
+    rows: list[dict[str, Any]] = [
+        {"label": label, "auroc": auroc.get(label), **_figures(count, by_segment[label])}
+        for label, count in by_event.items()
+    ]
+    means = {key: macro({row["label"]: row[key] for row in rows}) for key in ("f1", "segment_f1")}
+    mean = {"label": "mean of labels", "auroc": macro(auroc) if auroc else None, **means}
+    total = {"label": "all together", **_figures(micro(by_event), micro(by_segment))}
     columns = (
         Column("label", "label"),
         Column("events", "events", "count"),
@@ -79,14 +75,14 @@ def detection_tables(events: Events, true: Events, scores: Scores | None = None)
         *(Column(key, title, "percent") for key, title in (("precision", "P"), ("recall", "R"), ("f1", "F1"))),
         Column("segment_f1", "segment F1", "percent"),
     )
-    tables = [
-        Table(
-            "Frames (AUROC), events (P, R, F1) and segments of 1 s", columns, tuple(map(_known, [*rows, mean, total]))
-        )
-    ]
-    if scores is not None:
-        tables.append(_psds_table(scores, true))
-    return tables
+    title = "Frames (AUROC), events (P, R, F1) and segments of 1 s"
+    figures = Table(title, columns, tuple(map(_known, [*rows, mean, total])))
+    return [figures] if scores is None else [figures, _psds_table(scores, true)]
+
+
+def _figures(events: Counts, segments: Counts) -> dict[str, Any]:
+    about = {"events": events.hits + events.missed, "precision": events.precision, "recall": events.recall}
+    return {**about, "f1": events.f1, "segment_f1": segments.f1}
 
 
 def _psds_table(scores: Scores, true: Events) -> Table:

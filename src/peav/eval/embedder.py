@@ -87,11 +87,9 @@ class FileEmbedder:
         keys = [clip_key(row) for row in rows]
         lacking = {key for key in keys if any((key, space) not in self._known for space in spaces)} - self.failed.keys()
         self._embed({key: row for key, row in zip(keys, rows, strict=True) if key in lacking}, spaces)
-        empty, nothing = (np.full(shape, np.nan, np.float32) for shape in ((0, self._width), self._width))
-        return {
-            space: np.stack([self._known.get((key, space), nothing) for key in keys]) if keys else empty
-            for space in spaces
-        }
+        nothing, shape = np.full(self._width, np.nan, np.float32), (len(keys), self._width)
+        found = {space: [self._known.get((key, space), nothing) for key in keys] for space in spaces}
+        return {space: np.array(own, np.float32).reshape(shape) for space, own in found.items()}
 
     @property
     def _width(self) -> int:

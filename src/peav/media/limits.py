@@ -56,10 +56,9 @@ def unknown_size(name: str) -> LimitError:
 def check_rate(hertz: int, name: str) -> None:
     """Raise `LimitError` where `hertz` is no sampling rate of sound."""
     limits = Limits.from_environment()
-    if not hertz >= limits.lowest_rate:
-        raise LimitError(f"{name}: {hertz} Hz is no sampling rate of sound; {_to_allow('lowest_rate')}")
-    if hertz > limits.highest_rate:
-        raise LimitError(f"{name}: {hertz} Hz is no sampling rate of sound; {_to_allow('highest_rate')}")
+    if not limits.lowest_rate <= hertz <= limits.highest_rate:
+        bound = "highest_rate" if hertz > limits.highest_rate else "lowest_rate"
+        raise LimitError(f"{name}: {hertz} Hz is no sampling rate of sound; {_to_allow(bound)}")
 
 
 def check_duration(seconds: float, name: str, *, packets: int | None = None, size: int | None = None) -> float:
