@@ -218,7 +218,7 @@ def version_of(path: Path) -> Version:
     """What tells one version of a file from another."""
     try:
         status = path.stat()
-    except OSError:  # decoding will say what is wrong with it
+    except (OSError, ValueError):  # decoding will say what is wrong with it
         return str(path), -1, -1
     return str(path), status.st_size, status.st_mtime_ns
 

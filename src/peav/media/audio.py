@@ -19,7 +19,7 @@ import numpy as np
 from av.container import InputContainer
 
 from peav.errors import NoAudioStreamError, WindowError
-from peav.media.clock import Clock, must_be_read, seconds
+from peav.media.clock import PREROLL, SEEK_FROM, Clock, must_be_read, seconds
 from peav.media.joined import sections
 from peav.media.limits import check_duration, check_rate
 from peav.media.resample import Mixer, Waveform, check_finite, rescale
@@ -28,9 +28,6 @@ from peav.media.streams import HOLE, Decoder, audio_stream
 from peav.media.tracks import length, open_tracks, track
 from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import SHORTEST_TAIL, Window, check_length, check_window
-
-PREROLL = 2.0  # seconds decoded before the asked start, so that decoder and resampler have settled by then
-SEEK_FROM = 4.0  # seconds: seeking pays from here on
 
 
 def load_audio(source: Source, *, start: float = 0.0, end: float | None = None, sampling_rate: int = 48000) -> Waveform:

@@ -24,6 +24,8 @@ BACK = 0.1  # seconds: FFmpeg's own tolerance for timestamps that go back
 AHEAD = 10.0  # seconds: FFmpeg's own limit; a larger step is a jump, in formats where timestamps may jump
 LONGEST_HOLE = 3600.0  # seconds: in other formats, a larger step is damage and not a pause
 NEAR = 2.0  # seconds by which the streams of a file may lie apart where they are interleaved
+SEEK_FROM = 4.0  # seconds: seeking pays from here on
+PREROLL = 2.0  # seconds read before the asked start: decoder and resampler settle, the frame then on screen is seen
 HELD = 1000  # packets kept back at most, until all streams have reached a new segment
 TS_DISCONT = 0x0200  # FFmpeg's flag of formats whose timestamps may jump
 

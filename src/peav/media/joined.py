@@ -11,9 +11,11 @@ import re
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from peav.errors import LimitError, MediaError
+from peav.jobs import Version, version_of
 from peav.media.source import Section, Source, name_of, open_media, raw_part, size_of
 from peav.utils.storage import FilePart
 
@@ -39,12 +41,9 @@ def sections(source: Source) -> list[Source]:
         return [source]
     starts: tuple[int, ...] = (0,)
     if isinstance(source, str | os.PathLike):
-        try:
-            status = os.stat(source)
-        except (OSError, ValueError):
-            return [source]  # opening it says what is wrong
+        # Where it cannot be read, opening it says what is wrong.
         if os.path.isfile(source) and os.access(source, os.R_OK):
-            starts = _starts_in_path(os.fspath(source), status.st_mtime_ns, status.st_size)
+            starts = _starts_in_path(os.fspath(source), version_of(Path(source)))
     elif isinstance(source, bytes) or (hasattr(source, "seekable") and not source.closed and source.seekable()):
         starts = _starts(source)
     if len(starts) == 1:
@@ -54,7 +53,7 @@ def sections(source: Source) -> list[Source]:
 
 
 @lru_cache(maxsize=256)
-def _starts_in_path(path: str, _modified: int, _size: int) -> tuple[int, ...]:
+def _starts_in_path(path: str, _version: Version) -> tuple[int, ...]:
     return _starts(path)
 
 

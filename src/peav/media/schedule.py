@@ -15,7 +15,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from peav.errors import NoVideoStreamError
-from peav.media.clock import Clock, must_be_read, seconds
+from peav.media.clock import PREROLL, SEEK_FROM, Clock, must_be_read, seconds
 from peav.media.joined import sections
 from peav.media.limits import check_duration
 from peav.media.source import Source, name_of
@@ -24,8 +24,6 @@ from peav.media.tracks import length, open_tracks, track
 from peav.media.truncation import promised_end, warn_if_truncated
 from peav.media.windows import Window
 
-SEEK_FROM = 4.0  # seconds: seeking pays from here on
-PREROLL = 2.0  # seconds before the asked start, so that the frame on screen at the start is among those seen
 THREADS = min(4, os.cpu_count() or 1)  # more gain little on one file, and cost much where many files are decoded
 
 

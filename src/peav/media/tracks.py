@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import av
 from av.container import InputContainer
 
+from peav.jobs import Version, version_of
 from peav.media.clock import Clock, clocked, may_jump, must_be_read
 from peav.media.source import Source, name_of, open_media, size_of
 from peav.media.streams import BARE, chosen, nothing_in, ticks_of
@@ -97,17 +99,13 @@ def _corrected(container: InputContainer, seconds: float) -> float:
 def scan(source: Source) -> Scan:
     """Read all packets of `source`. Raises a `MediaError` where it cannot be opened."""
     if isinstance(source, str | os.PathLike):
-        try:
-            status = os.stat(source)
-        except (OSError, ValueError):
-            return _scan(source)  # which says what is wrong
         # Probing, sound and frames each ask; a file that was changed is read anew.
-        return _scan_path(os.fspath(source), status.st_mtime_ns, status.st_size)
+        return _scan_path(os.fspath(source), version_of(Path(source)))
     return _scan(source)
 
 
 @lru_cache(maxsize=64)
-def _scan_path(path: str, _modified: int, _size: int) -> Scan:
+def _scan_path(path: str, _version: Version) -> Scan:
     return _scan(path)
 
 
