@@ -37,6 +37,8 @@ from peav.types import DecodeFailure, Modality, modalities
 from peav.utils.renamed import renamed
 
 Streams = Modality | Literal["any"]
+Part = tuple[Window, float, np.ndarray | None, np.ndarray | None]
+"""A window, the duration of its input in seconds, samples (S,) and frames (N, size, size, 3)."""
 T = TypeVar("T")
 
 
@@ -157,7 +159,15 @@ class WindowReader:
     def clips(self, index: int, source: Any, sampling_rate: int | None) -> Iterator[MediaWindow]:
         """Decode one input window by window; yields at least one clip or raises a `MediaError` that names the input."""
         name = name_of(source, index)
-        source, sampling_rate = unwrap(source, sampling_rate)
+        for span, duration, sound, frames in self._parts(name, *unwrap(source, sampling_rate)):
+            waveform = None if sound is None else pad_to_hop(sound, self.hop)
+            steps = max(0 if waveform is None else len(waveform) // self.hop, 0 if frames is None else len(frames))
+            if steps > self.max_steps:
+                fix = "give window=30.0" if self.window is None else f"give a window shorter than {self.window:g} s"
+                raise UnsupportedInputError(f"{name}: {steps} steps, but a tower takes {self.max_steps}; {fix}")
+            yield MediaWindow(index, name, span.start, span.end, duration, waveform, frames)
+
+    def _parts(self, name: str, source: Any, sampling_rate: int | None) -> Iterator[Part]:
         if isinstance(source, Mapping):
             if not {"audio", "video"} & source.keys():
                 raise UnsupportedInputError(
@@ -168,15 +178,13 @@ class WindowReader:
             video = unwrap(source.get("video"), None)[0]
             spread = video is not None and is_array(video)  # frames without times go by the length of the sound
             arrays = spread or (video is None and (audio is None or is_array(audio)))
-            read = self._from_arrays if arrays else self._from_files
-            yield from read(index, name, audio, video, rate)
-        elif is_array(source):
+            return (self._from_arrays if arrays else self._from_files)(name, audio, video, rate)
+        if is_array(source):
             audio, video = (None, source) if source.ndim == 4 else (source, None)
-            yield from self._from_arrays(index, name, audio, video, sampling_rate)
-        else:
-            yield from self._from_file(index, name, source)
+            return self._from_arrays(name, audio, video, sampling_rate)
+        return self._from_file(name, source)
 
-    def _from_file(self, index: int, name: str, source: Any) -> Iterator[MediaWindow]:
+    def _from_file(self, name: str, source: Any) -> Iterator[Part]:
         info = probe(source)
         wanted = self._wanted(name, info.has_audio, info.has_video)
         spans = self._file_spans(info.duration, len(wanted))
@@ -185,27 +193,26 @@ class WindowReader:
         spared: list[MediaError] = []
         if self.streams == "any" and len(wanted) == 2:
             sounds, pictures = spare(sounds, "audio", spared), spare(pictures, "video", spared)
-        yield from self._windows(index, name, info.duration, sounds, pictures, spared)
+        yield from self._windows(name, info.duration, sounds, pictures, spared)
 
     def _pictures(self, source: Any, spans: float | list[Window]) -> Iterator[tuple[Window, Frames]]:
         return iter_frames(source, spans, num_frames=self.num_frames, size=self.size)
 
     def _windows(
         self,
-        index: int,
         name: str,
         duration: float,
         sounds: Iterator[tuple[Window, np.ndarray]],
         pictures: Iterator[tuple[Window, Frames]],
         spared: list[MediaError],
-    ) -> Iterator[MediaWindow]:
+    ) -> Iterator[Part]:
         empty = True
         for window, waveform, frames in side_by_side(sounds, pictures):
             if self.streams == "audio_video" and (waveform is None or frames is None):
                 continue  # one stream is longer than the other: what is left has no pair
             empty = False
             pixels = None if frames is None else frames.pixels
-            yield self._clip(index, name, window.start, window.end, max(duration, window.end), waveform, pixels)
+            yield window, max(duration, window.end), waveform, pixels
         if empty:
             raise next(iter(spared), None) or ZeroLengthError(
                 f"{name}: its streams hold nothing; copy or record the file again"
@@ -220,9 +227,7 @@ class WindowReader:
         spans = windows(duration, self.window)
         return [*spans[:-1], Window(spans[-1].start, math.inf)]
 
-    def _from_files(
-        self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None
-    ) -> Iterator[MediaWindow]:
+    def _from_files(self, name: str, audio: Any, video: Any, sampling_rate: int | None) -> Iterator[Part]:
         """Sound and pictures that lie in files of their own, as if one file held both."""
         wanted = self._wanted(name, audio is not None, video is not None)
         waveform = self._waveform(audio, name, sampling_rate) if "audio" in wanted and is_array(audio) else None
@@ -236,23 +241,21 @@ class WindowReader:
         elif "audio" in wanted:
             sounds = iter_audio(audio, spans, sampling_rate=self.rate)
         pictures = self._pictures(video, spans) if "video" in wanted else iter(())
-        yield from self._windows(index, name, max(lengths), sounds, pictures, [])
+        yield from self._windows(name, max(lengths), sounds, pictures, [])
 
-    def _from_arrays(
-        self, index: int, name: str, audio: Any, video: Any, sampling_rate: int | None
-    ) -> Iterator[MediaWindow]:
+    def _from_arrays(self, name: str, audio: Any, video: Any, sampling_rate: int | None) -> Iterator[Part]:
         wanted = self._wanted(name, audio is not None, video is not None)
         waveform = self._waveform(audio, name, sampling_rate) if "audio" in wanted else None
         frames = as_frames(video, name) if "video" in wanted else None
         if waveform is None:
             assert frames is not None
-            yield self._clip(index, name, 0.0, 0.0, 0.0, None, self._thin(frames))
+            yield Window(0.0, 0.0), 0.0, None, self._thin(frames)
             return
         duration = len(waveform) / self.rate
         for span, samples in cut_waveform(waveform, self.rate, self._file_spans(duration, 1)):
             # Frames without times are taken as evenly spread over the sound that they come with.
             part = None if frames is None else self._thin(_between(frames, span.start / duration, span.end / duration))
-            yield self._clip(index, name, span.start, span.end, duration, samples, part)
+            yield span, duration, samples, part
 
     def _waveform(self, audio: Any, name: str, sampling_rate: int | None) -> np.ndarray:
         if not is_array(audio):
@@ -284,24 +287,6 @@ class WindowReader:
             gaps = max(self.num_frames - 1, 1)  # the official models index so
             frames = frames[[int(i * (len(frames) - 1) / gaps) for i in range(self.num_frames)]]
         return resize_frames(frames, self.size)
-
-    def _clip(
-        self,
-        index: int,
-        name: str,
-        start: float,
-        end: float,
-        duration: float,
-        waveform: np.ndarray | None,
-        frames: np.ndarray | None,
-    ) -> MediaWindow:
-        if waveform is not None:
-            waveform = pad_to_hop(waveform, self.hop)
-        steps = max(0 if waveform is None else len(waveform) // self.hop, 0 if frames is None else len(frames))
-        if steps > self.max_steps:
-            fix = "give window=30.0" if self.window is None else f"give a window shorter than {self.window:g} s"
-            raise UnsupportedInputError(f"{name}: {steps} steps, but a tower takes {self.max_steps}; {fix}")
-        return MediaWindow(index, name, start, end, duration, waveform, frames)
 
 
 def as_frames(video: Any, name: str) -> np.ndarray:
