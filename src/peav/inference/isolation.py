@@ -46,10 +46,8 @@ class IsolatedReader:
         workers: int | None = None,
         limits: TaskLimits | None = None,
     ) -> None:
-        self.names: dict[int, str] = {}
-        limits = limits or limits_for(reader.window)
-        tasks = self._tasks(reader, sources, sampling_rate, done)
-        self.workers = Workers(tasks, workers, limits, size=lambda clip: clip.nbytes)
+        tasks = (_task(reader, i, source, sampling_rate, done(i)) for i, source in enumerate(sources))
+        self.workers = Workers(tasks, workers, limits or limits_for(reader.window), size=lambda clip: clip.nbytes)
 
     def __enter__(self) -> IsolatedReader:
         return self
@@ -65,28 +63,20 @@ class IsolatedReader:
         for index, item in self.workers:
             if not isinstance(item, End):
                 yield item
-                continue
-            name = self.names.pop(index)
-            failed = item.error
-            yield Finished(index, name) if failed is None else DecodeFailure(index, name, as_media(failed, name))
+            elif item.error is None:
+                yield Finished(index, item.label)
+            else:
+                yield DecodeFailure(index, item.label, as_media(item.error, item.label))
 
-    def _tasks(
-        self,
-        reader: WindowReader,
-        sources: Iterable[Any],
-        sampling_rate: int | None,
-        done: Callable[[int], Collection[float]],
-    ) -> Iterator[Task]:
-        for index, source in enumerate(sources):
-            name = self.names[index] = name_of(source, index)
-            arguments = (reader, index, source, sampling_rate, frozenset(done(index)))
-            here = not can_cross(source)
-            yield Task(name, decode_clips if here else f"{__name__}:decode_clips", arguments, here)
+
+def _task(reader: WindowReader, index: int, source: Any, sampling_rate: int | None, done: Collection[float]) -> Task:
+    arguments = (reader, index, source, sampling_rate, frozenset(done))
+    return Task(name_of(source, index), decode_clips, arguments, here=not can_cross(source))
 
 
 def audio_task(path: Path, seconds: float, rate: int, skip: int = 0) -> Task:
     """Decodes a file's sound in a worker, to blocks (S,) of `seconds`, without the first `skip` of them."""
-    return Task(str(path), f"{__name__}:decode_audio", (path, seconds, rate, skip))
+    return Task(str(path), decode_audio, (path, seconds, rate, skip))
 
 
 def decode_audio(path: Path, seconds: float, rate: int, skip: int) -> Iterator[np.ndarray]:

@@ -73,7 +73,8 @@ class WorkerFailure(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """Calls `function`, named `module:function`, which returns an iterator; `label` says what the task is about.
+    """Calls a module's `function` (or what `module:function` names), which returns an iterator; `label` says what the
+    task is about.
 
     With `here` it is called in a thread of this process: for arguments that another process cannot have.
     """
@@ -88,6 +89,7 @@ class Task:
 class End:
     """Stands after a task's last item; `error` is None, what the function raised, or a `WorkerFailure`."""
 
+    label: str
     error: Exception | None = None
 
 
@@ -204,15 +206,15 @@ class Workers:
                     worker = None
                 worker = worker or _Worker(lambda: self._closed)
                 try:
-                    end = End(worker.run(task, self.limits, partial(self._put, index)))
+                    error = worker.run(task, self.limits, partial(self._put, index))
                 except WorkerFailure as failure:
-                    end = End(failure)
-                self._put(index, end)
+                    error = failure
+                self._put(index, End(task.label, error))
         except _Closed:
             pass
-        except BaseException as error:
+        except BaseException as mistake:
             with self._changed:
-                self._broken = error
+                self._broken = mistake
                 self._changed.notify_all()
         finally:
             if worker is not None:
@@ -240,8 +242,8 @@ class Workers:
             for item in task.function(*task.arguments):
                 self._put(index, item)
         except Exception as error:
-            return End(error)
-        return End()
+            return End(task.label, error)
+        return End(task.label)
 
     def _put(self, index: int, item: Any, worker: _Worker | None = None) -> None:
         """Add to a task's items; waits while too much is held, but never for the task that is being taken from."""
@@ -297,8 +299,10 @@ class _Worker:
 
     def run(self, task: Task, limits: TaskLimits, put: Callable[[Any, _Worker], None]) -> Exception | None:
         """Carry a task out; returns what it raised. Raises WorkerFailure where the worker had to die."""
+        work = task.function
+        name = work if isinstance(work, str) else f"{work.__module__}:{work.__qualname__}"
         try:
-            self.connection.send((task.label, task.function, task.arguments))
+            self.connection.send((task.label, name, task.arguments))
             clock = _Clock(limits, self._usage()[0])
             while True:
                 if not self.connection.poll(LOOK):
