@@ -10,7 +10,6 @@ from typing import Any, BinaryIO, Literal
 
 import av
 import numpy as np
-from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from peav.media.resample import Waveform
@@ -43,7 +42,7 @@ def write_media(
     options = {"fflags": "+bitexact"} if format == "wav" else {}  # without it, a chunk holds FFmpeg's version
     with av.open(place, "w", format=format, options=options) as file:
         # Both streams are added before the first packet, which writes the header.
-        pictures = sound = None
+        parts: list[tuple[Any, Iterable[Any]]] = []
         if video is not None:
             frames = iter(video)
             first = next(frames)
@@ -51,22 +50,14 @@ def write_media(
             pictures = file.add_stream("libx264", rate=fps, options={"threads": "1", **(video_options or {})})
             pictures.height, pictures.width = first.shape[:2]
             pictures.pix_fmt = "yuv420p"
+            every = chain([first], frames)
+            parts.append((pictures, (av.VideoFrame.from_ndarray(pixels, format="rgb24") for pixels in every)))
         if audio is not None:
             sound = file.add_stream(_AUDIO_CODECS[format], rate=RATE, layout="mono", options=dict(audio_options or {}))
-        if video is not None:
-            _encode(
-                file,
-                pictures,
-                (av.VideoFrame.from_ndarray(pixels, format="rgb24") for pixels in chain([first], frames)),
-            )
-        if audio is not None:
-            _encode(file, sound, _audio_frames(audio))
-
-
-def _encode(file: OutputContainer, stream: Any, frames: Iterable[Any]) -> None:
-    for frame in frames:
-        file.mux(stream.encode(frame))
-    file.mux(stream.encode(None))
+            parts.append((sound, _audio_frames(audio)))
+        for stream, decoded in parts:
+            for frame in chain(decoded, [None]):  # the last has the encoder give what it holds
+                file.mux(stream.encode(frame))
 
 
 def _audio_frames(blocks: Iterable[np.ndarray]) -> Iterator[av.AudioFrame]:
