@@ -133,10 +133,8 @@ def process_group(device: torch.device) -> Iterator[DistContext]:
         gc.collect()
 
 
-def local_device(name: str | None = None) -> torch.device:
-    """`name`, or this process's GPU where there is one, else the processor."""
-    if name is not None:
-        return torch.device(name)
+def local_device() -> torch.device:
+    """This process's GPU where there is one, else the processor."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")

@@ -40,14 +40,13 @@ CHUNK = 4  # items that a process of `make_all` is given at a time
 class Pace:
     """Says when it is time to make what is done last: every three seconds."""
 
-    def __init__(self, seconds: float | None = None) -> None:
-        self.seconds = SECONDS if seconds is None else seconds
+    def __init__(self) -> None:
         self.last = time.monotonic()
 
     def due(self) -> bool:
         """Whether it is time; counts from then on."""
         now = time.monotonic()
-        if now - self.last < self.seconds:
+        if now - self.last < SECONDS:
             return False
         self.last = now
         return True
