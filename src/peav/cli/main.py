@@ -16,7 +16,8 @@ from peav.utils.terminal import visible
 # OpenMP's threads burn a processor while they wait, which others may need; read once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# verb -> its line in the help; the code is the function of that name in the module of that name (`_` for spaces).
+# verb -> its line in the help. The code is the function of that name (`_` for spaces) in the module of that name, or
+# where the first of two words is no verb of its own, in the module of that word.
 VERBS = {
     "demo": "Make clips, embed them, search every way and write a page to look at.",
     "embed": "Embed files and folders into a library.",
@@ -76,8 +77,8 @@ class Verbs(TyperGroup):
 def load(verb: str) -> Any:
     """Import a verb and make its command."""
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    function = verb.replace(" ", "_")
-    single.command(verb)(getattr(import_module(f"peav.cli.{function}"), function))
+    function, first = verb.replace(" ", "_"), verb.split()[0]
+    single.command(verb)(getattr(import_module(f"peav.cli.{function if first in VERBS else first}"), function))
     return typer.main.get_command(single)
 
 
