@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from peav.model import PAIRS, PEAV, PEAFrame, PEAFrameConfig, PEAVConfig
+from peav.model import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PAIRS, PEAV, PEAFrame, PEAFrameConfig, PEAVConfig
 from peav.model.text import TextEncoder
 
 from .common_layout import CODEC
@@ -20,6 +20,9 @@ ModelConfig = PEAVConfig | PEAFrameConfig
 Json = dict[str, Any]
 
 
+# What a new model has of each pair, see `add_missing`.
+_LOGITS = {"logit_scale": LOGIT_SCALE_INIT, "logit_bias": LOGIT_BIAS_INIT}
+_FINAL_NORM = "text.final_norm.weight"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
@@ -59,16 +62,16 @@ class Checkpoint:
     def add_missing(self) -> None:
         """Fill in the model parameters that some public layouts have no place for, with what a new model has."""
         if isinstance(self.config, PEAVConfig):
-            for name in PAIRS:
-                self.tensors.setdefault(f"logit_scale.{name}", self.full(10.0, 1))
-                self.tensors.setdefault(f"logit_bias.{name}", self.full(-10.0, 1))
+            for kind, value in _LOGITS.items():
+                for pair in PAIRS:
+                    self.tensors.setdefault(f"{kind}.{pair}", self.full(value, 1))
             width = self.config.video.frame_encoder.output_dim
             self.tensors.setdefault("video.frame_encoder.proj.bias", self.full(0.0, width))
 
     def add_unread(self, text_layers: int, bottleneck: bool) -> None:
         """Fill in what a layout demands though PE-AV never reads it: neutral values, dropped again on the way back."""
         text, codec = self.config.text, self.config.audio.codec
-        self.tensors.setdefault("text.final_norm.weight", self.full(1.0, text.hidden_size))
+        self.tensors.setdefault(_FINAL_NORM, self.full(1.0, text.hidden_size))
         with torch.device("meta"), _SkipInit():
             encoder = TextEncoder(replace(text, num_hidden_layers=text_layers))
         for name, tensor in encoder.state_dict().items():
@@ -82,14 +85,13 @@ class Checkpoint:
 
 def of_later_pairs(names: Iterable[str]) -> set[str]:
     """The scale and bias of each pair that a checkpoint has neither of: it was written before the pair was there."""
-    both = [{f"logit_scale.{pair}", f"logit_bias.{pair}"} for pair in PAIRS]
+    both = [{f"{kind}.{pair}" for kind in _LOGITS} for pair in PAIRS]
     return {name for pair in both if pair.isdisjoint(names) for name in pair}
 
 
 def is_filler(name: str, tensor: Tensor, dtype: torch.dtype) -> bool:
     """Whether a tensor holds just what `add_missing` or `add_unread` would make up, so that it need not be kept."""
-    value = {"logit_scale": 10.0, "logit_bias": -10.0}.get(name.split(".")[0], 0.0)
-    value = 1.0 if name == "text.final_norm.weight" else value
+    value = 1.0 if name == _FINAL_NORM else _LOGITS.get(name.split(".")[0], 0.0)
     return tensor.dtype == dtype and bool((tensor == value).all())
 
 
