@@ -60,7 +60,7 @@ class Snippet:
 def snippets(page: str) -> list[Snippet]:
     text = (ROOT / page).read_text(encoding="utf-8")
     found = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [Snippet(page, language, body) for language, body in found if language != "text"]
+    return [Snippet(page, language, body) for language, body in found if language not in ("text", "console")]
 
 
 def not_run() -> dict[tuple[str, str], str]:

@@ -252,8 +252,8 @@ def detect_files(
         labels: what to listen for, as in `Detector.detect`.
         output: a folder for results; None: they are returned alone.
         postprocessing: from scores to events; None: the model's own.
-        format: of the file for each input: json, tsv, audacity, vtt or a class of yours, `path/to/file.py:Class`; None:
-            none is written.
+        format: of the file for each input: json, csv, tsv, audacity, vtt or a class of yours,
+            `path/to/file.py:Class`; None: none is written.
         scores: write every frame's scores too, into `output/scores`.
         plot, html: draw a timeline, as PNG and as a page with a player; of several files, each its own.
         limit: listen to at most so many files.

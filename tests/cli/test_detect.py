@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from collections import Counter
@@ -72,6 +74,15 @@ def test_json_on_stdout_is_what_python_finds(
         assert rounded([Event(**event) for event in by_name[name]["events"]]) == rounded(events)
     assert by_name["b"]["duration"] == pytest.approx(1.5)
     assert any(wanted.values())
+
+
+def test_csv_holds_what_json_holds(peav: Run, as_json: Run, frame_model: str, sounds: Path) -> None:
+    options = (sounds, *LABELS, "--model", frame_model)
+    results = as_json("detect", *options)
+    wanted = [(Path(one["path"]).name, *map(str, event.values())) for one in results for event in one["events"]]
+    lines = list(csv.DictReader(io.StringIO(peav("detect", *options, "--csv").stdout)))
+    names = ("path", "label", "onset", "offset", "score")
+    assert [(Path(line["path"]).name, *(line[name] for name in names[1:])) for line in lines] == wanted
 
 
 @pytest.mark.slow

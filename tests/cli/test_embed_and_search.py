@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import signal
@@ -292,12 +294,18 @@ def test_another_model_is_refused_even_where_one_weight_of_one_tower_differs(
 
 
 @pytest.mark.slow
-def test_classify_ranks_the_labels_of_each_file(as_json: Run, folder: Path, model: str, tmp_path: Path) -> None:
+def test_classify_ranks_the_labels_of_each_file(
+    peav: Run, as_json: Run, folder: Path, model: str, tmp_path: Path
+) -> None:
     (tmp_path / "labels.txt").write_text("dog\nrain\n\nred_car\ndog\n")
     (tmp_path / "bad.wav").write_text("hello")
     options = ("--labels-file", tmp_path / "labels.txt", "--prompt", "the sound of {}", "--model", model)
     results = as_json("classify", folder / "sound.wav", folder / "more", tmp_path / "bad.wav", *options)
+    printed = peav("classify", folder / "sound.wav", tmp_path / "bad.wav", *options, "--top", 2, "--csv").stdout
+    lines = list(csv.DictReader(io.StringIO(printed)))
     by_name = {Path(result["path"]).name: result for result in results}
+    assert [line["label"] for line in lines] == [one["label"] for one in by_name["sound.wav"]["labels"][:2]] + [""]
+    assert lines[-1]["error"] == by_name["bad.wav"]["error"]
     assert "not audio or video" in by_name["bad.wav"]["error"]
     for name, space in (("sound.wav", "audio"), ("both.mp4", "audio_video"), ("long.flac", "audio")):
         labels = by_name[name]["labels"]

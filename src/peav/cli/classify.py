@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import escape, load, meter, out, print_json, shown
+from peav.cli.console import escape, load, meter, out, print_csv, print_json, shown
 from peav.types import Modality
 
 
@@ -29,6 +29,7 @@ def classify(
     cache_dir: options.CacheDir = None,
     window: options.Window = 30.0,
     batch_size: options.BatchSize = 8,
+    as_csv: options.Csv = False,
     as_json: options.Json = False,
 ) -> None:
     """Say which of some labels fits each file: a softmax over the model's logits for the labels' captions."""
@@ -45,6 +46,9 @@ def classify(
         results.append({"path": str(paths[result.index]), **found})
     if as_json:
         print_json(results)
+    elif as_csv:
+        lines = [one | entry for one in results for entry in one.get("labels", [{}])[:top]]
+        print_csv(("path", "space", "label", "probability", "error"), lines)
     else:
         out.print(_table(results, top))
     if all("error" in result for result in results):

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,6 +21,7 @@ from rich import markup
 
 import peav
 from peav.utils.terminal import SafeConsole, is_control, visible
+from peav.utils.text import as_csv
 from peav.utils.text import clock as clock
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ def print_json(result: Any) -> None:
     """JSON on stdout, untouched by colors and line widths. What is not finite is null: JSON has no word for it."""
     text = json.dumps(_finite(result), indent=2, ensure_ascii=False, allow_nan=False)
     typer.echo("".join(f"\\u{ord(c):04x}" if is_control(c) and c != "\n" else c for c in text))
+
+
+def print_csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table for other programs on stdout: the names, and a line for each row."""
+    echo(as_csv(names, rows), newline=False)
 
 
 def _finite(value: Any) -> Any:

@@ -47,7 +47,8 @@ def detect(
     min_gap: options.MinGap = None,
     min_length: options.MinLength = None,
     format: Annotated[
-        str, typer.Option(help="How events are written: table, json, tsv, audacity, vtt, or path/to/file.py:Class.")
+        str,
+        typer.Option(help="How events are written: table, json, csv, tsv, audacity, vtt, or path/to/file.py:Class."),
     ] = "table",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder for results, instead of stdout.")
@@ -69,6 +70,7 @@ def detect(
     limit: Annotated[int | None, typer.Option(min=1, help="Listen to at most so many files.")] = None,
     resume: options.Resume = True,
     retry_failed: options.RetryFailed = False,
+    as_csv: options.Csv = False,
     as_json: options.Json = False,
 ) -> None:
     """Find when sounds that labels describe are heard: events with onset, offset and score, in files of any length.
@@ -83,7 +85,7 @@ def detect(
     from peav.detector import detect_files
 
     began = time.monotonic()
-    format = "json" if as_json and output is None else format
+    format = "csv" if as_csv else "json" if as_json and output is None else format
     texts = options.label_texts(labels, labels_file, prompt)
     live = Path("-") in files
     if live:

@@ -22,7 +22,7 @@ def embed(
     cache_dir: options.CacheDir = None,
     window: Annotated[
         float | None,
-        typer.Option(min=1.0, help="Long files are cut into windows of so many seconds; 10 in a new library."),
+        typer.Option(min=1.0, help="Long files are cut into windows of so many seconds; 5 in a new library."),
     ] = None,
     batch_size: options.BatchSize = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Embed at most so many files.")] = None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +9,7 @@ import typer
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import clock, echo, escape, out, print_json, shown
+from peav.cli.console import clock, escape, out, print_csv, print_json, shown
 
 Failed = Annotated[bool, typer.Option("--failed", help="Those that could not be embedded, and why.")]
 Gone = Annotated[bool, typer.Option("--gone", help="Only those that are no longer where they were.")]
@@ -53,11 +51,7 @@ def library_list(
     if as_json:
         print_json(rows)
     elif as_csv:
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        echo(buffer.getvalue(), newline=False)
+        print_csv(names, rows)
     else:
         out.print(_table(rows, names))
 

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import clock, echo, err, escape, fail, load, meter, out, print_json, shown
+from peav.cli.console import clock, err, escape, fail, load, meter, out, print_csv, print_json, shown
 from peav.types import Modality
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def search(
     html: Annotated[Path | None, typer.Option(help="Write a page with a player for each hit here.")] = None,
     m3u: Annotated[Path | None, typer.Option(help="Write a playlist here; VLC begins each file at the moment.")] = None,
     clips: Annotated[Path | None, typer.Option(help="Cut the windows out, as files in this folder.")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: options.Csv = False,
     as_json: options.Json = False,
 ) -> None:
     """Search a library by text, sound or video.
@@ -59,7 +59,6 @@ def search(
     """
     from peav.search import make_query
     from peav.search import search as search_library
-    from peav.search.export import to_csv
     from peav.search.library import model_of, open_library
 
     if text is not None and text_option is not None:
@@ -75,7 +74,7 @@ def search(
     if as_json:
         print_json([hit.to_dict() for hit in hits])
     elif as_csv:
-        echo(to_csv(hits), newline=False)
+        print_csv(("path", "start", "end", "modality", "space", "score"), [hit.to_dict() for hit in hits])
     elif hits:
         out.print(_table(hits))
     else:

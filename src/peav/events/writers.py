@@ -10,14 +10,16 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from peav.events.formats import to_audacity, to_tsv, to_vtt
+from peav.events.formats import to_audacity, to_record, to_tsv, to_vtt
 from peav.utils.plugins import load_class
+from peav.utils.text import as_csv
 
 if TYPE_CHECKING:
     from peav.events.outputs import FileEvents
 
 FORMATS = {
     "json": "peav.events.writers:Json",
+    "csv": "peav.events.writers:Csv",
     "tsv": "peav.events.writers:Tsv",
     "audacity": "peav.events.writers:Audacity",
     "vtt": "peav.events.writers:Vtt",
@@ -47,6 +49,19 @@ class Json(EventFormat):
         """As `FileEvents.to_dict` says them."""
         records = [file.to_dict() for file in files.values()]
         return json.dumps(records[0] if len(records) == 1 else records, indent=2, ensure_ascii=False) + "\n"
+
+
+class Csv(EventFormat):
+    """A line for each event, with the names of JSON."""
+
+    suffix = ".csv"
+    holds_many = True
+
+    def text(self, files: Mapping[str, FileEvents]) -> str:
+        """A recording without events has no line."""
+        names = ("path", "onset", "offset", "label", "score")
+        rows = [{"path": name} | to_record(event) for name, file in files.items() for event in file.events]
+        return as_csv(names, rows)
 
 
 class Tsv(EventFormat):

@@ -66,13 +66,12 @@ def iter_audio(
 class Reader:
     """One pass over a file's audio, as chunks of samples with their place on the timeline.
 
-    `source` None: what comes through a pipe, of which nothing can be looked up before it is there; see `read`.
+    `live`: of what comes through a pipe, where nothing can be looked up before it is there; see `read`.
     """
 
-    def __init__(self, source: Source | None, target: int) -> None:
-        self.live, self.target = source is None, target
-        self.source: Source = b"" if source is None else source
-        self.name = "stdin" if source is None else name_of(source)
+    def __init__(self, source: Source, target: int, *, live: bool = False) -> None:
+        self.source, self.target, self.live = source, target, live
+        self.name = "stdin" if live else name_of(source)
         self.origin = 0.0  # where the timeline starts, in the seconds of the file's timestamps
         self.place = 0  # of the next sample to come out, at the target rate
         self.end: int | None = None  # where the audio ends, once that is known

@@ -40,7 +40,7 @@ def iter_pipe(pipe: int, sampling_rate: int = 48000) -> Iterator[Waveform]:
         MediaError: nothing that can be read as it comes; an MP4 with its index at the end is such a thing.
     """
     with open_pipe(pipe) as container:
-        reader = Reader(None, sampling_rate)
+        reader = Reader(b"", sampling_rate, live=True)
         stream = audio_stream(container, reader.name)
         for _, samples in reader.read(container, stream, [stream]):
             check_finite(samples, reader.name)

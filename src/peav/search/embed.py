@@ -42,7 +42,7 @@ def embed_files(
     Args:
         paths: folders are searched for media.
         output: the library.
-        window: seconds of a window; None: that of the library that is there, 10 for a new one.
+        window: seconds of a window; None: that of the library that is there, 5 for a new one.
         batch_size: windows per forward pass.
         limit: embed at most so many files.
         resume: skip files that were embedded or failed before, unchanged; else start anew.

@@ -1,9 +1,7 @@
-"""What was found, for other programs and people: CSV, a playlist, cut clips, a page with players."""
+"""What was found, for other programs and people: a playlist, cut clips, a page with players."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
@@ -25,15 +23,6 @@ LONGEST = 30.0  # seconds of a window that a page holds
 
 Failed = Callable[[MediaError], None]
 """Told why a file can no longer be read."""
-
-
-def to_csv(hits: Sequence[Hit]) -> str:
-    """A line for each hit under the names of `Hit`'s fields."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, ["path", "start", "end", "modality", "space", "score"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(hit.to_dict() for hit in hits)
-    return buffer.getvalue()
 
 
 def to_m3u(hits: Sequence[Hit]) -> str:

@@ -27,7 +27,7 @@ from peav.utils.atomic import atomic_write
 from peav.utils.lock import FolderLock
 
 ROWS_PER_PART = 256
-DEFAULT_WINDOW = 10.0
+DEFAULT_WINDOW = 5.0
 """Seconds of a new library's windows; `benchmarks/moments.py` compares lengths (docs/search.md)."""
 VERSION = ("path", "size", "mtime")
 WINDOW = (*VERSION, "start")
