@@ -26,6 +26,7 @@ from peav.cli.console import (
     shown,
 )
 from peav.utils.terminal import visible
+from peav.utils.text import counted
 
 if TYPE_CHECKING:
     from peav.detector import Detector
@@ -197,7 +198,7 @@ def _table(files: list[FileEvents]) -> Table:
 
 def _report(summary: dict[str, Any], output: Path) -> None:
     out.print(
-        f"[bold]{summary['events']}[/] events in {summary['detected']} files ({summary['hours'] * 60:.1f} min) "
+        f"[bold]{counted(summary['events'], 'event')}[/] in {counted(summary['detected'], 'file')} ({summary['hours'] * 60:.1f} min) "
         f"in {summary['seconds']:.1f} s; {summary['skipped']} files were there already: {shown(output)}"
     )
     report_failures(summary, output / "failures.jsonl")

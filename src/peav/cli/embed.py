@@ -10,6 +10,7 @@ import typer
 
 from peav.cli import options
 from peav.cli.console import exit_if_all_failed, load, out, print_json, report_failures, shown
+from peav.utils.text import counted
 
 
 def embed(
@@ -67,8 +68,9 @@ def embed(
 def _report(summary: dict[str, Any], output: Path) -> None:
     minutes = summary["hours"] * 60
     out.print(
-        f"[bold]{summary['embedded']}[/] files embedded ({summary['windows']} windows, {minutes:.1f} min of media) "
+        f"[bold]{counted(summary['embedded'], 'file')}[/] embedded ({counted(summary['windows'], 'window')}, "
+        f"{minutes:.1f} min of media) "
         f"in {summary['seconds']:.1f} s; {summary['skipped']} were there already"
     )
     report_failures(summary, output.with_name("failures.jsonl"))
-    out.print(f"{shown(output)}: {summary['library_rows']} rows by {summary['model']}")
+    out.print(f"{shown(output)}: {counted(summary['library_rows'], 'row')} by {summary['model']}")

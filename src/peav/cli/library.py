@@ -10,6 +10,7 @@ from rich.table import Table
 
 from peav.cli import options
 from peav.cli.console import clock, escape, out, print_csv, print_json, shown
+from peav.utils.text import counted
 
 Failed = Annotated[bool, typer.Option("--failed", help="Those that could not be embedded, and why.")]
 Gone = Annotated[bool, typer.Option("--gone", help="Only those that are no longer where they were.")]
@@ -26,7 +27,9 @@ def library_info(library: options.Library, as_json: options.Json = False) -> Non
     state, window = facts["state"], facts["window"]
     out.print(f"[bold]{shown(library)}[/]: {facts['bytes'] / 2**20:.1f} MiB, made by {escape(facts['model'])}")
     cut = "" if window is None else f" of {window:g} s"
-    out.print(f"{facts['files']} files ({facts['hours']:.2f} h) in {facts['windows']} windows{cut}")
+    out.print(
+        f"{counted(facts['files'], 'file')} ({facts['hours']:.2f} h) in {counted(facts['windows'], 'window')}{cut}"
+    )
     out.print(f"{state['there']} there, {state['changed']} changed, {state['gone']} gone; {facts['failed']} failed")
     if state["gone"]:
         out.print("[dim]`peav library sync` takes out what has gone; give it folders to find what has moved[/]")
@@ -80,7 +83,7 @@ def library_remove(
     if as_json:
         print_json({"removed": removed})
     else:
-        out.print(f"{removed} files taken out of {shown(library)}")
+        out.print(f"{counted(removed, 'file')} taken out of {shown(library)}")
 
 
 def library_sync(
@@ -100,6 +103,6 @@ def library_sync(
         print_json(counts)
     else:
         out.print(
-            f"{shown(library)}: {counts['moved']} files moved, {counts['removed']} have gone and left, "
+            f"{shown(library)}: {counted(counts['moved'], 'file')} moved, {counts['removed']} have gone and left, "
             f"{counts['kept']} are where they were"
         )

@@ -13,6 +13,7 @@ from rich.table import Table
 from peav.cli import options
 from peav.cli.console import clock, err, escape, fail, load, meter, out, print_csv, print_json, shown
 from peav.types import Modality
+from peav.utils.text import counted
 
 if TYPE_CHECKING:
     from peav.errors import MediaError
@@ -96,7 +97,9 @@ def _write(hits: Sequence[Hit], title: str, html: Path | None, m3u: Path | None,
             err.print(f"[dim]written:[/] {shown(path)}", soft_wrap=True, highlight=False)
     if clips is not None:
         written = cut_clips(hits, clips, failed)
-        err.print(f"[dim]written:[/] {len(written)} files in {shown(clips)}", soft_wrap=True, highlight=False)
+        err.print(
+            f"[dim]written:[/] {counted(len(written), 'file')} in {shown(clips)}", soft_wrap=True, highlight=False
+        )
 
 
 def _table(hits: Sequence[Hit]) -> Table:
