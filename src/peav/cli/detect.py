@@ -198,7 +198,8 @@ def _table(files: list[FileEvents]) -> Table:
 
 def _report(summary: dict[str, Any], output: Path) -> None:
     out.print(
-        f"[bold]{counted(summary['events'], 'event')}[/] in {counted(summary['detected'], 'file')} ({summary['hours'] * 60:.1f} min) "
+        f"[bold]{counted(summary['events'], 'event')}[/] in {counted(summary['detected'], 'file')} "
+        f"({summary['hours'] * 60:.1f} min) "
         f"in {summary['seconds']:.1f} s; {summary['skipped']} files were there already: {shown(output)}"
     )
     report_failures(summary, output / "failures.jsonl")
