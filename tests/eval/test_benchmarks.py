@@ -85,6 +85,33 @@ def test_an_empty_split_is_an_error(encoder: Encoder, manifest: Path) -> None:
 
 
 @pytest.mark.slow
+def test_rows_without_a_split_are_of_training_and_alone_they_are_measured_whole(
+    encoder: Encoder, manifest: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    plain = [row | {"path": str(manifest.parent / row["path"])} for row in rows]
+    for row in plain:
+        row.pop("split", None)
+    none, some = tmp_path / "none.jsonl", tmp_path / "some.jsonl"
+    tested = [row | ({"split": "test"} if number < 3 else {}) for number, row in enumerate(plain)]
+    none.write_text("".join(json.dumps(row) + "\n" for row in plain))
+    some.write_text("".join(json.dumps(row) + "\n" for row in tested))
+    embedder = FileEmbedder(encoder)
+    for path, split, title in (
+        (none, "test", "split all"),
+        (some, "test", "split test"),
+        (some, "train", "split train"),
+    ):
+        (table,) = Manifest(path, split).run(embedder)
+        assert table.title == f"{path.name}: retrieval (%), {title}"
+
+    def targets(path: Path, split: str) -> int:
+        return max(int(row["targets"]) for row in Manifest(path, split).run(embedder)[0].rows)
+
+    assert targets(none, "test") == targets(some, "test") + targets(some, "train")
+
+
+@pytest.mark.slow
 def test_sounds_are_classified_on_the_fold_that_the_probe_did_not_see(encoder: Encoder, recordings: Path) -> None:
     train, test = divide(recordings, 2)
     assert [row.id.split("/")[1] for row in test] == [f"{i}.wav" for i in range(6, 12)]

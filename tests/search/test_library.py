@@ -134,7 +134,7 @@ def test_windows_of_another_length_are_refused_with_what_to_do(tmp_path: Path) -
     with writer(path) as unfinished:
         add(unfinished, row("a.mp4"))
         unfinished.flush()
-    advice = r"cut into windows of 30\.0 s, not of 10\.0 s; give a window of 30\.0 s, or .* without resuming"
+    advice = r"cut into windows of 30\.0 s, not of 10\.0 s; give a window of 30\.0 s, or .* with --no-resume \(in"
     with pytest.raises(LibraryError, match=advice):
         writer(path, 10.0)
     assert writer(path).finish() == 1

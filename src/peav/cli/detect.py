@@ -144,9 +144,12 @@ def _listen(
 
     pipe = sys.stdin.fileno()
     blocks = iter_pipe(pipe, detector.sampling_rate) if sampling_rate is None else iter_samples(pipe)
+    heard = 0
     for event in detector.listen(blocks, texts, sampling_rate=sampling_rate, postprocessing=how):
+        heard += 1
         line = f"{clock(event.onset)}  {clock(event.offset)}  {event.score:.2f}  {event.label}\n"
         echo(to_line(to_record(event)).decode() if as_json else line, newline=False)
+    err.print(f"[dim]the sound has ended: {counted(heard, 'event')}[/]")
 
 
 def _check_outputs(format: str, output: Path | None, scores: bool, files: int) -> None:
@@ -198,8 +201,8 @@ def _table(files: list[FileEvents]) -> Table:
 
 def _report(summary: dict[str, Any], output: Path) -> None:
     out.print(
-        f"[bold]{counted(summary['events'], 'event')}[/] in {counted(summary['detected'], 'file')} "
+        f"{shown(output)}: [bold]{counted(summary['events'], 'event')}[/] in {counted(summary['detected'], 'file')} "
         f"({summary['hours'] * 60:.1f} min) "
-        f"in {summary['seconds']:.1f} s; {summary['skipped']} files were there already: {shown(output)}"
+        f"in {summary['seconds']:.1f} s; {summary['skipped']} files were there already"
     )
     report_failures(summary, output / "failures.jsonl")

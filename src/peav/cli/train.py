@@ -192,4 +192,6 @@ def result_table(result: Mapping[str, Any]) -> Table:
             value = figures.get(name)
             cells += ["", ""] if value is None else [f"{100 * value:.1f} %", f"{value / chance:.1f}"]
         table.add_row(*cells)
+    if not table.rows:
+        table.add_row("nothing was held out: give some rows the split validation or test")
     return table

@@ -32,6 +32,7 @@ DEFAULT_WINDOW = 5.0
 VERSION = ("path", "size", "mtime")
 WINDOW = (*VERSION, "start")
 UNFINISHED = b"peav.unfinished"
+ANEW = ", with --no-resume (in Python: resume=False)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +93,11 @@ def open_library(path: str | os.PathLike[str], model_id: str | None = None) -> p
         if len(made_by) == FORMER_DIGITS:
             raise LibraryError(
                 f"{path}: made by model {name!r} with an older peav, which did not note all of the model's weights; "
-                "embed the files anew, without resuming"
+                f"embed the files anew{ANEW}"
             )
         raise LibraryError(
             f"{path}: made by model {name!r} ({made_by}), not by this one ({model_id}); "
-            f"use model {name}, or embed the files anew with this one, without resuming"
+            f"use model {name}, or embed the files anew with this one{ANEW}"
         )
     return file
 
@@ -267,7 +268,7 @@ class LibraryWriter:
             if held not in (None, window) and window is not None:
                 raise LibraryError(
                     f"{source}: cut into windows of {held} s, not of {window} s; "
-                    f"give a window of {held} s, or embed the files anew with this length, without resuming"
+                    f"give a window of {held} s, or embed the files anew with this length{ANEW}"
                 )
             window = held if window is None else window
         return DEFAULT_WINDOW if window is None else window

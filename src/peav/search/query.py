@@ -49,7 +49,7 @@ class Vector:
         products = embeddings @ self.values
         if self.cosine:
             norms = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(self.values)
-            return products / np.maximum(norms, 1e-12)
+            return np.clip(products / np.maximum(norms, 1e-12), -1.0, 1.0)
         return self.scale * products + self.bias
 
 

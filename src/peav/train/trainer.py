@@ -240,7 +240,9 @@ class Trainer:
             before = asdict(recipe_of(json.loads(path.read_text(encoding="utf-8"))))
             before = json.loads(json.dumps(before))  # tuples as lists, as in `recipe`
             may_change = ("output", "report_to")
-            changed = [key for key in recipe if recipe[key] != before[key] and key not in may_change]
+            changed = [
+                name for key in recipe if key not in may_change for name in _changes(key, before[key], recipe[key])
+            ]
             if changed:
                 raise TrainingError(
                     f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
@@ -321,3 +323,10 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _changes(name: str, before: Any, now: Any) -> list[str]:
+    """What differs between two values of a recipe's key: `optim.bf16 (true there, false here)`."""
+    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
+        return [change for key in now for change in _changes(f"{name}.{key}", before[key], now[key])]
+    return [] if before == now else [f"{name} ({json.dumps(before)} there, {json.dumps(now)} here)"]

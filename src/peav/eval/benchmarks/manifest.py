@@ -15,7 +15,10 @@ from peav.eval.tables import Table, retrieval_table
 
 @dataclass
 class Manifest(Benchmark):
-    """Retrieval in seven directions among one split of a manifest; `seed` decides which clips the `candidates` are."""
+    """Retrieval in seven directions among one split of a manifest; `seed` decides which clips the `candidates` are.
+
+    Rows without a split belong to `train`, as in training; a manifest in which no row has one is measured whole.
+    """
 
     split: str = "test"
     candidates: int = 256
@@ -28,13 +31,14 @@ class Manifest(Benchmark):
             EvaluationError: the split has fewer than two rows that any direction can use. ManifestError.
         """
         clips = read_clips(str(self.path))
-        rows = [row for row in clips if row.split == self.split]
+        split = "all" if all(row.split is None for row in clips) else self.split
+        rows = [row for row in clips if split in ("all", row.split or "train")]
         results = retrieval(embedder, rows, CAPTIONED, self.candidates, self.seed)
         if not results:
-            there = ", ".join(sorted({row.split or "none" for row in clips}))
+            there = ", ".join(sorted({row.split or "train" for row in clips}))
             raise EvaluationError(
-                f"{self.path}: no direction has two rows in the split {self.split!r} ({len(rows)} rows); "
+                f"{self.path}: no direction has two rows in the split {split!r} ({len(rows)} rows); "
                 f"its splits are {there}"
             )
         name = self.path.absolute().parent.name if self.path.stem == "manifest" else self.path.name
-        return [retrieval_table(f"{name}: retrieval (%), split {self.split}", results)]
+        return [retrieval_table(f"{name}: retrieval (%), split {split}", results)]
