@@ -181,7 +181,7 @@ def scored_labels(scores: Scores, truth: Events) -> tuple[str, ...]:
     if unscored:
         raise EvaluationError(
             f"{len(unscored)} recordings have events but no scores, such as {unscored[0]}; score them, or judge only "
-            "those that were found (--only-found)"
+            "those that were found (`peav detect eval --only-found`)"
         )
     labels = next(iter(scores.values())).labels
     for name, one in scores.items():
