@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import settings
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 torch.set_num_threads(1)
+# A background job of a shell ignores Ctrl-C, and so would what the tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("peav", deadline=None)  # the first call imports and warms up
 settings.load_profile("peav")
 
