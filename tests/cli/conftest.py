@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 from media.make import pictures, tone, write_audio, write_video
+from random_detector import random_detector
 from random_model import random_encoder
 from typer.testing import CliRunner, Result
 
+from peav.checkpoint import save_pretrained
 from peav.cli.main import app
+from peav.events import Postprocessing, find_events
+from peav.events.formats import read_scores, to_tsv
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +64,36 @@ def library(folder: Path, model: str, tmp_path_factory: pytest.TempPathFactory) 
     result = CliRunner().invoke(app, ["embed", str(folder), "-o", str(path), "--model", model, "--window", "2"])
     assert result.exit_code == 0, result.output
     return path
+
+
+@pytest.fixture(scope="module")
+def frame_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random detector's directory."""
+    detector = random_detector()
+    folder = tmp_path_factory.mktemp("frame") / "model"
+    save_pretrained(detector.model, folder, detector.tokenizer)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two recordings, one in a folder below."""
+    folder = tmp_path_factory.mktemp("sounds")
+    (folder / "more").mkdir()
+    write_audio(folder / "a.wav", tone(1.0, seed=1))
+    write_audio(folder / "more" / "b.flac", tone(1.5, seed=2), codec="flac")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(frame_model: str, sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of results with scores, and true events that some threshold finds exactly."""
+    out = tmp_path_factory.mktemp("results")
+    how = ("--labels", "dog,siren", "--threshold", "0.5", "--scores")
+    args = ["detect", str(sounds), *how, "--model", frame_model, "-o", str(out / "found")]
+    assert CliRunner().invoke(app, args).exit_code == 0
+    scores = {name: read_scores(out / "found" / "scores" / f"{name}.tsv") for name in ("a", "b")}
+    heard = Postprocessing({"dog": 0.62, "siren": 0.55})
+    true = {f"{name}.wav": find_events(one, heard) for name, one in scores.items()}
+    (out / "true.tsv").write_text(to_tsv(true))
+    return out / "found", out / "true.tsv"

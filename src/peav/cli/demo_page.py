@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 
 import numpy as np
 
 from peav.cli.demo_searches import Answer, Item, Query, Search
 from peav.media.preview import poster, preview, wave_shape
+from peav.utils.page import document, resource
 
 LEVELS = 8
 
@@ -43,17 +42,8 @@ def build(items: Sequence[Item], searches: Sequence[Search], facts: Facts) -> st
         "</main>",
         _footer(facts),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>peav demo</title>'
-        f"<style>{_template('demo.css')}{pictures}</style></head><body>{''.join(body)}"
-        f'<script type="application/json" id="media">{json.dumps(media)}</script>'
-        f"<script>{_template('demo.js')}</script></body></html>\n"
-    )
-
-
-def _template(name: str) -> str:
-    return files("peav.cli").joinpath("templates", name).read_text(encoding="utf-8")
+    style, script = (resource("peav.cli", "templates", f"demo.{kind}") for kind in ("css", "js"))
+    return document("peav demo", "".join(body), style + pictures, script, media)
 
 
 def _header(searches: Sequence[Search], facts: Facts) -> str:

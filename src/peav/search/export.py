@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from peav.media import Window, iter_audio, iter_frames, probe
 from peav.media.write import write_media
 from peav.search.query import Hit
 from peav.utils.atomic import atomic_write
+from peav.utils.page import document, resource
 from peav.utils.terminal import visible
 from peav.utils.text import clock
 
@@ -80,14 +80,11 @@ def _int16(block: np.ndarray) -> np.ndarray:
 def page(title: str, hits: Sequence[Hit], failed: Failed) -> str:
     """One HTML file with everything in it: a card for each hit whose player holds the window that was found."""
     cards = "".join(_card(rank, hit, failed) for rank, hit in enumerate(hits, 1))
-    style = files("peav.search").joinpath("templates", "hits.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{style}</style></head><body><main><h1>{escape(title)}</h1>"
-        f"<p>{len(hits)} windows, best first. Each player holds the window that was found.</p>"
-        f"<ol>{cards}</ol></main></body></html>\n"
+    body = (
+        f"<main><h1>{escape(title)}</h1>"
+        f"<p>{len(hits)} windows, best first. Each player holds the window that was found.</p><ol>{cards}</ol></main>"
     )
+    return document(title, body, resource("peav.search", "templates", "hits.css"))
 
 
 def _card(rank: int, hit: Hit, failed: Failed) -> str:

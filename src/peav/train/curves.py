@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from peav.objectives.pairs import PAIRS
-from peav.utils.page import page, resource
+from peav.utils.page import document, resource
 from peav.utils.storage import write_all
 from peav.utils.text import clock
 
@@ -96,7 +96,7 @@ class Curves:
         style, script = (resource("peav.train", "templates", f"curves.{kind}") for kind in ("css", "js"))
         path = self.output / "curves.html"
         data = {name: self._panel(name) for name in names}
-        write_all(path, page(f"{self.output.name}: curves", f"{body}</main>", style, script, data))
+        write_all(path, document(f"{self.output.name}: curves", f"{body}</main>", style, script, data))
         return path
 
     def _read_on(self) -> None:

@@ -8,8 +8,8 @@ from importlib.resources import files
 from typing import Any
 
 
-def page(title: str, body: str, style: str, script: str, data: Any = None) -> str:
-    """The document; nothing is fetched.
+def document(title: str, body: str, style: str, script: str = "", data: Any = None) -> str:
+    """The whole file; nothing is fetched.
 
     Args:
         style: CSS after `page.css`, which has the palette.

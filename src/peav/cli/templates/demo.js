@@ -1,5 +1,5 @@
 // One player at a time; a clip's bytes are in the page once and become a player only when it is clicked.
-const media = JSON.parse(document.getElementById("media").textContent);
+const media = JSON.parse(document.getElementById("data").textContent);
 let playing = null;
 
 function stop() {

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import zlib
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +16,7 @@ import numpy as np
 from peav.events.render.timeline import COLORS, Timeline
 from peav.media import Source, iter_audio
 from peav.media.write import write_media
+from peav.utils.page import document, resource
 
 BIT_RATE = "64000"  # half a megabyte a minute
 LONGEST = 300.0  # seconds of sound that a page holds: an hour's would be 38 MB of text
@@ -33,11 +32,13 @@ def page(timeline: Timeline, sound: str) -> str:
     """
     labels = timeline.scores.labels
     bands = "".join(_band(timeline, row, label) for row, label in enumerate(labels))
-    title, data = escape(timeline.title), json.dumps(_data(timeline)).replace("<", "\\u003c")
-    filled = {"title": title, "sound": escape(sound), "bands": bands, "data": data}
-    filled |= {"style": _template("timeline.css"), "script": _template("timeline.js")}
-    parts = _template("timeline.html").split("%")  # %name% stands for what is filled in
-    return "".join(filled[part] if place % 2 else part for place, part in enumerate(parts))
+    filled = {"title": escape(timeline.title), "sound": escape(sound), "bands": bands}
+    body, style, script = (
+        resource("peav.events.render", "templates", f"timeline.{kind}") for kind in ("html", "css", "js")
+    )
+    parts = body.split("%")  # %name% stands for what is filled in
+    body = "".join(filled[part] if place % 2 else part for place, part in enumerate(parts))
+    return document(timeline.title, body, style, script, _data(timeline))
 
 
 def sound(path: Path, duration: float, folder: Path) -> str:
@@ -85,7 +86,3 @@ def _data(timeline: Timeline) -> dict[str, Any]:
         "frame": scores.frame,
         "packed": base64.b64encode(zlib.compress(np.rint(255 * values).astype(np.uint8).tobytes())).decode(),
     }
-
-
-def _template(name: str) -> str:
-    return files("peav.events.render").joinpath("templates", name).read_text(encoding="utf-8")
