@@ -92,24 +92,17 @@ def _task(work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...], places
     """A task by the files that it reads: done in this process where one of them cannot cross to another."""
     there = [place for place in places if place is not None]
     here = not all(map(can_cross, there))
-    return Task(str(next(iter(there), None)), work if here else f"{__name__}:{work.__name__}", arguments, here)
+    return Task(str(next(iter(there), None)), work, arguments, here)
 
 
 def _each(tasks: Iterable[Task], *how: Any) -> Iterator[Any]:
     """The one item of each task, or why it has none; `how` is what `Workers` takes beside the tasks."""
-    labels: list[str] = []
-
-    def noted() -> Iterator[Task]:
-        for task in tasks:
-            labels.append(task.label)
-            yield task
-
-    with Workers(noted(), *how) as items:
-        for index, item in items:
+    with Workers(tasks, *how) as items:
+        for _, item in items:
             if not isinstance(item, End):
                 yield item
             elif item.error is not None:
-                yield as_media(item.error, labels[index])
+                yield as_media(item.error, item.label)
 
 
 def _decode(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Iterator[Decoded]:
