@@ -179,7 +179,6 @@ def campaign(verb: str, kills: int, work: Path, per_kill: int = 15) -> Result:
     final = kept(out)
     assert len(final) == len(set(final))
     assert _files(final) == total, f"{_files(final)} of {total} files at the end"
-    assert result.oldest <= ALLOWED, str(result)
     return result
 
 
@@ -205,7 +204,10 @@ def main() -> None:
     print(f"seed {SEED}, {os.cpu_count()} processors")
     try:
         for verb in verbs:
-            print(campaign(verb, kills, work, per_kill=60), flush=True)
+            result = campaign(verb, kills, work, per_kill=60)
+            print(result, flush=True)
+            # Here alone: on a machine that stands still for seconds a test of it would fail for nothing.
+            assert result.oldest <= ALLOWED, "more was repeated than may be"
     finally:
         shutil.rmtree(work)
 

@@ -86,11 +86,16 @@ def test_a_second_run_skips_and_a_changed_file_is_embedded_again(model: str, tmp
 
 
 def begun(args: tuple[str, ...], library: Path) -> subprocess.Popen[str]:
-    """`peav embed` in a process of its own, some files of which are done and on the disk."""
-    code = (  # Ctrl-C as in a terminal: what was started in the background may have inherited to ignore it
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import peav.jobs; peav.jobs.SECONDS = 0.0; from peav.cli.main import app; app()"
-    )
+    """`peav embed` in a process of its own, some files of which are done and on the disk, and many are not."""
+    code = """if True:
+        import signal, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
+        import peav.jobs, peav.search.library as library
+        peav.jobs.SECONDS = 0.0
+        save = library.LibraryWriter.save
+        library.LibraryWriter.save = lambda self: (save(self), time.sleep(0.2))  # a slow model, so that there is time
+        from peav.cli.main import app
+        app()"""
     running = subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.PIPE, text=True)
     part = library.with_name(library.name + ".parts") / "000000.parquet"
     while not part.exists() or pq.read_metadata(part).num_rows < 8:

@@ -17,6 +17,7 @@ from media.make import tone
 from random_model import close, random_encoder
 
 from peav.encoder import Encoder
+from peav.inference.batching import Embedded, embed_stream, spaces_of
 from peav.media import (
     load_audio,
     load_frames,
@@ -33,6 +34,23 @@ def test_alone_equals_in_a_batch_and_order_is_kept(encoder: Encoder, files: dict
     # The test could not fail if all embeddings were alike.
     assert not close(together[0], together[2], 1e-2)
     assert not close(together[1], together[4], 1e-2)
+
+
+def test_a_whole_batch_is_handed_back_and_saved_before_the_next_is_begun(
+    encoder: Encoder, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a job which is killed in a long batch has all earlier ones on the disk."""
+    import peav.inference.batching as batching
+
+    told: list[str] = []
+    forward = batching._forward
+    monkeypatch.setattr(batching, "_forward", lambda *args: (told.append("begun"), forward(*args))[1])
+    items = encoder.reader("audio", 30.0).read([files["sound"]] * 5, None)
+    results = embed_stream(encoder.model, items, spaces_of, None, 2, save=lambda: told.append("saved"))
+    for result in results:
+        told.extend(["window"] * isinstance(result, Embedded))
+    batch = ["begun", "window", "window", "saved"]
+    assert told == [*batch, *batch, "begun", "window", "saved", "saved"]
 
 
 @settings(max_examples=8, deadline=None)

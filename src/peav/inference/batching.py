@@ -99,15 +99,16 @@ def embed_stream(
     wanted: Callable[[MediaWindow], tuple[str, ...]],
     texts: Tensor | None,
     batch_size: int,
-    in_order: bool = True,
+    save: Callable[[], None] | None = None,
 ) -> Iterator[Embedded | DecodeFailure | Finished]:
     """Embed windows as they come and hand back everything in the order it came; decodes ahead in a thread.
 
     Args:
         wanted: the heads to embed a window with: `audio`, `video`, `audio_video`, `audio_plus_text`, `video_plus_text`.
         texts: (inputs, D) CLS states of the text tower, for the joint heads.
-        in_order: else each window is handed back as soon as its batch is done, so that it can be kept. What says that
-            an input has ended comes after all of its windows either way.
+        save: keeps what was handed back. With it, each window is handed back as soon as its batch is done, and it is
+            called before the next batch is begun. What says that an input has ended comes after all of its windows
+            either way.
 
     An embedding that is not finite is never handed back: it makes its input a `DecodeFailure` from there on.
     """
@@ -116,7 +117,7 @@ def embed_stream(
     for pool in read_ahead(pools(items, POOL_BATCHES * batch_size)):
         clips = [item for item in pool if isinstance(item, MediaWindow)]
         batches = embed_clips(model, clips, [wanted(clip) for clip in clips], texts, batch_size)
-        for result in _joined(pool, clips, batches, in_order):
+        for result in _joined(pool, clips, batches, save):
             if result.index in broken:
                 continue
             if isinstance(result, Embedded) and not all(row.isfinite().all() for row in result.embeddings.values()):
@@ -134,16 +135,22 @@ def _overflow(clip: MediaWindow) -> NonFiniteError:
 
 
 def _joined(
-    pool: Sequence[Item], clips: Sequence[MediaWindow], batches: Iterable[tuple[int, dict[str, Tensor]]], in_order: bool
+    pool: Sequence[Item],
+    clips: Sequence[MediaWindow],
+    batches: Iterable[list[tuple[int, dict[str, Tensor]]]],
+    save: Callable[[], None] | None,
 ) -> Iterator[Embedded | DecodeFailure | Finished]:
     """A pool with its windows embedded, see `embed_stream`."""
-    found = (Embedded(clips[place], embeddings) for place, embeddings in batches)
-    if not in_order:
-        yield from found
-        yield from (item for item in pool if not isinstance(item, MediaWindow))
+    found = ([Embedded(clips[place], embeddings) for place, embeddings in batch] for batch in batches)
+    if save is None:
+        of_clip = {result.clip: result for batch in found for result in batch}
+        yield from (of_clip[item] if isinstance(item, MediaWindow) else item for item in pool)
         return
-    of_clip = {result.clip: result for result in found}
-    yield from (of_clip[item] if isinstance(item, MediaWindow) else item for item in pool)
+    for batch in found:
+        yield from batch
+        save()
+    yield from (item for item in pool if not isinstance(item, MediaWindow))
+    save()
 
 
 def own_space(streams: Streams) -> Callable[[MediaWindow], tuple[str, ...]]:
@@ -173,8 +180,8 @@ def pools(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 def embed_clips(
     model: PEAV, clips: Sequence[MediaWindow], spaces: Sequence[tuple[str, ...]], texts: Tensor | None, batch_size: int
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Embed decoded windows, each with its own heads, batch by batch; yields each one's place and embeddings.
+) -> Iterator[list[tuple[int, dict[str, Tensor]]]]:
+    """Embed decoded windows, each with its own heads; yields each batch, as places and embeddings of its windows.
 
     Arguments as in `embed_stream`.
     """
@@ -186,7 +193,7 @@ def embed_clips(
                 states = None if texts is None else texts[[clips[i].index for i in batch]]
                 embedded = _forward(model, [clips[i] for i in batch], heads, states)
                 rows = {space: embeddings.float() for space, embeddings in embedded.items()}
-            yield from ((i, {space: row[place] for space, row in rows.items()}) for place, i in enumerate(batch))
+            yield [(i, {space: row[place] for space, row in rows.items()}) for place, i in enumerate(batch)]
 
 
 def _steps(clip: MediaWindow) -> list[int]:

@@ -113,8 +113,7 @@ def _embed(
     durations: dict[int, float] = {}
     reader = encoder.reader("any", library.window)
     with IsolatedReader(reader, files, done=lambda i: library.starts(versions[i])) as items:
-        # Not in order, so that a window is in the library as soon as its batch is done.
-        results = embed_stream(encoder.model, items, spaces_of, None, batch_size, in_order=False)
+        results = embed_stream(encoder.model, items, spaces_of, None, batch_size, library.save)
         for result in by_index(results, len(files), show_progress):
             version = versions[result.index]
             if isinstance(result, DecodeFailure):

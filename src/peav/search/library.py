@@ -204,12 +204,19 @@ class LibraryWriter:
         """Add a window; its file counts once it is `complete`."""
         self._unfinished.setdefault((row.path, row.size, row.mtime), set()).add(row.start)
         self._filling[1].append(row)
-        self._keep()
+        self._changed = True
+        if len(self._filling[1]) >= ROWS_PER_PART:
+            self.flush()
 
     def complete(self, version: Version) -> None:
         """All windows of the file have been added."""
         self._unfinished.pop(version, None)
-        self._keep()
+        self._changed = True
+
+    def save(self) -> None:
+        """Have all that was added on the disk, if it is time: called where the next piece of work may take long."""
+        if self._changed and self._pace.due():
+            self.flush()
 
     def flush(self) -> None:
         """Have all that was added on the disk."""
@@ -222,11 +229,6 @@ class LibraryWriter:
         if len(rows) >= ROWS_PER_PART:
             self._filling = (number + 1, [])
         self._changed = False
-
-    def _keep(self) -> None:
-        self._changed = True
-        if len(self._filling[1]) >= ROWS_PER_PART or self._pace.due():
-            self.flush()
 
     def finish(self) -> int:
         """Merge the parts into the library, close, and return its number of rows.
