@@ -1,0 +1,72 @@
+"""What a step of the engine is: a small class on batches of clips, the same on one machine and on a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from peav.engine.clip import Answer, Clip, Sample
+
+# Short names of the classes that a recipe may give; any other is path/to/file.py:Class.
+STAGES: dict[str, str] = {}
+
+
+@dataclass
+class Stage:
+    """A step: asks something about each clip, and writes the answer on it.
+
+    A subclass is a dataclass: its fields are its options in a recipe. What it answers must depend on nothing but
+    `identity` and `request`, since answers are kept in the run's journal under the hash of both, and a clip whose
+    answer is there is not asked about again.
+
+    Attributes:
+        name: of the step in a recipe, where there may be several of one class.
+        needs: the streams to decode, of `audio` and `video`.
+        batch_size: clips a call.
+    """
+
+    name: str
+    needs: ClassVar[frozenset[str]] = frozenset()
+    batch_size: ClassVar[int] = 16
+
+    def identity(self) -> Mapping[str, Any]:
+        """What every answer depends on: by default the class and all options but those marked `metadata=OUTSIDE`.
+
+        A model's name and version, and the sha256 of a prompt's text, belong here. Cheap: no model is loaded.
+        """
+        own = {one.name: getattr(self, one.name) for one in fields(self) if not one.metadata.get("outside")}
+        return {"class": type(self).__name__, **own}
+
+    def setup(self) -> None:
+        """Load what is needed to answer; called once in a worker, and only where there is something to ask."""
+
+    def request(self, clip: Clip) -> Any:  # noqa: ARG002
+        """What of a clip its answer depends on besides `identity`, as JSON; None: this clip is not asked about.
+
+        The media are told apart by the engine, for stages that `need` them.
+        """
+        return {}
+
+    def __call__(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Answer | Exception]]:
+        """Answer for each sample by its place, in any order, each as soon as it is there.
+
+        An exception fails its clip alone; one that is raised fails all clips not answered yet.
+        """
+        raise NotImplementedError
+
+    def apply(self, clip: Clip, value: Any) -> None:
+        """Write an answer's value on its clip: `weak`, `measures`, `captions`, `filtered`."""
+        raise NotImplementedError
+
+
+OUTSIDE = {"outside": True}
+"""Metadata of a field that answers do not depend on: addresses, keys, numbers of workers."""
+
+
+def request_key(stage: Stage, request: Any, media: str) -> str:
+    """The hash under which an answer is kept; `media` tells the clip's decoded streams, empty where none are needed."""
+    said = json.dumps([stage.identity(), request, media], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
