@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from peav.engine.clip import Answer, Clip, Sample
+from peav.errors import PeavError
 
 # Short names of the classes that a recipe may give; any other is path/to/file.py:Class.
 STAGES: dict[str, str] = {}
@@ -26,11 +27,14 @@ class Stage:
         name: of the step in a recipe, where there may be several of one class.
         needs: the streams to decode, of `audio` and `video`.
         batch_size: clips a call.
+        journaled: False for what is a quick function of the clip alone: it is worked out again each time, one clip a
+            call.
     """
 
     name: str
     needs: ClassVar[frozenset[str]] = frozenset()
     batch_size: ClassVar[int] = 16
+    journaled: ClassVar[bool] = True
 
     def identity(self) -> Mapping[str, Any]:
         """What every answer depends on: by default the class and all options but those marked `metadata=OUTSIDE`.
@@ -53,7 +57,7 @@ class Stage:
     def __call__(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Answer | Exception]]:
         """Answer for each sample by its place, in any order, each as soon as it is there.
 
-        An exception fails its clip alone; one that is raised fails all clips not answered yet.
+        An exception fails its clip alone; one that is raised fails all clips not answered yet, but for `StopAsking`.
         """
         raise NotImplementedError
 
@@ -66,7 +70,16 @@ OUTSIDE = {"outside": True}
 """Metadata of a field that answers do not depend on: addresses, keys, numbers of workers."""
 
 
-def request_key(stage: Stage, request: Any, media: str) -> str:
+def identity_of(stage: Stage) -> str:
+    """A stage's identity as one text."""
+    return json.dumps(stage.identity(), sort_keys=True, ensure_ascii=False, default=str)
+
+
+def request_key(identity: str, request: Any, media: str) -> str:
     """The hash under which an answer is kept; `media` tells the clip's decoded streams, empty where none are needed."""
-    said = json.dumps([stage.identity(), request, media], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    said = json.dumps([identity, request, media], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+class StopAsking(PeavError):
+    """A stage cannot go on with any clip, such as when a budget is spent: the job stops, what is answered is kept."""

@@ -1,0 +1,189 @@
+"""Clips through the stages, batch by batch: what the journal knows is applied, the rest is asked and kept at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from peav.engine.clip import Answer, Clip, Sample
+from peav.engine.journal import Journal
+from peav.engine.stage import Stage, StopAsking, identity_of, request_key
+from peav.features.decode import Cut, Decoded, decode_each, decode_task
+from peav.features.extract import clip_key, media_version
+
+CLIPS = 16  # whose media are in memory at a time
+CUT = Cut(num_frames=16, image_size=336, max_seconds=None)
+DECODE = "decode"  # the stage of a file that cannot be decoded
+
+
+class _Item:
+    """A clip on its way: how far it has come, and what tells its media from others'."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip, self.place = clip, 0
+        self.sample = Sample(clip)
+        self.mark = f"{clip_key(clip.row)} {media_version(clip.row)}"
+
+
+@dataclass
+class Asker:
+    """Takes the clips of one partition through stages.
+
+    Args:
+        stages: in their order; each is set up before it is first asked.
+        journal: of the partition.
+        hand: a file that says what is being asked, so that who finds this process dead knows what it died of.
+        alone: ids of clips that are asked about one at a time, since a process died with them in hand.
+
+    Attributes:
+        asked, known: by stage, how many clips it was asked about, and how many answers the journal had.
+    """
+
+    stages: Sequence[Stage]
+    journal: Journal
+    hand: Path
+    alone: Collection[str] = ()
+    asked: Counter[str] = field(default_factory=Counter)
+    known: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._identities = [identity_of(stage) for stage in self.stages]
+
+    def run(self, clips: Sequence[Clip]) -> Iterator[int]:
+        """Takes all clips as far as they come; yields how many more are through, batch by batch.
+
+        Raises:
+            StopAsking: a stage cannot go on with any clip; what was answered is kept.
+        """
+        items = [_Item(clip) for clip in clips]
+        todo = [item for item in items if not self._replay(item)]
+        yield len(items) - len(todo)
+        with closing(self._decoded(todo)) as decoded:
+            while batch := list(islice(decoded, CLIPS)):
+                for place in range(len(self.stages)):
+                    self._step(place, [item for item in batch if item.place <= place])
+                yield len(batch)
+        self.hand.unlink(missing_ok=True)
+
+    def _replay(self, item: _Item) -> bool:
+        """Apply what the journal knows, as far as it goes; whether that is all."""
+        self._apply(self.journal.lines.get(_decode_key(item)), item.clip, None)
+        for item.place, stage in enumerate(self.stages):
+            if not item.clip.open:
+                return True
+            if not self._answered(item, item.place, stage):
+                return False
+        return True
+
+    def _answered(self, item: _Item, place: int, stage: Stage) -> bool:
+        """Whether a stage has nothing to ask about a clip, or the answer is known and now applied."""
+        if not stage.journaled:
+            _work_out(stage, item.clip)
+            return True
+        key = self._key(item, place)
+        line = None if key is None else self.journal.lines.get(key)
+        if line is not None:
+            self.known[stage.name] += 1
+            self._apply(line, item.clip, stage)
+        return key is None or line is not None
+
+    def _key(self, item: _Item, place: int) -> str | None:
+        stage = self.stages[place]
+        request = stage.request(item.clip)
+        return None if request is None else request_key(self._identities[place], request, item.mark * bool(stage.needs))
+
+    def _decoded(self, todo: Sequence[_Item]) -> Generator[_Item, None, None]:
+        """Each clip with its media, where a stage that lies before it needs them; decoded ahead."""
+        needs = [frozenset[str]().union(*(stage.needs for stage in self.stages[item.place :])) for item in todo]
+        tasks = (_decode(item.clip, need) for item, need in zip(todo, needs, strict=True) if need)
+        media = decode_each(tasks, None, 1) if any(needs) else iter(())
+        for item, need in zip(todo, needs, strict=True):
+            found = next(media) if need else None
+            if isinstance(found, Decoded):
+                item.sample = Sample(item.clip, found)
+            elif found is not None:
+                self._keep(_decode_key(item), item.clip, None, found)
+            yield item
+
+    def _step(self, place: int, items: Sequence[_Item]) -> None:
+        """Have one stage's answers for a batch, from the journal or from the stage itself."""
+        stage = self.stages[place]
+        open_ = [item for item in items if item.clip.open and not self._answered(item, place, stage)]
+        asked: dict[str, _Item] = {}
+        for item in open_:
+            asked.setdefault(self._key(item, place) or "", item)  # what two clips ask alike is asked once
+        apart = [[one] for one in asked.items() if one[1].clip.id in self.alone]
+        together = iter([one for one in asked.items() if one[1].clip.id not in self.alone])
+        while batch := apart.pop() if apart else list(islice(together, stage.batch_size)):
+            self._ask(stage, dict(batch))
+        for item in open_:
+            if item not in asked.values():
+                self._answered(item, place, stage)
+
+    def _ask(self, stage: Stage, batch: dict[str, _Item]) -> None:
+        ready(stage)  # what is wrong with a model is wrong with the job, not with a clip
+        note = {"stage": stage.name, "clips": [[item.clip.id, key] for key, item in batch.items()]}
+        self.hand.write_text(json.dumps(note), encoding="utf-8")
+        self.asked[stage.name] += len(batch)
+        waiting = dict(enumerate(batch.items()))
+        began = time.perf_counter()
+        try:
+            for place, answer in stage([item.sample for item in batch.values()]):
+                key, item = waiting.pop(place)
+                self._keep(key, item.clip, stage, answer, (time.perf_counter() - began) / len(batch))
+            if waiting:
+                raise RuntimeError("it gave no answer")
+        except StopAsking:
+            raise
+        except Exception as error:  # whatever a model raises costs the clips it was asked about, never the job
+            for key, item in waiting.values():
+                self._keep(key, item.clip, stage, error)
+
+    def _keep(
+        self, key: str, clip: Clip, stage: Stage | None, answer: Answer | Exception, seconds: float = 0.0
+    ) -> None:
+        self.journal.add(key, clip.id, stage.name if stage else DECODE, answer, seconds)
+        self._apply(self.journal.lines[key], clip, stage)
+
+    def _apply(self, line: dict[str, Any] | None, clip: Clip, stage: Stage | None) -> None:
+        if line is not None and "error" in line:
+            clip.failed = (line["stage"], *line["error"])
+        elif line is not None:
+            assert stage is not None
+            stage.apply(clip, line["value"])
+
+
+_READY: dict[int, Stage] = {}  # keeps them, so that no other stage gets the same number
+
+
+def ready(stage: Stage) -> None:
+    """Set a stage up, once in a process."""
+    if id(stage) not in _READY:
+        stage.setup()
+        _READY[id(stage)] = stage
+
+
+def _work_out(stage: Stage, clip: Clip) -> None:
+    ready(stage)
+    for _, answer in stage([Sample(clip)]):
+        if isinstance(answer, Answer):
+            stage.apply(clip, answer.value)
+        else:
+            clip.failed = (stage.name, type(answer).__name__, str(answer))
+
+
+def _decode(clip: Clip, need: frozenset[str]) -> Any:
+    row = clip.row
+    audio, video = "audio" in need and row.audio_path, "video" in need and row.video_path
+    return decode_task(audio or None, video or None, row.start, row.end, CUT)
+
+
+def _decode_key(item: _Item) -> str:
+    return f"{DECODE} {item.mark}"

@@ -1,0 +1,83 @@
+"""A manifest cut into partitions of N rows: the unit of work, of placement and of commit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from peav.data.manifest import Row, parse_row
+from peav.data.places import read_clips
+from peav.data.records import SUFFIXES, read_records
+from peav.errors import ManifestError
+from peav.features.extract import media_version
+from peav.media.find import VIDEO_EXTENSIONS, find_media
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Some rows of a manifest in its order; `key` is the hash of what they say and of their files' versions."""
+
+    number: int
+    rows: tuple[Row, ...]
+    key: str
+
+    @property
+    def name(self) -> str:
+        """Of its files in a run."""
+        return f"{self.number:05d}"
+
+
+def partitions(place: str, size: int, limit: int | None = None) -> Iterator[Partition]:
+    """The first `limit` rows of a place as partitions of `size` rows, the last one perhaps smaller.
+
+    They are made as they are asked for, so that a million rows take no more memory than a thousand. A place that only
+    grew has the partitions it had, but for the last.
+
+    Raises:
+        ManifestError: the place is none, a row cannot be read, or an id stands twice.
+    """
+    rows = islice(read_rows(place), limit)
+    number = 0
+    while chunk := tuple(islice(rows, size)):
+        yield Partition(number, chunk, _key(chunk))
+        number += 1
+
+
+def read_rows(place: str) -> Iterator[Row]:
+    """The rows of a manifest one by one, or of what else `read_clips` takes, or a row for each media file of a folder.
+
+    Raises ManifestError as `partitions`.
+    """
+    path = Path(place)
+    rows: Iterator[Row]
+    if place.endswith(SUFFIXES):
+        rows = (parse_row(record, path.parent, where) for where, record in read_records(path))
+    elif path.is_dir() and not any((path / f"manifest{suffix}").is_file() for suffix in SUFFIXES):
+        rows = _files(path)
+    else:
+        rows = iter(read_clips(place))
+    seen: set[bytes] = set()
+    for row in rows:
+        mark = hashlib.blake2b(row.id.encode(errors="surrogatepass"), digest_size=8).digest()
+        if mark in seen:
+            raise ManifestError(f"{place}: id {row.id!r} stands twice; give each clip its own id")
+        seen.add(mark)
+        yield row
+
+
+def _files(folder: Path) -> Iterator[Row]:
+    for path in find_media([folder]):
+        video = path if path.suffix.lower() in VIDEO_EXTENSIONS else None
+        yield Row(
+            path.relative_to(folder).as_posix(), audio_path=path.absolute(), video_path=video and video.absolute()
+        )
+
+
+def _key(rows: tuple[Row, ...]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{row!r} {media_version(row)}\n".encode(errors="surrogatepass"))
+    return digest.hexdigest()[:32]
