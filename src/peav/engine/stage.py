@@ -12,7 +12,17 @@ from peav.engine.clip import Answer, Clip, Sample
 from peav.errors import PeavError
 
 # Short names of the classes that a recipe may give; any other is path/to/file.py:Class.
-STAGES: dict[str, str] = {}
+STAGES: dict[str, str] = {
+    "silence": "peav.engine.filters:Silence",
+    "static": "peav.engine.filters:Static",
+    "duration": "peav.engine.filters:Duration",
+    "license": "peav.engine.filters:License",
+    "hashes": "peav.engine.hashes:Hashes",
+    "embedding": "peav.engine.embedding:Embedding",
+    "mismatch": "peav.engine.embedding:Mismatch",
+    "similarity": "peav.engine.score:Similarity",
+    "clap": "peav.engine.score:Clap",
+}
 
 
 @dataclass
