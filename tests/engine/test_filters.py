@@ -189,6 +189,22 @@ def test_mismatch_is_the_cosine_of_sound_and_picture_and_none_where_one_lacks(mo
     assert clips[1].clip.open
 
 
+def test_stages_that_ask_one_model_embed_a_clip_once(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Embedding(model=model), Mismatch(model=model)
+    first.setup()
+    second.setup()
+    clips = [sample(NOISE, PICTURE), sample(NOISE)]
+    embedded, stream = [], first.encoder.stream
+    monkeypatch.setattr(
+        first.encoder, "stream", lambda inputs, *a, **k: embedded.extend(inputs) or stream(inputs, *a, **k)
+    )
+    asked(first, *clips)
+    once = asked(second, *clips)
+    assert len(embedded) == 2
+    assert asked(second, sample(NOISE, PICTURE), sample(NOISE)) == once  # the answers are the same in another run
+    assert len(embedded) == 4
+
+
 def test_other_weights_are_another_identity(model: str, tmp_path: Path) -> None:
     random_encoder(seed=1).save_pretrained(tmp_path)
     first, second = Embedding(model=model).identity(), Embedding(model=str(tmp_path)).identity()

@@ -6,13 +6,15 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.filters import RATE, Filter
 from peav.engine.stage import OUTSIDE, Stage
+from peav.features.decode import Decoded
 from peav.types import MODALITIES, DecodeFailure, Modality
 
 if TYPE_CHECKING:
@@ -45,26 +47,55 @@ class PeavStage(Stage):
         return {**super().identity(), "model_id": model_id(self.model)}
 
     def setup(self) -> None:
-        """Load the model."""
-        from peav.encoder import Encoder
-
-        self.encoder: Encoder = Encoder.from_pretrained(self.model, device=self.device, dtype=self.dtype)
+        """Load the model, once for all stages of a process that ask it."""
+        self.encoder = _load(self.model, self.device, self.dtype)
 
     def embed(
         self, batch: Sequence[Sample], spaces: Sequence[Modality] = MODALITIES
     ) -> Iterable[tuple[int, Embeddings | Exception]]:
-        """Each clip's embeddings by its place, or why it has none, as they are made."""
-        inputs = [_streams(sample) for sample in batch]
+        """Each clip's embeddings by its place, or why it has none, as they are made.
+
+        Those that another stage had from the model are known while the clip's media are in memory.
+        """
+        how = self.encoder, self.at_once
+        known = [_KNOWN.setdefault(_media(sample), {}).setdefault(how, {}) for sample in batch]
+        todo = [place for place, own in enumerate(known) if not own.keys() >= set(spaces)]
+        inputs = [_streams(batch[place]) for place in todo]
         found = self.encoder.stream(
             inputs, spaces, sampling_rate=RATE, window=None, batch_size=self.at_once, normalize=True
         )
         for one in found:
-            yield one.index, one.error if isinstance(one, DecodeFailure) else cast(Embeddings, one.embeddings)
+            place = todo[one.index]
+            if isinstance(one, DecodeFailure):
+                yield place, one.error
+            else:
+                known[place].update({space: one.embeddings.get(space) for space in spaces})
+                yield place, _there(known[place], spaces)
+        for place in set(range(len(batch))) - set(todo):
+            yield place, _there(known[place], spaces)
+
+
+_KNOWN: WeakKeyDictionary[Decoded, dict[tuple[Encoder, int], dict[Modality, np.ndarray | None]]] = WeakKeyDictionary()
+
+
+@cache
+def _load(model: str, device: str | None, dtype: str | None) -> Encoder:
+    from peav.encoder import Encoder
+
+    return Encoder.from_pretrained(model, device=device, dtype=dtype)
+
+
+def _there(known: dict[Modality, np.ndarray | None], spaces: Sequence[Modality]) -> Embeddings:
+    return {space: embedding for space in spaces if (embedding := known[space]) is not None}
+
+
+def _media(sample: Sample) -> Decoded:
+    assert sample.media is not None
+    return sample.media
 
 
 def _streams(sample: Sample) -> dict[str, np.ndarray]:
-    assert sample.media is not None
-    streams = {"audio": sample.media.waveform, "video": sample.media.frames}
+    streams = {"audio": _media(sample).waveform, "video": _media(sample).frames}
     return {name: array for name, array in streams.items() if array is not None}
 
 
