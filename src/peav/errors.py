@@ -153,6 +153,17 @@ class EvaluationError(PeavError):
     """Rows, scores or queries that cannot be measured; the message says what they lack."""
 
 
+# The captioning data engine
+
+
+class ChatError(PeavError):
+    """A language model's endpoint gave no answer that can be used; the message says what it did."""
+
+
+class BudgetError(PeavError):
+    """The requests or the money of a run are used up: what is answered is kept, and the next run asks for the rest."""
+
+
 # Generators
 
 
