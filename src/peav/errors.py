@@ -160,10 +160,6 @@ class ChatError(PeavError):
     """A language model's endpoint gave no answer that can be used; the message says what it did."""
 
 
-class BudgetError(PeavError):
-    """The requests or the money of a run are used up: what is answered is kept, and the next run asks for the rest."""
-
-
 # Generators
 
 

@@ -22,9 +22,9 @@ from stub_server import StubServer
 from peav.engine import chat as module
 from peav.engine.chat import Chat, Question, audio, image, text
 from peav.engine.clip import Answer
-from peav.engine.endpoint import Endpoint
-from peav.engine.stage import Stage
-from peav.errors import BudgetError, ChatError, RecipeError
+from peav.engine.endpoint import BudgetError, Endpoint
+from peav.engine.stage import Stage, StopAsking
+from peav.errors import ChatError, RecipeError
 
 
 class Caption(BaseModel):
@@ -233,6 +233,7 @@ def test_no_requests_are_made_past_the_budget_and_all_answers_are_handed_on():
         chat = client(server, max_requests=10, parallel=3)
         with pytest.raises(BudgetError, match="all 10 requests of max_requests are made"):
             found.update(chat.ask_all([ask(row) for row in ROWS]))
+    assert issubclass(BudgetError, StopAsking)  # the job stops, and the rows stay open
     assert sum(server.asked.values()) == 10
     assert len(found) == sum(server.answered.values())
     assert all(isinstance(answer, Answer) for answer in found.values())

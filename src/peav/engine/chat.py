@@ -26,8 +26,8 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from peav.engine.clip import Answer
-from peav.engine.endpoint import Endpoint, Meter, api_key
-from peav.errors import BudgetError, ChatError
+from peav.engine.endpoint import BudgetError, Endpoint, Meter, api_key
+from peav.errors import ChatError
 from peav.utils.checks import shown
 from peav.utils.text import decode, parse_json
 

@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from peav.engine.stage import OUTSIDE
-from peav.errors import BudgetError, RecipeError
+from peav.engine.stage import OUTSIDE, StopAsking
+from peav.errors import RecipeError
+
+
+class BudgetError(StopAsking):
+    """The requests or the money of a run are used up: what is answered is kept, and the next run asks for the rest."""
 
 
 @dataclass(kw_only=True)
