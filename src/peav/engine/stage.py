@@ -22,6 +22,8 @@ STAGES: dict[str, str] = {
     "mismatch": "peav.engine.embedding:Mismatch",
     "similarity": "peav.engine.score:Similarity",
     "clap": "peav.engine.score:Clap",
+    "openai": "peav.engine.captioners.openai:OpenAI",
+    "transformers": "peav.engine.captioners.transformers:Transformers",
 }
 
 
