@@ -1,0 +1,237 @@
+"""What a rewritten caption must not be: each check is a function in a table, and says what is wrong or nothing.
+
+Checks are conservative: what they refuse is asked for once more and then replaced by the template's caption, so that a
+wrong refusal costs style and a wrong pass costs truth. They know English only.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from peav.engine.clip import Answer, Clip, Sample
+from peav.engine.prompts import Prompt, load_prompt
+from peav.engine.sources import Sources
+from peav.engine.stage import Stage
+from peav.engine.words import FUNCTION_WORDS, SOUNDS, SOURCES, VOICE, ngrams, sounding, stems, words
+from peav.errors import RecipeError
+from peav.types import Modality
+
+SHORTEST, LONGEST = 2, 80  # words; one of sound and pictures may have twice as many
+_LATIN_SHARE = 0.9  # of letters
+_TELLING = 12  # words without any English function word: another language, or none
+_PROMPT_RUN, _EXAMPLE_RUN, _EXAMPLE_STEMS = 6, 5, 3  # words in a row, or words at all, that are a copy
+_LOOP_RUN, _LOOP_TIMES = 5, 4
+_QUOTED = re.compile('"([^"]+)"|“([^“”]+)”|«([^«»]+)»')
+_LEAKS = re.compile(
+    r"\bconfidence\b|\b(?:similarity|confidence|probability) scores?\b|\bweak captions?\b|\baudio_visual\b"
+    r"|\b(?:the|this|these|a) captions?\b|\btranscript\b|\b(?:as an ai|language model|i cannot|i can't|i'm sorry)\b"
+    r"|\b(?:ignore|disregard) (?:all |any |the )?(?:previous|prior|above|earlier)\b|(?<![\w.])-?[01]?\.\d{2,}(?![\w.])"
+    r"|[{}<>\[\]|`]",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One caption and what it may be made of.
+
+    Attributes:
+        kind: of the caption.
+        text: of the caption.
+        sources: what was known of the clip.
+        prompt: what the rewriter was told; its examples are not to come back.
+    """
+
+    kind: Modality
+    text: str
+    sources: Sources
+    prompt: Prompt
+
+    @property
+    def given(self) -> list[str]:
+        """All texts that the caption may take words from."""
+        return [*self.sources.texts(), self.sources.transcript or ""]
+
+
+def length(case: Case) -> str | None:
+    """Too few words or too many."""
+    count, longest = len(words(case.text)), LONGEST * (2 if case.kind == "audio_video" else 1)
+    return None if SHORTEST <= count <= longest else f"{count} words, not {SHORTEST} to {longest}"
+
+
+def language(case: Case) -> str | None:
+    """Letters of another script than Latin, or more function words of another language than of English.
+
+    Quoted words may be in any language.
+    """
+    text = _QUOTED.sub(" ", case.text)
+    letters = [letter for letter in text if letter.isalpha()]
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    if latin < _LATIN_SHARE * len(letters):
+        return "not in Latin letters; write English"
+    said = words(text)
+    counts = {name: sum(word in known for word in said) for name, known in FUNCTION_WORDS.items()}
+    english = counts.pop("en")
+    other = max(counts, key=lambda name: counts[name])
+    if counts[other] > max(english, 1) or (len(said) >= _TELLING and not english):
+        return "not English"
+    return None
+
+
+def leak(case: Case) -> str | None:
+    """Words that are not about the clip: confidence, raw scores, brackets, a run of the prompt's words."""
+    given = " ".join(case.given).lower()
+    for found in _LEAKS.finditer(_QUOTED.sub(" ", case.text)):
+        if found[0].lower() not in given:
+            return f"{found[0]!r} is not about the clip"
+    known = {run for text in case.given for run in ngrams(words(text), _PROMPT_RUN)}
+    for run in ngrams(words(case.text), _PROMPT_RUN):
+        if run in _runs_of_prompt(case.prompt) and run not in known:
+            return f"{' '.join(run)!r} stands in the instructions"
+    return None
+
+
+def example(case: Case) -> str | None:
+    """Words of one of the prompt's examples that nothing known of the clip has: a run of 5, or any 3."""
+    known = {run for text in case.given for run in ngrams(words(text), _EXAMPLE_RUN)}
+    runs, about = set(ngrams(words(case.text), _EXAMPLE_RUN)) - known, stems(case.text) - stems(case.given)
+    for theirs, subject in _runs_of_examples(case.prompt):
+        if runs & theirs or len(about & subject) >= _EXAMPLE_STEMS:
+            return "taken from an example of the instructions and not from this clip"
+    return None
+
+
+def speech(case: Case) -> str | None:
+    """Somebody is said to speak or sing, or is quoted, where no weak caption and no transcript has it."""
+    for quoted in (next(filter(None, found.groups())) for found in _QUOTED.finditer(case.text)):
+        if not any(_within(quoted, text) for text in case.given):
+            return f"nobody says {quoted!r}"
+    if case.kind == "video" or case.sources.transcript:
+        return None
+    given = stems(case.given)
+    invented = (stems(_QUOTED.sub(" ", case.text)) - given) & SOUNDS[VOICE]
+    supported = given & (SOUNDS[VOICE] | SOURCES[VOICE])
+    return f"{min(invented)!r}, but nobody is known to speak or sing" if invented and not supported else None
+
+
+def heard(case: Case) -> str | None:
+    """A sound that nothing known of the clip's sound supports; words are supported by any of their own group.
+
+    In a caption of the sound, what sounds counts as well as its sound: a dog that is only seen is not there. In one of
+    both, its sounds alone do, and not those that the captions of the pictures have.
+    """
+    if case.kind == "video":
+        return None
+    by_ear = stems([*case.sources.texts(("audio", "audio_video"))])
+    if case.sources.transcript:
+        by_ear |= SOURCES[VOICE]
+    claimed = stems(_QUOTED.sub(" ", case.text)) - by_ear
+    if case.kind == "audio_video":
+        claimed -= stems(case.sources.texts(("video",)))
+    tables = (SOURCES, SOUNDS) if case.kind == "audio" else (SOUNDS,)
+    supported = {group for groups in sounding(by_ear, (SOURCES, SOUNDS)).values() for group in groups}
+    unheard = sorted(word for word, groups in sounding(claimed, tables).items() if not groups & supported)
+    return f"{unheard[0]!r} is in no caption of the sound" if unheard else None
+
+
+def repetition(case: Case) -> str | None:
+    """The same words over and over: a run three times in a row, or one of 5 words four times."""
+    said = words(case.text)
+    for size in range(1, 9):
+        times = 4 if size == 1 else 3
+        for start in range(len(said) - size * times + 1):
+            run = said[start : start + size]
+            if said[start : start + size * times] == run * times:
+                return f"{' '.join(run)!r} again and again"
+    runs = ngrams(said, _LOOP_RUN)
+    often = [run for run in dict.fromkeys(runs) if runs.count(run) >= _LOOP_TIMES]
+    return f"{' '.join(often[0])!r} again and again" if often else None
+
+
+CHECKS: dict[str, Callable[[Case], str | None]] = {
+    check.__name__: check for check in (length, language, leak, example, speech, heard, repetition)
+}
+"""By name, what each caption is held against; the answer as a whole is checked where it is read, see `rewrite.read`."""
+
+
+@dataclass
+class Check(Stage):
+    """Refuses captions: each check that finds something puts `NAME: what, of which caption` into `rejected`.
+
+    Attributes:
+        checks: their names, of `CHECKS`.
+        prompt: that of the rewriter, by name or path.
+    """
+
+    checks: list[str] = field(default_factory=lambda: list(CHECKS))
+    prompt: str = "rewrite_v1"
+    batch_size: ClassVar[int] = 256
+    version: ClassVar[int] = 1  # of the checks: answers of another are not taken from a journal
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.checks) - set(CHECKS)):
+            raise RecipeError(f"step {self.name}: no check {', '.join(unknown)}; there are {', '.join(CHECKS)}")
+        self._prompt = load_prompt(self.prompt)
+
+    def identity(self) -> Mapping[str, Any]:
+        """The checks and the prompt's text."""
+        return {"class": "Check", "version": self.version, "checks": self.checks, "prompt": self._prompt.label}
+
+    def request(self, clip: Clip) -> Any:
+        """The captions in hand, and what they were made of; None where there are none."""
+        return {"captions": dict(clip.captions), "of": Sources.of(clip).as_json()} if clip.captions else None
+
+    def __call__(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Answer]]:
+        """The reasons, none for a good one."""
+        for place, sample in enumerate(batch):
+            yield place, Answer(check(sample.clip, self._prompt, self.checks))
+
+    def apply(self, clip: Clip, value: list[str]) -> None:
+        """Add the reasons to those that the clip has: an answer in a wrong form was refused when it was read."""
+        clip.rejected = list(dict.fromkeys([*clip.rejected, *value]))
+
+
+def check(clip: Clip, prompt: Prompt, checks: Iterable[str] = tuple(CHECKS)) -> list[str]:
+    """All reasons to refuse the captions in hand."""
+    sources, names = Sources.of(clip), list(checks)
+    return [
+        f"{name}: {kind} caption: {reason}"
+        for kind, text in clip.captions.items()
+        for name in names
+        if (reason := CHECKS[name](Case(kind, text, sources, prompt))) is not None
+    ]
+
+
+def repeated(counts: Mapping[str, int], clips: int, share: float = 0.01, least: int = 5) -> frozenset[str]:
+    """Captions that stand on too many clips of a run to be true of each; those clips fall back, see `fall_back`.
+
+    Args:
+        counts: by caption, on how many clips it stands. Captions by the template are not to be counted: they repeat
+            where weak captions do.
+        clips: how many the run has.
+        share: of the clips that may have the same caption.
+        least: clips that may share a caption however small the run is.
+    """
+    return frozenset(text for text, count in counts.items() if count > max(least, share * clips))
+
+
+def _within(quoted: str, text: str) -> bool:
+    """Whether the words stand in the text in a row."""
+    return f" {' '.join(words(quoted))} " in f" {' '.join(words(text))} "
+
+
+@lru_cache(8)
+def _runs_of_prompt(prompt: Prompt) -> frozenset[tuple[str, ...]]:
+    return frozenset(ngrams(words(prompt.text), _PROMPT_RUN))
+
+
+@lru_cache(8)
+def _runs_of_examples(prompt: Prompt) -> list[tuple[set[tuple[str, ...]], frozenset[str]]]:
+    """Of each text in an answer of an example, its runs of words and what it is about."""
+    answers = [str(text) for _, answer in prompt.examples for name, text in answer.items() if name != "id"]
+    return [(set(ngrams(words(text), _EXAMPLE_RUN)), stems(text)) for text in answers]

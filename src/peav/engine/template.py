@@ -1,0 +1,162 @@
+"""Captions without a model: weak captions, weighed by their confidence and joined; the fallback of every rewriter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from peav.engine.clip import Answer, Clip, Sample, WeakCaption
+from peav.engine.sources import NOTHING, Sources, plain
+from peav.engine.stage import Stage
+from peav.engine.words import SOUNDS, SOURCES, STOP, VOICE, stem, stems, words
+from peav.types import Modality
+
+TEMPLATE = "template"
+"""The provenance of captions that no model wrote."""
+MOST_PHRASES, MOST_WORDS = 3, 24  # stated of a kind; words of each
+SPEAKS, VIEW = "a person speaks", "a view of"
+_RANK = {"high": 0, "medium": 1, None: 1, "low": 2}  # not calibrated: neither trusted nor dropped
+_SILENCE = frozenset(map(stem, ("silence", "silent", "quiet", "soundless")))
+_SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
+_OPENING = re.compile(
+    r"(?:this is )?(?:(?:this|the|an?) )?(?:(?:short|audio|video|sound) )?"
+    r"(?:clip|recording|video|image|picture|photo|audio) (?:of|shows|showing|contains|features|depicts) (?=\w)",
+    re.IGNORECASE,
+)
+
+
+def fuse(weak: Sequence[WeakCaption], opening: str = "the sound of") -> list[str]:
+    """What weak captions of one kind state together: phrases without capital or full stop, surest first.
+
+    Captions are ranked by confidence (one without counts as medium), within it by score, then in the given order.
+
+    1. Of each, its first sentence is taken, at most 24 words of it. A bare label gets an `opening`: "the sound of
+       rain".
+    2. High and medium ones are stated. Low ones only where there is nothing better, and then the first alone: two low
+       ones are rather two errors than two sounds.
+    3. Silence is not stated beside anything else.
+    4. A phrase whose words all stand in another one that is stated is a duplicate: "a dog barks" beside "a dog barking
+       loudly". Of two with the same words the surer one stays.
+    5. At most three are stated.
+    """
+    ranked = sorted(
+        (one for one in weak if words(one.text)),
+        key=lambda one: (_RANK[one.confidence], 0.0 if one.score is None else -one.score),
+    )
+    sure = [one for one in ranked if one.confidence != "low"]
+    phrases = [_phrase(one.text, opening) for one in sure or ranked[:1]]
+    phrases = [phrase for phrase in phrases if not stems(phrase) & _SILENCE] or phrases[:1]
+    about = [stems(phrase) for phrase in phrases]
+    stated = [
+        phrase
+        for place, phrase in enumerate(phrases)
+        if not any(
+            about[place] < other or (about[place] == other and first < place) for first, other in enumerate(about)
+        )
+    ]
+    return stated[:MOST_PHRASES]
+
+
+def write(sources: Sources) -> dict[Modality, str]:
+    """One caption for each kind that can be written, each a sentence.
+
+    Sound and pictures are joined by "while": "a dog barks while a train passes"; by "and" where the latter have no verb
+    of their own. A person is said to speak where there
+    is a transcript and no stated caption of the sound tells of a voice. A caption of both streams that a captioner
+    wrote goes before those that are joined here.
+    """
+    heard, seen = fuse(sources.weak["audio"]), fuse(sources.weak["video"], VIEW)
+    both = fuse(sources.weak["audio_video"], "a clip of")
+    if sources.transcript and not stems(heard) & (SOURCES[VOICE] | SOUNDS[VOICE]):
+        heard = [*heard[: MOST_PHRASES - 1], SPEAKS]
+    sound, picture = _joined(heard), _joined(seen)
+    together = both[0] if both else _link(picture).join(filter(None, (sound, picture)))
+    found: dict[Modality, str] = {"audio": sound, "video": picture, "audio_video": together}
+    return {kind: _sentence(found[kind]) for kind in sources.kinds if found[kind]}
+
+
+@dataclass
+class Template(Stage):
+    """Writes captions from the weak ones by `write`, without a model; the same every time.
+
+    A kind of which nothing is known is left out. A clip with no kind at all is filtered: asking again would not help.
+    """
+
+    batch_size: ClassVar[int] = 256
+    version: ClassVar[int] = 1  # of the rules: answers of another are not taken from a journal
+
+    def identity(self) -> Mapping[str, Any]:
+        """The rules' version."""
+        return {"class": "Template", "version": self.version}
+
+    def request(self, clip: Clip) -> Any:
+        """All that is known of the clip."""
+        return Sources.of(clip).as_json()
+
+    def __call__(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Answer]]:
+        """Captions by kind."""
+        for place, sample in enumerate(batch):
+            yield place, Answer(write(Sources.of(sample.clip)))
+
+    def apply(self, clip: Clip, value: Any) -> None:
+        """Write the captions on the clip, or filter it."""
+        clip.captions = dict(value)
+        clip.provenance = dict.fromkeys(value, TEMPLATE)
+        if not value:
+            clip.filtered = NOTHING
+
+
+@dataclass
+class Fallback(Template):
+    """The template's captions for clips whose rewrites were refused; `rejected` still says why."""
+
+    def request(self, clip: Clip) -> Any:
+        """None unless the rewrite in hand is rejected."""
+        return super().request(clip) if clip.rejected else None
+
+    def apply(self, clip: Clip, value: Any) -> None:
+        """Write the captions on the clip and mark it."""
+        super().apply(clip, value)
+        clip.fallback = True
+
+
+def fall_back(clip: Clip, reason: str) -> None:
+    """Take the template's captions for a clip, for a reason that only the whole run shows."""
+    clip.rejected = [*clip.rejected, reason]
+    Fallback("fallback").apply(clip, write(Sources.of(clip)))
+
+
+def _phrase(text: str, opening: str) -> str:
+    """A caption's first sentence as a part of another: no full stop, no capital, no "this is a video of"."""
+    whole = _OPENING.sub("", plain(text).strip("\"'“”‘’ "), count=1)
+    sentences = [one.strip(" \"'“”,;:-") for one in _SENTENCE_END.split(whole)]
+    said = next((one for one in sentences if words(one)), whole).split()
+    cut = said[:MOST_WORDS]
+    while len(cut) < len(said) and len(cut) > 1 and cut[-1].lower() in STOP:
+        cut.pop()
+    phrase = " ".join(cut).rstrip(" ,;:-")
+    head = cut[0]
+    if head != "I" and head[:1].isupper() and not any(letter.isupper() for letter in head[1:]):
+        phrase = phrase[:1].lower() + phrase[1:]
+    bare = len(cut) == 1 or (
+        len(cut) == 2 and not any(word in STOP or word.endswith(("ing", "s")) for word in words(phrase))
+    )
+    return f"{opening} {phrase}" if bare else phrase
+
+
+def _joined(phrases: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(phrases[:-1]), *phrases[-1:])))
+
+
+def _link(picture: str) -> str:
+    """What stands before what is seen: "a train passing" and "a view of trains" are no clauses."""
+    said = words(picture)
+    verbless = picture.startswith(VIEW) or any(word.endswith("ing") for word in said)
+    return " and " if verbless and not {"is", "are", "has", "have"}.intersection(said) else " while "
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
