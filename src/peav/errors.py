@@ -160,6 +160,10 @@ class ChatError(PeavError):
     """A language model's endpoint gave no answer that can be used; the message says what it did."""
 
 
+class CutError(ChatError):
+    """An answer of a language model was cut at `max_tokens`."""
+
+
 # Generators
 
 

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 
 from peav.engine.clip import Answer
 from peav.engine.endpoint import BudgetError, Endpoint, Meter, api_key
-from peav.errors import ChatError
+from peav.errors import ChatError, CutError
 from peav.utils.checks import shown
 from peav.utils.text import decode, parse_json
 
@@ -243,7 +243,7 @@ class Chat:
         except (KeyError, IndexError, TypeError, AttributeError):
             raise _Again(f"{self._where}: an answer without choices: {self._safe(shown(reply))}") from None
         if finished == "length":
-            raise ChatError(f"{self._where}: cut at max_tokens={self.endpoint.max_tokens}; raise it")
+            raise CutError(f"{self._where}: cut at max_tokens={self.endpoint.max_tokens}; raise it")
         if not isinstance(content, str) or not content.strip():
             raise _Again(f"{self._where}: an answer without text; it ended by {finished!r}")
         if question.answer is None:

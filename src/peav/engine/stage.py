@@ -24,6 +24,7 @@ STAGES: dict[str, str] = {
     "clap": "peav.engine.score:Clap",
     "openai": "peav.engine.captioners.openai:OpenAI",
     "transformers": "peav.engine.captioners.transformers:Transformers",
+    "llm": "peav.engine.rewrite:Rewrite",
     "template": "peav.engine.template:Template",
 }
 
