@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.prompts import Prompt, load_prompt
 from peav.engine.sources import Sources
 from peav.engine.stage import Stage
-from peav.engine.words import FUNCTION_WORDS, SOUNDS, SOURCES, VOICE, ngrams, sounding, stems, words
+from peav.engine.words import (
+    FUNCTION_WORDS,
+    GROUPS_OF_ALL,
+    GROUPS_OF_SOUND,
+    SOUNDS,
+    SOURCES,
+    VOICE,
+    ngrams,
+    stems,
+    words,
+)
 from peav.errors import RecipeError
 from peav.types import Modality
 
@@ -52,15 +63,20 @@ class Case:
     sources: Sources
     prompt: Prompt
 
-    @property
-    def given(self) -> list[str]:
-        """All texts that the caption may take words from."""
-        return [*self.sources.texts(), self.sources.transcript or ""]
+    @cached_property
+    def words(self) -> list[str]:
+        """Of the caption."""
+        return words(self.text)
+
+    @cached_property
+    def unquoted(self) -> str:
+        """The caption without what it quotes."""
+        return _QUOTED.sub(" ", self.text)
 
 
 def length(case: Case) -> str | None:
     """Too few words or too many."""
-    count, longest = len(words(case.text)), LONGEST * (2 if case.kind == "audio_video" else 1)
+    count, longest = len(case.words), LONGEST * (2 if case.kind == "audio_video" else 1)
     return None if SHORTEST <= count <= longest else f"{count} words, not {SHORTEST} to {longest}"
 
 
@@ -69,12 +85,11 @@ def language(case: Case) -> str | None:
 
     Quoted words may be in any language.
     """
-    text = _QUOTED.sub(" ", case.text)
-    letters = [letter for letter in text if letter.isalpha()]
-    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    letters = [letter for letter in case.unquoted if letter.isalpha()]
+    latin = sum(letter.isascii() or unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
     if latin < _LATIN_SHARE * len(letters):
         return "not in Latin letters; write English"
-    said = words(text)
+    said = words(case.unquoted)
     counts = {name: sum(word in known for word in said) for name, known in FUNCTION_WORDS.items()}
     english = counts.pop("en")
     other = max(counts, key=lambda name: counts[name])
@@ -85,36 +100,33 @@ def language(case: Case) -> str | None:
 
 def leak(case: Case) -> str | None:
     """Words that are not about the clip: confidence, raw scores, brackets, a run of the prompt's words."""
-    given = " ".join(case.given).lower()
-    for found in _LEAKS.finditer(_QUOTED.sub(" ", case.text)):
+    given = " ".join(case.sources.all).lower()
+    for found in _LEAKS.finditer(case.unquoted):
         if found[0].lower() not in given:
             return f"{found[0]!r} is not about the clip"
-    known = {run for text in case.given for run in ngrams(words(text), _PROMPT_RUN)}
-    for run in ngrams(words(case.text), _PROMPT_RUN):
-        if run in _runs_of_prompt(case.prompt) and run not in known:
-            return f"{' '.join(run)!r} stands in the instructions"
+    for run in _runs(case, _PROMPT_RUN, _runs_of_prompt(case.prompt)):
+        return f"{' '.join(run)!r} stands in the instructions"
     return None
 
 
 def example(case: Case) -> str | None:
     """Words of one of the prompt's examples that nothing known of the clip has: a run of 5, or any 3."""
-    known = {run for text in case.given for run in ngrams(words(text), _EXAMPLE_RUN)}
-    runs, about = set(ngrams(words(case.text), _EXAMPLE_RUN)) - known, stems(case.text) - stems(case.given)
-    for theirs, subject in _runs_of_examples(case.prompt):
-        if runs & theirs or len(about & subject) >= _EXAMPLE_STEMS:
-            return "taken from an example of the instructions and not from this clip"
+    about = stems(case.text) - case.sources.stems
+    runs, subjects = _of_examples(case.prompt)
+    if _runs(case, _EXAMPLE_RUN, runs) or any(len(about & subject) >= _EXAMPLE_STEMS for subject in subjects):
+        return "taken from an example of the instructions and not from this clip"
     return None
 
 
 def speech(case: Case) -> str | None:
     """Somebody is said to speak or sing, or is quoted, where no weak caption and no transcript has it."""
     for quoted in (next(filter(None, found.groups())) for found in _QUOTED.finditer(case.text)):
-        if not any(_within(quoted, text) for text in case.given):
+        if not any(_within(quoted, text) for text in case.sources.all):
             return f"nobody says {quoted!r}"
     if case.kind == "video" or case.sources.transcript:
         return None
-    given = stems(case.given)
-    invented = (stems(_QUOTED.sub(" ", case.text)) - given) & SOUNDS[VOICE]
+    given = case.sources.stems
+    invented = (stems(case.unquoted) - given) & SOUNDS[VOICE]
     supported = given & (SOUNDS[VOICE] | SOURCES[VOICE])
     return f"{min(invented)!r}, but nobody is known to speak or sing" if invented and not supported else None
 
@@ -127,30 +139,31 @@ def heard(case: Case) -> str | None:
     """
     if case.kind == "video":
         return None
-    by_ear = stems([*case.sources.texts(("audio", "audio_video"))])
+    by_ear = stems(case.sources.texts(("audio", "audio_video")))
     if case.sources.transcript:
         by_ear |= SOURCES[VOICE]
-    claimed = stems(_QUOTED.sub(" ", case.text)) - by_ear
+    claimed = stems(case.unquoted) - by_ear
     if case.kind == "audio_video":
         claimed -= stems(case.sources.texts(("video",)))
-    tables = (SOURCES, SOUNDS) if case.kind == "audio" else (SOUNDS,)
-    supported = {group for groups in sounding(by_ear, (SOURCES, SOUNDS)).values() for group in groups}
-    unheard = sorted(word for word, groups in sounding(claimed, tables).items() if not groups & supported)
+    groups = GROUPS_OF_ALL if case.kind == "audio" else GROUPS_OF_SOUND
+    supported = {group for word in by_ear for group in GROUPS_OF_ALL.get(word, ())}
+    unheard = sorted(word for word in claimed if word in groups and not groups[word] & supported)
     return f"{unheard[0]!r} is in no caption of the sound" if unheard else None
 
 
 def repetition(case: Case) -> str | None:
     """The same words over and over: a run three times in a row, or one of 5 words four times."""
-    said = words(case.text)
+    said = case.words
     for size in range(1, 9):
         times = 4 if size == 1 else 3
         for start in range(len(said) - size * times + 1):
             run = said[start : start + size]
-            if said[start : start + size * times] == run * times:
+            if said[start] == said[start + size] and said[start : start + size * times] == run * times:
                 return f"{' '.join(run)!r} again and again"
-    runs = ngrams(said, _LOOP_RUN)
-    often = [run for run in dict.fromkeys(runs) if runs.count(run) >= _LOOP_TIMES]
-    return f"{' '.join(often[0])!r} again and again" if often else None
+    for often, count in Counter(ngrams(said, _LOOP_RUN)).items():
+        if count >= _LOOP_TIMES:
+            return f"{' '.join(often)!r} again and again"
+    return None
 
 
 CHECKS: dict[str, Callable[[Case], str | None]] = {
@@ -225,13 +238,22 @@ def _within(quoted: str, text: str) -> bool:
     return f" {' '.join(words(quoted))} " in f" {' '.join(words(text))} "
 
 
+def _runs(case: Case, size: int, theirs: frozenset[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Runs of words that the caption has of others and not of what is known of the clip."""
+    found = [run for run in ngrams(case.words, size) if run in theirs]
+    known = {run for text in case.sources.all for run in ngrams(words(text), size)} if found else ()
+    return [run for run in found if run not in known]
+
+
 @lru_cache(8)
 def _runs_of_prompt(prompt: Prompt) -> frozenset[tuple[str, ...]]:
     return frozenset(ngrams(words(prompt.text), _PROMPT_RUN))
 
 
 @lru_cache(8)
-def _runs_of_examples(prompt: Prompt) -> list[tuple[set[tuple[str, ...]], frozenset[str]]]:
-    """Of each text in an answer of an example, its runs of words and what it is about."""
-    answers = [str(text) for _, answer in prompt.examples for name, text in answer.items() if name != "id"]
-    return [(set(ngrams(words(text), _EXAMPLE_RUN)), stems(text)) for text in answers]
+def _of_examples(prompt: Prompt) -> tuple[frozenset[tuple[str, ...]], list[frozenset[str]]]:
+    """Of the texts in the answers of all examples, their runs of words, and what each is about."""
+    texts = [str(text) for _, answer in prompt.examples for name, text in answer.items() if name != "id"]
+    return frozenset(run for text in texts for run in ngrams(words(text), _EXAMPLE_RUN)), [
+        stems(text) for text in texts
+    ]

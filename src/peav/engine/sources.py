@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from peav.engine.clip import Clip, WeakCaption
-from peav.engine.words import words
+from peav.engine.words import stems, words
 from peav.types import MODALITIES, Modality, modalities
 
 NOTHING = "no captioner says anything of it"
@@ -24,7 +25,7 @@ class Sources:
     """Weak captions that say something, by kind and in the recipe's order.
 
     Attributes:
-        weak: by kind, each with the captioner's name.
+        weak: by kind, each text on one line.
         transcript: None: nobody speaks.
         kinds: those that can be written: of streams that the row has, and of which something is known. Speech is heard.
     """
@@ -36,7 +37,8 @@ class Sources:
     @classmethod
     def of(cls, clip: Clip) -> Sources:
         """Those of a clip."""
-        said = [weak for weak in clip.weak.values() if words(weak.text)]
+        said = [replace(weak, text=plain(weak.text)) for weak in clip.weak.values()]
+        said = [weak for weak in said if words(weak.text)]
         weak = {kind: tuple(one for one in said if one.kind == kind) for kind in MODALITIES}
         transcript = plain(clip.transcript or "")
         spoken = transcript if words(transcript) else None
@@ -45,9 +47,19 @@ class Sources:
         there = modalities(clip.row.audio_path is not None, clip.row.video_path is not None)
         return cls(weak, spoken, tuple(kind for kind in there if known[kind]))
 
+    @cached_property
+    def all(self) -> list[str]:
+        """All texts that a caption may take words from."""
+        return [*self.texts(), self.transcript or ""]
+
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        """What all of them are about."""
+        return stems(self.all)
+
     def texts(self, kinds: Iterable[Modality] = MODALITIES) -> list[str]:
         """The weak captions of these kinds."""
-        return [plain(one.text) for kind in kinds for one in self.weak[kind]]
+        return [one.text for kind in kinds for one in self.weak[kind]]
 
     def as_json(self) -> dict[str, Any]:
         """All that what is written depends on, for a stage's request."""

@@ -105,7 +105,12 @@ SOUNDS: dict[str, frozenset[str]] = {name: frozenset(map(stem, _set(sounds))) fo
 """By group, the stems of what its sounds are called."""
 
 
-def sounding(found: Iterable[str], tables: Sequence[dict[str, frozenset[str]]]) -> dict[str, set[str]]:
-    """Each of these stems that is in a table, with the groups that it may belong to."""
-    groups = {one: {name for table in tables for name, members in table.items() if one in members} for one in found}
-    return {one: names for one, names in groups.items() if names}
+def _groups(tables: Sequence[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
+    members = {one for table in tables for found in table.values() for one in found}
+    return {one: frozenset(name for table in tables for name in table if one in table[name]) for one in members}
+
+
+GROUPS_OF_SOUND = _groups([SOUNDS])
+"""The groups of each stem that is the name of a sound."""
+GROUPS_OF_ALL = _groups([SOURCES, SOUNDS])
+"""The groups of each stem of either table."""
