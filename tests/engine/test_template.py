@@ -55,6 +55,13 @@ def test_a_caption_without_confidence_is_stated() -> None:
         (["a dog barks", "a dog barking loudly"], "A dog barking loudly."),
         ([("dog barking", "medium"), ("a dog barks", "high")], "A dog barks."),
         (["a dog barks", "a cat meows", "dogs are barking"], "A dog barks and a cat meows."),
+        (
+            ["a dog barking and rain falling", "dog, bark and thunder"],
+            "A dog barking and rain falling and the sound of thunder.",
+        ),
+        (["Dog and bark"], "The sound of dog and bark."),
+        (["waves or surf"], "The sound of waves or surf."),
+        (["a black and white dog runs", "a black car stops"], "A black and white dog runs and a black car stops."),
         (["silence", "a dog barks"], "A dog barks."),
         (["silence"], "The sound of silence."),
         (["Rain", "Dog"], "The sound of rain and the sound of dog."),

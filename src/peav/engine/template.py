@@ -20,6 +20,7 @@ SPEAKS, VIEW = "a person speaks", "a view of"
 _RANK = {"high": 0, "medium": 1, None: 1, "low": 2}  # not calibrated: neither trusted nor dropped
 _SILENCE = frozenset(map(stem, ("silence", "silent", "quiet", "soundless")))
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
+_SEPARATOR = re.compile(r"(, and |, | and )")
 _OPENING = re.compile(
     r"(?:this is )?(?:(?:this|the|an?) )?(?:(?:short|audio|video|sound) )?"
     r"(?:clip|recording|video|image|picture|photo|audio) (?:of|shows|showing|contains|features|depicts) (?=\w)",
@@ -32,40 +33,35 @@ def fuse(weak: Sequence[WeakCaption], opening: str = "the sound of") -> list[str
 
     Captions are ranked by confidence (one without counts as medium), within it by score, then in the given order.
 
-    1. Of each, its first sentence is taken, at most 24 words of it. A bare label gets an `opening`: "the sound of
-       rain".
+    1. Of each, its first sentence is taken, at most 24 words of it.
     2. High and medium ones are stated. Low ones only where there is nothing better, and then the first alone: two low
        ones are rather two errors than two sounds.
     3. Silence is not stated beside anything else.
-    4. A phrase whose words all stand in another one that is stated is a duplicate: "a dog barks" beside "a dog barking
-       loudly". Of two with the same words the surer one stays.
-    5. At most three are stated.
+    4. A caption whose words all stand in another one that is stated is a duplicate: "a dog barks" beside "a dog barking
+       loudly". Of two with the same words the surer one stays. Captions that list things, "dog, bark and rain", are
+       compared and left out thing by thing.
+    5. At most three are stated. Bare labels get an `opening`: "the sound of rain".
     """
     ranked = sorted(
         (one for one in weak if words(one.text)),
         key=lambda one: (_RANK[one.confidence], 0.0 if one.score is None else -one.score),
     )
     sure = [one for one in ranked if one.confidence != "low"]
-    phrases = [_phrase(one.text, opening) for one in sure or ranked[:1]]
+    phrases = [_phrase(one.text) for one in sure or ranked[:1]]
     phrases = [phrase for phrase in phrases if not stems(phrase) & _SILENCE] or phrases[:1]
-    about = [stems(phrase) for phrase in phrases]
-    stated = [
-        phrase
-        for place, phrase in enumerate(phrases)
-        if not any(
-            about[place] < other or (about[place] == other and first < place) for first, other in enumerate(about)
-        )
-    ]
-    return stated[:MOST_PHRASES]
+    captions = [_things(phrase) for phrase in phrases]
+    about = [stems(thing) for caption in captions for _, thing in caption]
+    places = iter(range(len(about)))
+    left = [[item for item in caption if not _stands_in(about, next(places))] for caption in captions]
+    return [_stated(caption, opening) for caption in left if caption][:MOST_PHRASES]
 
 
 def write(sources: Sources) -> dict[Modality, str]:
     """One caption for each kind that can be written, each a sentence.
 
     Sound and pictures are joined by "while": "a dog barks while a train passes"; by "and" where the latter have no verb
-    of their own. A person is said to speak where there
-    is a transcript and no stated caption of the sound tells of a voice. A caption of both streams that a captioner
-    wrote goes before those that are joined here.
+    of their own. A person is said to speak where there is a transcript and no stated caption of the sound tells of a
+    voice. A caption of both streams that a captioner wrote goes before those that are joined here.
     """
     heard, seen = fuse(sources.weak["audio"]), fuse(sources.weak["video"], VIEW)
     both = fuse(sources.weak["audio_video"], "a clip of")
@@ -128,7 +124,7 @@ def fall_back(clip: Clip, reason: str) -> None:
     Fallback("fallback").apply(clip, write(Sources.of(clip)))
 
 
-def _phrase(text: str, opening: str) -> str:
+def _phrase(text: str) -> str:
     """A caption's first sentence as a part of another: no full stop, no capital, no "this is a video of"."""
     whole = _OPENING.sub("", plain(text).strip("\"'“”‘’ "), count=1)
     sentences = [one.strip(" \"'“”,;:-") for one in _SENTENCE_END.split(whole)]
@@ -140,10 +136,38 @@ def _phrase(text: str, opening: str) -> str:
     head = cut[0]
     if head != "I" and head[:1].isupper() and not any(letter.isupper() for letter in head[1:]):
         phrase = phrase[:1].lower() + phrase[1:]
-    bare = len(cut) == 1 or (
-        len(cut) == 2 and not any(word in STOP or word.endswith(("ing", "s")) for word in words(phrase))
+    return phrase
+
+
+def _things(phrase: str) -> list[tuple[str, str]]:
+    """What a caption lists, each with what stands before it; the whole where it is more than a list."""
+    parts = _SEPARATOR.split(phrase)
+    things = list(zip(["", *parts[1::2]], parts[::2], strict=True))
+    return things if all(len(stems(thing)) in (1, 2) for _, thing in things) else [("", phrase)]
+
+
+def _stands_in(about: Sequence[frozenset[str]], place: int) -> bool:
+    """Whether all words of one stand in another, or in one before it."""
+    own = about[place]
+    return any(own < other or (own == other and first < place) for first, other in enumerate(about))
+
+
+def _stated(caption: Sequence[tuple[str, str]], opening: str) -> str:
+    """What is left of a caption, as it stood; with an opening where it names things and tells nothing of them."""
+    text = caption[0][1] + "".join(before + thing for before, thing in caption[1:])
+    bare = all(
+        len(said) == 1 or (len(said) == 2 and not any(map(_telling, said))) for said in map(words, _labels(text))
     )
-    return f"{opening} {phrase}" if bare else phrase
+    return f"{opening} {text}" if bare else text
+
+
+def _labels(text: str) -> list[str]:
+    return re.split(r", | and | or ", text)
+
+
+def _telling(word: str) -> bool:
+    """Whether it may be an article or a verb."""
+    return word in STOP or word.endswith(("ing", "s"))
 
 
 def _joined(phrases: Sequence[str]) -> str:
