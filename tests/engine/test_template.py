@@ -63,6 +63,7 @@ def test_a_caption_without_confidence_is_stated() -> None:
         (["waves or surf"], "The sound of waves or surf."),
         (["a black and white dog runs", "a black car stops"], "A black and white dog runs and a black car stops."),
         (["silence", "a dog barks"], "A dog barks."),
+        (["a silent film plays with a piano", "a dog barks"], "A silent film plays with a piano and a dog barks."),
         (["silence"], "The sound of silence."),
         (["Rain", "Dog"], "The sound of rain and the sound of dog."),
         (["This is an audio recording of a dog barking. It is loud!"], "A dog barking."),

@@ -18,7 +18,7 @@ TEMPLATE = "template"
 MOST_PHRASES, MOST_WORDS = 3, 24  # stated of a kind; words of each
 SPEAKS, VIEW = "a person speaks", "a view of"
 _RANK = {"high": 0, "medium": 1, None: 1, "low": 2}  # not calibrated: neither trusted nor dropped
-_SILENCE = frozenset(map(stem, ("silence", "silent", "quiet", "soundless")))
+_SILENCE = frozenset(map(stem, ("silence", "silent", "soundless")))
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
 _SEPARATOR = re.compile(r"(, and |, | and )")
 _OPENING = re.compile(
@@ -48,7 +48,7 @@ def fuse(weak: Sequence[WeakCaption], opening: str = "the sound of") -> list[str
     )
     sure = [one for one in ranked if one.confidence != "low"]
     phrases = [_phrase(one.text) for one in sure or ranked[:1]]
-    phrases = [phrase for phrase in phrases if not stems(phrase) & _SILENCE] or phrases[:1]
+    phrases = [phrase for phrase in phrases if not _is_silence(phrase)] or phrases[:1]
     captions = [_things(phrase) for phrase in phrases]
     about = [stems(thing) for caption in captions for _, thing in caption]
     places = iter(range(len(about)))
@@ -139,6 +139,11 @@ def _phrase(text: str) -> str:
     return phrase
 
 
+def _is_silence(phrase: str) -> bool:
+    about = stems(phrase)
+    return bool(about & _SILENCE) and len(about) <= 2
+
+
 def _things(phrase: str) -> list[tuple[str, str]]:
     """What a caption lists, each with what stands before it; the whole where it is more than a list."""
     parts = _SEPARATOR.split(phrase)
@@ -155,14 +160,9 @@ def _stands_in(about: Sequence[frozenset[str]], place: int) -> bool:
 def _stated(caption: Sequence[tuple[str, str]], opening: str) -> str:
     """What is left of a caption, as it stood; with an opening where it names things and tells nothing of them."""
     text = caption[0][1] + "".join(before + thing for before, thing in caption[1:])
-    bare = all(
-        len(said) == 1 or (len(said) == 2 and not any(map(_telling, said))) for said in map(words, _labels(text))
-    )
+    labels = [words(label) for label in re.split(r", | and | or ", text)]
+    bare = all(len(label) == 1 or (len(label) == 2 and not any(map(_telling, label))) for label in labels)
     return f"{opening} {text}" if bare else text
-
-
-def _labels(text: str) -> list[str]:
-    return re.split(r", | and | or ", text)
 
 
 def _telling(word: str) -> bool:
