@@ -301,6 +301,26 @@ def mix(folder: Path) -> str:
 
 
 @check
+def caption(folder: Path) -> str:
+    summary = as_json(folder, "caption", "clips", "-o", "captioned", "--limit", 4)
+    assert (summary["done"], summary["failed"]) == (4, 0), summary
+    found = vectors(folder / "captioned" / "shards" / "00000.parquet")
+    texts = [row["synthetic"][kind] for row in found for kind in ("audio", "video", "audio_video")]
+    assert len(texts) == 12, "a kind of caption is missing"
+    assert all(text and text[0] for text in texts), "a caption is missing"
+    assert sum(as_json(folder, "caption", "clips", "-o", "captioned", "--limit", 4)["asked"].values()) == 0
+    return f"4 clips, such as: {texts[2][0]!r}"
+
+
+@check
+def caption_retry(folder: Path) -> str:
+    before = (folder / "captioned" / "shards" / "00000.parquet").read_bytes()
+    assert as_json(folder, "caption", "retry", "captioned")["done"] == 4
+    assert (folder / "captioned" / "shards" / "00000.parquet").read_bytes() == before
+    return "nothing had failed, nothing is asked"
+
+
+@check
 def average(folder: Path) -> str:
     as_json(folder, "average", "tiny", _tiny(), "-o", "averaged")
     assert same(weights(folder / "averaged"), weights(_tiny())), "a model averaged with itself is another"

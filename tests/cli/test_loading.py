@@ -19,6 +19,8 @@ THREE = {"--revision", "--dtype", "--cache-dir"}
 TAKES_A_MODEL = {"model", "models", "source", "init"}
 NONE = {
     "ablate",
+    "caption",  # recipes name their models
+    "caption retry",
     "detect calibrate",
     "mix",
     "world",

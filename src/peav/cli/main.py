@@ -30,6 +30,8 @@ VERBS = {
     "detect": "Find when sounds are heard.",
     "detect calibrate": "Fit a threshold for each label from marked events.",
     "detect eval": "Measure detections against marked events.",
+    "caption": "Caption clips by a recipe's captioners and rewriter, for training.",
+    "caption retry": "Run the clips again that failed in a captioning run.",
     "prepare": "Store the features of a manifest's clips in shards, for training.",
     "train": "Train a model from a recipe.",
     "ablate": "Train variants of a recipe and compare them.",

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peav.data.manifest import Row, read_manifest
+from peav.data.manifest import Row, read_manifest, unique
 from peav.data.recordings import read_recordings
 from peav.data.records import SUFFIXES
 from peav.data.webdataset import read_webdataset
 from peav.errors import ManifestError
 from peav.features.prepared import SPEC_FILE, read_prepared
-from peav.utils.storage import is_remote
+from peav.utils.storage import is_remote, matching
 
+SHARDS = "shards"  # the folder of manifests in one that `peav caption` made
 # Short names of the classes that a recipe may give as a source's place; any other is path/to/file.py:Class.
 PLACES = {
     "world": "peav.synth.world.place:World",
@@ -40,10 +41,10 @@ class Place:
 
 
 def read_clips(place: str, index: str | None = None) -> list[Row]:
-    """The clips of a manifest, of WebDataset tars, or of a folder of labeled recordings; all splits.
+    """The clips of manifests, of WebDataset tars, of a folder of `peav caption` or of labeled recordings; all splits.
 
     Args:
-        place: a path; of tars also an address, and a pattern for several.
+        place: a path, or a pattern for several; of tars also an address.
         index: as in `read_webdataset`.
 
     Raises:
@@ -52,11 +53,17 @@ def read_clips(place: str, index: str | None = None) -> list[Row]:
     if place.endswith(".tar"):
         return read_webdataset(place, index)
     if place.endswith(SUFFIXES):
-        return read_manifest(place)
+        return _manifests(matching(place))
     if not Path(place).is_dir():
         kinds = f"a manifest ({', '.join(SUFFIXES)}), tars (x.tar, x-*.tar) or a folder of recordings"
         raise ManifestError(f"{place}: no clips there; give {kinds}")
-    return read_recordings(place)
+    shards = sorted(map(str, Path(place).glob(f"{SHARDS}/*.parquet")))
+    return _manifests(shards) if shards else read_recordings(place)
+
+
+def _manifests(paths: list[str]) -> list[Row]:
+    """The rows of several; an id stands once in all of them."""
+    return unique((path, row) for path in paths for row in read_manifest(path))
 
 
 def read_place(place: str, context: PlaceContext) -> list[Row]:

@@ -16,7 +16,7 @@ from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.journal import Journal
 from peav.engine.stage import Stage, StopAsking, identity_of, request_key
 from peav.features.decode import Cut, Decoded, decode_each, decode_task
-from peav.features.extract import clip_key, media_version
+from peav.features.keys import clip_key, media_version
 
 CLIPS = 16  # whose media are in memory at a time
 CUT = Cut(num_frames=16, image_size=336, max_seconds=None)
@@ -62,11 +62,13 @@ class Asker:
         Raises:
             StopAsking: a stage cannot go on with any clip; what was answered is kept.
         """
+        self.hand.unlink(missing_ok=True)  # an earlier process's
         items = [_Item(clip) for clip in clips]
         todo = [item for item in items if not self._replay(item)]
         yield len(items) - len(todo)
+        media = any(stage.needs for item in todo for stage in self.stages[item.place :])
         with closing(self._decoded(todo)) as decoded:
-            while batch := list(islice(decoded, CLIPS)):
+            while batch := list(islice(decoded, CLIPS if media else None)):
                 for place in range(len(self.stages)):
                     self._step(place, [item for item in batch if item.place <= place])
                 yield len(batch)
@@ -85,7 +87,8 @@ class Asker:
     def _answered(self, item: _Item, place: int, stage: Stage) -> bool:
         """Whether a stage has nothing to ask about a clip, or the answer is known and now applied."""
         if not stage.journaled:
-            _work_out(stage, item.clip)
+            if stage.request(item.clip) is not None:
+                _work_out(stage, item.clip)
             return True
         key = self._key(item, place)
         line = None if key is None else self.journal.lines.get(key)

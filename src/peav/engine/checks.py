@@ -183,8 +183,8 @@ class Check(Stage):
 
     checks: list[str] = field(default_factory=lambda: list(CHECKS))
     prompt: str = "rewrite_v1"
-    batch_size: ClassVar[int] = 256
-    version: ClassVar[int] = 1  # of the checks: answers of another are not taken from a journal
+    journaled: ClassVar[bool] = False
+    version: ClassVar[int] = 1  # of the checks: what was written by another is written again
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.checks) - set(CHECKS)):

@@ -12,7 +12,7 @@ from peav.data.manifest import Row, parse_row
 from peav.data.places import read_clips
 from peav.data.records import SUFFIXES, read_records
 from peav.errors import ManifestError
-from peav.features.extract import media_version
+from peav.features.keys import media_version
 from peav.media.find import VIDEO_EXTENSIONS, find_media
 
 

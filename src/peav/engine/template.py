@@ -80,8 +80,8 @@ class Template(Stage):
     A kind of which nothing is known is left out. A clip with no kind at all is filtered: asking again would not help.
     """
 
-    batch_size: ClassVar[int] = 256
-    version: ClassVar[int] = 1  # of the rules: answers of another are not taken from a journal
+    journaled: ClassVar[bool] = False
+    version: ClassVar[int] = 1  # of the rules: what was written by another is written again
 
     def identity(self) -> Mapping[str, Any]:
         """The rules' version."""

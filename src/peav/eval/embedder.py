@@ -14,7 +14,7 @@ from torch import Tensor
 from peav.data.manifest import Row
 from peav.errors import MediaError
 from peav.features.decode import Cut, Decoded, decode_each, decode_task, probe_each
-from peav.features.extract import clip_key
+from peav.features.keys import clip_key
 from peav.inference.pooling import weighted_mean
 from peav.types import DecodeFailure, Modality, modalities
 

@@ -15,7 +15,7 @@ from peav.errors import EvaluationError
 from peav.eval.directions import CAPTIONED, DIRECTIONS, Side
 from peav.eval.embedder import Embedder, unit
 from peav.eval.metrics import accuracy, chance_at_k, median_rank, mrr, recall_at_k
-from peav.features.extract import clip_key
+from peav.features.keys import clip_key
 from peav.types import Modality
 from peav.utils.renamed import renamed
 

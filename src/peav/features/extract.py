@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ from torch import nn
 from peav.data.manifest import Row
 from peav.errors import MediaError
 from peav.features.decode import Cut, Decoded, decode, decode_each, decode_task
-from peav.jobs import version_of
 from peav.media import pad_to_hop
 from peav.model import PEAV
 from peav.model.frame_encoder import to_pixels
-from peav.utils.storage import FilePart
 
 DEFAULT_NUM_FRAMES = 16  # training takes so many from models that otherwise take all
 
@@ -99,28 +96,6 @@ class FeatureExtractor:
         samples = torch.tensor(waveform, device=_device(self.model.audio.codec))
         latents = self.model.encode_codec(samples[None])
         return latents[0].to(torch.float16).cpu().numpy()
-
-
-def clip_key(row: Row) -> str:
-    """Names a clip by its id and by what its features are cut from, a tar that took another's place being another."""
-    versions = [place.version for place in (row.audio_path, row.video_path) if isinstance(place, FilePart)]
-    source = "|".join(map(str, (row.id, row.audio_path, row.video_path, row.start, row.end, *versions)))
-    return hashlib.sha256(source.encode()).hexdigest()[:24]
-
-
-def media_version(row: Row) -> str:
-    """Tells a clip's files from others in their place.
-
-    Empty where that cannot be told: they are gone, or in a tar, whose version is in the clip's key.
-    """
-    marks = []
-    for path in dict.fromkeys((row.audio_path, row.video_path)):
-        if isinstance(path, Path):
-            _, size, time = version_of(path)
-            if size < 0:  # it is refused when it is read
-                return ""
-            marks.append(f"{size}-{time}")
-    return " ".join(marks)
 
 
 def add_weights(digest: hashlib._Hash, module: nn.Module) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 
 from peav.data.manifest import Row
 from peav.errors import MediaError, PreparedError
-from peav.features.extract import FeatureExtractor, add_weights, clip_key, media_version
+from peav.features.extract import FeatureExtractor, add_weights
 from peav.features.failures import Failures, clip_failure
+from peav.features.keys import clip_key, media_version
 from peav.features.prepared import CLIPS, FAILURES, FORMAT, SPEC_FILE, FeatureSpec, read_spec, shard_entry, to_line
 from peav.features.store import clip_bytes
 from peav.jobs import GOES_ON, Pace, stoppable, write_failures

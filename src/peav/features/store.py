@@ -23,8 +23,9 @@ from safetensors.numpy import save
 
 from peav.data.manifest import Row
 from peav.errors import MediaError, NoAudioStreamError, NoVideoStreamError
-from peav.features.extract import ClipFeatures, FeatureExtractor, add_weights, clip_key, media_version
+from peav.features.extract import ClipFeatures, FeatureExtractor, add_weights
 from peav.features.failures import Failures
+from peav.features.keys import clip_key, media_version
 from peav.features.prepared import PreparedClip
 from peav.model import PEAV
 from peav.utils.storage import is_remote, write_all

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from peav.distributed import is_alone
 from peav.errors import RecipeError, TrainingError
-from peav.train.config_io import from_mapping, read_mapping
+from peav.recipes.config import from_mapping, read_mapping
 from peav.train.recipe import FIGURES, Recipe, read_recipe
 from peav.utils.lock import FolderLock
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.errors import MediaError, RecipeError
-from peav.features.extract import clip_key
+from peav.features.keys import clip_key
 from peav.features.logmel import LogMel
 from peav.lab.teach import teach
 from peav.media import load_audio

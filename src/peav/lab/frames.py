@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.features.extract import clip_key
+from peav.features.keys import clip_key
 from peav.features.store import FeatureCache
 from peav.lab.lips import Lips
 from peav.lab.teach import teach

@@ -10,14 +10,16 @@ SHIPPED = Path(__file__).parent
 def find_recipe(name: str | Path) -> Path:
     """The file of a recipe: `name` where it is a file, else the shipped recipe of that name.
 
-    A shipped recipe goes by `smoke`, `smoke.yaml` or `recipes/smoke.yaml`. What is no recipe comes back as it is.
+    A shipped recipe goes by `smoke`, `smoke.yaml` or `recipes/smoke.yaml`, those of the engine by `engine/stage1`. What
+    is no recipe comes back as it is.
     """
     path = Path(name)
-    named = path.parent in (Path(), Path("recipes")) and path.suffix in ("", ".yaml")
-    shipped = SHIPPED / f"{path.stem}.yaml"
-    return shipped if named and not path.is_file() and shipped.is_file() else path
+    parts = path.with_suffix("").parts
+    shipped = "/".join(parts[1:] if parts[:1] == ("recipes",) else parts)
+    named = path.suffix in ("", ".yaml") and not path.is_file() and shipped in shipped_recipes()
+    return SHIPPED / f"{shipped}.yaml" if named else path
 
 
 def shipped_recipes() -> list[str]:
     """The names of the recipes that ship."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    return sorted(path.relative_to(SHIPPED).with_suffix("").as_posix() for path in SHIPPED.rglob("*.yaml"))

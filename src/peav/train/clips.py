@@ -11,11 +11,11 @@ from peav.data.manifest import Row
 from peav.data.places import PLACES, Place, PlaceContext, is_prepared, read_place
 from peav.data.transforms import TRANSFORMS, SourceContext, SourceTransform
 from peav.errors import RecipeError, TrainingError
-from peav.features.extract import clip_key
 from peav.features.failures import TooManyFailures, clip_failure
+from peav.features.keys import clip_key
 from peav.features.store import FeatureCache
 from peav.jobs import write_failures
-from peav.train.config_io import from_options
+from peav.recipes.config import from_options
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe, Source
 

@@ -13,7 +13,7 @@ from peav.data.collate import Batch, Collator
 from peav.data.manifest import Row
 from peav.eval.directions import CLIPS, DIRECTIONS, SPEECH
 from peav.eval.metrics import chance_at_k, recall_at_k
-from peav.features.extract import clip_key
+from peav.features.keys import clip_key
 from peav.features.store import FeatureCache
 from peav.objectives.pairs import Embedding
 from peav.train.contrastive_module import Forward

@@ -12,7 +12,7 @@ from peav.eval.directions import CLIPS, SPEECH
 from peav.model import PRESETS
 from peav.objectives.auxiliary import loss_name
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
-from peav.train.config_io import from_mapping, read_mapping
+from peav.recipes.config import from_mapping, read_mapping
 from peav.train.legacy import modernized
 
 FIGURES = (*CLIPS, SPEECH, "auroc")

@@ -25,9 +25,9 @@ from peav.inference.tokenizer import train_tokenizer
 from peav.jobs import GOES_ON, stoppable
 from peav.model import PEAV, PEAFrame, PEAVConfig, preset
 from peav.objectives.auxiliary import AUXILIARY, AuxiliaryLoss, LossContext, loss_name
+from peav.recipes.config import from_options
 from peav.train.batches import BatchStream
 from peav.train.clips import Clips, gather, prepared_folders, texts_of, with_features
-from peav.train.config_io import from_options
 from peav.train.finetune import drop_unused_pairs, reinit
 from peav.train.initialize import INITIALIZERS, InitContext, Initializer, take_codec, take_frames, take_text
 from peav.train.progress import Reporter

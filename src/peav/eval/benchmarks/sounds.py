@@ -17,7 +17,7 @@ from peav.eval.embedder import RATE, Embedder
 from peav.eval.protocols import Classification, linear_probe, probe, zero_shot
 from peav.eval.tables import Table, classification_table
 from peav.features.decode import Cut, decode_each, decode_task
-from peav.features.extract import clip_key
+from peav.features.keys import clip_key
 from peav.features.logmel import log_mel_statistics
 
 logger = logging.getLogger(__name__)

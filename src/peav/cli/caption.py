@@ -1,0 +1,95 @@
+"""`peav caption`: captions of three kinds for the clips of a manifest, by the steps of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from peav.cli import options
+from peav.cli.console import fail, out, print_json, shown
+from peav.utils.progress import bar
+from peav.utils.text import counted
+
+if TYPE_CHECKING:
+    from peav.engine.recipe import EngineRecipe
+    from peav.engine.run import Summary
+    from peav.engine.work import Progress, Step
+
+DOING = {"caption": "captioning", "rewrite": "rewriting", "write": "writing"}
+
+
+def caption(
+    clips: Annotated[
+        str, typer.Argument(metavar="MANIFEST|DIR", help="A manifest, tars, or a folder of recordings or media files.")
+    ],
+    folder: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the run and its shards.")],
+    recipe: Annotated[
+        Path, typer.Option(help="The steps: a YAML file, or a shipped recipe such as engine/stage1.")
+    ] = Path("engine/stage1"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key: --set rows=64 (repeatable).")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Work on Ray: auto, local, or its address.")
+    ] = None,
+    cpus: Annotated[float, typer.Option(min=0, help="With --ray, processors of an actor; may be a fraction.")] = 1.0,
+    gpus: Annotated[float, typer.Option(min=0, help="With --ray, GPUs of an actor; may be a fraction.")] = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first rows alone.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Caption clips: segment, filter, caption, score, rewrite, check; run again, it goes on where it was stopped.
+
+    OUT/shards/*.parquet are manifests that `peav train`, `prepare` and `eval` read, and so is OUT. What failed is
+    listed in OUT/failures.jsonl; `peav caption retry OUT` runs it again.
+    """
+    from peav.engine.recipe import read_recipe
+
+    changes = dict(
+        one.split("=", 1) if "=" in one else fail(f"--set {one}: write KEY=VALUE") for one in overrides or ()
+    )
+    summary = run(clips, folder, read_recipe(recipe, changes), limit, workers, ray, cpus, gpus)
+    report(summary, folder, as_json)
+
+
+def run(
+    clips: str,
+    folder: Path,
+    recipe: EngineRecipe,
+    limit: int | None,
+    workers: int | None,
+    ray: str | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+) -> Summary:
+    """Carry a run out with a bar for each step."""
+    from peav.engine.ray_runner import on_ray
+    from peav.engine.run import caption as carry_out
+
+    with bar() as progress:
+        tasks: dict[Step, object] = {}
+
+        def show(step: Step, done: Progress) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(DOING[step], total=None)
+            progress.advance(tasks[step], done.clips)  # type: ignore[arg-type]
+
+        runner = None if ray is None else on_ray(ray, workers, cpus, gpus)
+        return carry_out(clips, folder, recipe, limit=limit, workers=workers, runner=runner, progress=show)
+
+
+def report(summary: Summary, folder: Path, as_json: bool) -> None:
+    """Print how the clips of a run ended."""
+    if as_json:
+        print_json(summary.as_json())
+        return
+    out.print(
+        f"{counted(summary.done, 'clip')} captioned, {summary.filtered} filtered, {summary.failed} failed: "
+        f"{shown(folder / 'shards')}"
+    )
+    for stage in {**summary.asked, **summary.known}:
+        out.print(f"  {stage}: {summary.asked[stage]} asked, {summary.known[stage]} known before", highlight=False)
+    if summary.failed:
+        out.print(f"[yellow]{summary.failed} failed[/]: see {shown(folder / 'failures.jsonl')}; peav caption retry OUT")

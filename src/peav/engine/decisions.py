@@ -1,0 +1,91 @@
+"""What is decided of a run as a whole, between the passes over its partitions; see `survey` for how.
+
+What was decided stands: a manifest that grew keeps its fit, and what was kept before is never dropped for a newcomer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from peav.engine.duplicates import duplicates
+from peav.engine.partition import Partition
+from peav.engine.recipe import EngineRecipe
+from peav.engine.survey import fit_quantiles, repeated
+from peav.engine.work import Step, Task, summary_path
+from peav.utils.storage import write_all
+
+FOLDER = "decisions"
+
+
+class Decisions:
+    """Of a run in folder `out`."""
+
+    def __init__(self, out: Path, recipe: EngineRecipe) -> None:
+        self.out, self.recipe = out, recipe
+        self._fit: Mapping[str, Any] = {}
+        self._duplicates: dict[int, dict[str, str]] = {}  # by partition
+        self._repeated: frozenset[str] = frozenset()
+
+    def task(self, step: Step, partition: Partition) -> Task:
+        """A partition with what is decided of its clips."""
+        if step == "caption":
+            return Task(partition)
+        return Task(partition, self._fit, self._duplicates.get(partition.number, {}), self._repeated)
+
+    def after(self, step: Step, every: Iterable[Partition]) -> None:
+        """Decide what the next step has to know; `every` is all partitions of the run."""
+        if step == "caption":
+            partitions = list(self._numbers(every))
+            self._fit = self._fitted(partitions)
+            self._find_duplicates(partitions)
+        elif step == "rewrite":
+            counts = (self._said(step, one)["captions"] for one in self._numbers(every))
+            found = repeated(counts, self.recipe.repeated.share, self.recipe.repeated.least)
+            self._repeated = frozenset(f"{kind} {key}" for kind, keys in found.items() for key in keys)
+            self._write("repeated", found)
+
+    def _fitted(self, partitions: Iterable[Partition]) -> Mapping[str, Any]:
+        """The fit that stands, if it is of these captioners and this score; else a new one."""
+        of = json.loads(json.dumps([self.recipe.captioners, self.recipe.score, self.recipe.sample], default=dict))
+        held = self._read("fit")
+        if held.get("of") != of:
+            samples = (self._said("caption", one)["scores"] for one in partitions)
+            held = {"of": of, **fit_quantiles(samples, self.recipe.sample)}
+            self._write("fit", held)
+        return held
+
+    def _find_duplicates(self, partitions: Iterable[Partition]) -> None:
+        if self.recipe.duplicates is None:
+            return
+        of = json.loads(json.dumps([asdict(self.recipe.duplicates), self.recipe.filters], default=dict))
+        held = self._read("duplicates")
+        earlier = held["clips"] if held.get("of") == of else {}
+        partitions = list(partitions)
+        summaries = (self._said("caption", one)["duplicates"] for one in partitions)
+        found = duplicates(summaries, earlier, **asdict(self.recipe.duplicates))
+        clips: dict[str, str | None] = {}
+        for one in partitions:
+            ids = self._said("caption", one)["duplicates"]
+            clips |= {clip: found.get(clip) for clip in ids}
+            self._duplicates[one.number] = {clip: found[clip] for clip in ids if clip in found}
+        self._write("duplicates", {"of": of, "clips": clips})
+
+    def _numbers(self, every: Iterable[Partition]) -> Iterator[Partition]:
+        """The partitions without their rows."""
+        return (Partition(one.number, (), one.key) for one in every)
+
+    def _said(self, step: Step, partition: Partition) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(summary_path(self.out, partition, step).read_text(encoding="utf-8"))
+        return said
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.out / FOLDER / f"{name}.json"
+        held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return held
+
+    def _write(self, name: str, held: Mapping[str, Any]) -> None:
+        write_all(self.out / FOLDER / f"{name}.json", json.dumps(held, ensure_ascii=False))

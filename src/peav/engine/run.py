@@ -1,0 +1,154 @@
+"""A run of the engine over a manifest: steps over all partitions, and what is decided between them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peav.engine.decisions import Decisions
+from peav.engine.journal import Journal
+from peav.engine.partition import Partition, partitions
+from peav.engine.recipe import EngineRecipe, settings_of
+from peav.engine.runner import Runner, processes, run_all
+from peav.engine.shards import ENDS, failures, read_end
+from peav.engine.work import STEPS, Job, Progress, Step, summary_path
+from peav.errors import PeavError
+from peav.jobs import GOES_ON, stoppable
+from peav.recipes.config import from_mapping
+from peav.utils.jsonl import to_line
+from peav.utils.lock import FolderLock
+from peav.utils.storage import write_all
+
+RUN = "run.json"
+
+
+@dataclass
+class Summary:
+    """How the clips of a run ended, and by stage how many were asked about now and how many answers were known."""
+
+    done: int = 0
+    filtered: int = 0
+    failed: int = 0
+    partitions: int = 0
+    asked: Counter[str] = field(default_factory=Counter)
+    known: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return vars(self) | {"asked": dict(self.asked), "known": dict(self.known)}
+
+
+class EngineError(PeavError):
+    """A run cannot be done as asked; the message says what to change."""
+
+
+def caption(
+    place: str,
+    out: str | Path,
+    recipe: EngineRecipe,
+    *,
+    limit: int | None = None,
+    workers: int | None = None,
+    runner: Runner | None = None,
+    progress: Callable[[Step, Progress], None] = lambda step, done: None,
+) -> Summary:
+    """Caption the clips of a manifest or a folder; called again, it goes on where it was stopped.
+
+    Args:
+        place: a manifest, tars, a folder of recordings, or any folder of media.
+        out: the run's folder; `out/shards/*.parquet` are manifests, and `out` is a place for `peav train`.
+        limit: the first rows alone.
+        workers: processes; None: one for each processor.
+        runner: None: processes of this machine; else such as `ray_runner.on_ray`.
+        progress: told of each batch of clips.
+
+    Raises:
+        EngineError: another process works in `out`, or it was begun with partitions of another size.
+        ManifestError, RecipeError: of `place` and `recipe`.
+        StopAsking: a stage cannot go on, such as for a budget that is spent.
+        Stopped: Ctrl-C or SIGTERM.
+    """
+    out = Path(out)
+    busy = EngineError(f"{out}: another peav caption is writing here; wait for it, or give another folder")
+    with FolderLock(out / "lock.run", busy):
+        _claim(out, place, recipe, limit)
+        summary, settings = Summary(), settings_of(recipe)
+        with stoppable(lambda: f"{sum(summary.asked.values())} answers of this run are kept in {out}; {GOES_ON}"):
+            decisions = Decisions(out, recipe)
+            run = runner or processes(workers)
+            for step in STEPS:
+                job = Job(str(out.absolute()), recipe.text(), settings, step)
+                todo = (p for p in partitions(place, recipe.rows, limit) if not _finished(out, p, step, settings))
+                for done in run_all(run, job, (decisions.task(step, partition) for partition in todo)):
+                    summary.asked.update(done.asked)
+                    summary.known.update(done.known)
+                    progress(step, done)
+                decisions.after(step, partitions(place, recipe.rows, limit))
+            _finish(out, partitions(place, recipe.rows, limit), settings, summary)
+    return summary
+
+
+def retry(out: str | Path) -> int:
+    """Have the clips that failed in a run asked about again by the next `caption`; how many these are."""
+    out, count = Path(out), 0
+    for path in sorted((out / ENDS).glob("*.json")):
+        if any("failed" in end for end in json.loads(path.read_text(encoding="utf-8"))["ends"]):
+            with Journal(out / "journal" / f"{path.stem}.jsonl") as journal:
+                count += len(journal.forget_failures())
+            path.unlink()
+            for step in STEPS[:-1]:
+                (out / "summaries" / step / path.name).unlink(missing_ok=True)
+    return count
+
+
+def held(out: str | Path) -> tuple[str, EngineRecipe, int | None]:
+    """What a run was begun with: its clips, its recipe and their limit. Raises EngineError: there is no run."""
+    path = Path(out) / RUN
+    if not path.is_file():
+        raise EngineError(f"{out}: holds no run of peav caption; give the folder that was its --out")
+    said = json.loads(path.read_text(encoding="utf-8"))
+    return said["place"], from_mapping(EngineRecipe, said["recipe"]), said["limit"]
+
+
+def _claim(out: Path, place: str, recipe: EngineRecipe, limit: int | None) -> None:
+    """Note what a folder holds; partitions of another size would mix two runs."""
+    said = {"place": str(Path(place).absolute()), "limit": limit, "recipe": json.loads(recipe.text())}
+    path = out / RUN
+    if path.exists():
+        rows = json.loads(path.read_text(encoding="utf-8"))["recipe"]["rows"]
+        if rows != recipe.rows:
+            raise EngineError(f"{out}: holds partitions of {rows} rows, not of {recipe.rows}; give `rows: {rows}`")
+    write_all(path, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+
+
+def _finished(out: Path, partition: Partition, step: Step, settings: str) -> bool:
+    """Whether a step has nothing to do with a partition."""
+    if read_end(out, partition, settings) is not None:
+        return True
+    if step == "write":
+        return False
+    try:
+        said = json.loads(summary_path(out, partition, step).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool((said["key"], said["settings"]) == (partition.key, settings))
+
+
+def _finish(out: Path, every: Iterable[Partition], settings: str, summary: Summary) -> None:
+    """Count how all clips ended, and list those that failed."""
+    counts: Counter[str] = Counter()
+
+    def lines() -> Iterator[bytes]:
+        for partition in every:
+            end = read_end(out, partition, settings)
+            assert end is not None
+            counts.update(end["counts"])
+            summary.partitions += 1
+            yield from map(to_line, failures(end))
+
+    write_all(out / "failures.jsonl", b"".join(lines()))
+    summary.done, summary.filtered, summary.failed = counts["done"], counts["filtered"], counts["failed"]

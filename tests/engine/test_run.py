@@ -1,0 +1,153 @@
+"""A run of the engine: every clip ends once, nothing is asked twice, and any death costs what was in hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from media.make import tone, write_audio
+
+from peav.data.manifest import read_manifest
+from peav.engine.recipe import EngineRecipe
+from peav.engine.run import Summary, caption, retry
+from peav.engine.work import Job, Progress, Task, work
+from peav.recipes.config import from_mapping
+
+
+def here(job: Job, tasks: Iterable[Task]) -> Iterator[Progress | tuple[Task, Exception | None]]:
+    """A runner in this process, which is quicker to start."""
+    for task in tasks:
+        yield from work(job, task)
+        yield task, None
+
+
+STUB = Path(__file__).with_name("stub.py")
+ROWS = 5
+
+
+def recipe(log: Path, **changes: Any) -> EngineRecipe:
+    """Two captioners and a rewriter; `changes` are options by the step's name."""
+    steps = {
+        name: {"class": f"{STUB}:{kind}", "name": name, "log": str(log)} | changes.pop(name, {})
+        for name, kind in (("first", "Stub"), ("second", "Stub"), ("final", "Rewriter"))
+    }
+    return from_mapping(EngineRecipe, {"name": "stubs", "rows": ROWS, "captioners": [steps["first"], steps["second"]],
+                                       "rewrite": steps["final"], **changes})  # fmt: skip
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "clips.jsonl"
+    path.write_text("".join(json.dumps(line(i)) + "\n" for i in range(12)))
+    return path
+
+
+def line(number: int) -> dict[str, Any]:
+    return {"id": f"c{number:02d}", "audio_path": f"{number}.wav", "duration": 1.0, "label": "dog", "split": "train"}
+
+
+def asked(log: Path) -> list[str]:
+    return sorted(log.read_text().splitlines()) if log.exists() else []
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "shards").glob("*"))}
+
+
+def test_the_output_is_a_manifest_that_keeps_the_weak_captions(manifest: Path, tmp_path: Path) -> None:
+    summary = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
+    assert (summary.done, summary.filtered, summary.failed, summary.partitions) == (12, 0, 0, 3)
+    paths = sorted((tmp_path / "out" / "shards").glob("*.parquet"))
+    rows = [row for path in paths for row in read_manifest(path)]
+    assert [row.id for row in rows] == [f"c{i:02d}" for i in range(12)]
+    assert rows[3].audio_path == tmp_path / "3.wav"
+    assert rows[3].synthetic == {"audio": ['["first 1 of c03", "second 1 of c03"]']}
+    assert (rows[3].extra["label"], rows[3].split) == ("dog", "train")
+    weak = pq.read_table(paths[0])["weak"].to_pylist()[3]
+    assert [(one["captioner"], one["text"], one["model"]) for one in weak] == [
+        ("first", "first 1 of c03", "stub 1"), ("second", "second 1 of c03", "stub 1")]  # fmt: skip
+
+
+def test_a_second_run_asks_nothing_and_changes_nothing(manifest: Path, tmp_path: Path) -> None:
+    first = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
+    assert len(asked(tmp_path / "log")) == sum(first.asked.values()) == 36
+    before = shards(tmp_path / "out")
+    second = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
+    assert (second.done, sum(second.asked.values()), sum(second.known.values())) == (12, 0, 0)
+    assert shards(tmp_path / "out") == before
+    assert len(asked(tmp_path / "log")) == 36
+
+
+def test_a_changed_prompt_asks_that_stage_alone_again(manifest: Path, tmp_path: Path) -> None:
+    caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
+    again = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log", final={"version": 2}), runner=here)
+    assert again.asked == {"final": 12}
+    # What comes after a changed step is asked again where its own request changed.
+    third = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log", first={"version": 2}), runner=here)
+    assert third.asked == {"first": 12, "final": 12}
+
+
+def test_a_manifest_that_grew_keeps_its_finished_partitions(manifest: Path, tmp_path: Path) -> None:
+    caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "shards").glob("*")}
+    with manifest.open("a") as file:
+        file.writelines(json.dumps(line(i)) + "\n" for i in range(12, 16))
+    grown = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
+    assert (grown.done, grown.asked) == (16, {"first": 4, "second": 4, "final": 4})
+    kept = [path.name for path, at in before.items() if path.stat().st_mtime_ns == at]
+    assert sorted(kept) == ["00000.parquet", "00001.parquet"]
+
+
+def test_a_row_that_fails_is_one_line_and_is_retried_on_demand(manifest: Path, tmp_path: Path) -> None:
+    bad = recipe(tmp_path / "log", second={"raise_on": ["c04"]})
+    summary = caption(str(manifest), tmp_path / "out", bad, runner=here)
+    assert (summary.done, summary.failed) == (11, 1)
+    (failed,) = [json.loads(one) for one in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert (failed["id"], failed["stage"], failed["error"]) == ("c04", "second", "RuntimeError")
+    assert failed["reason"] == "cannot do c04"
+    assert sum(caption(str(manifest), tmp_path / "out", bad, runner=here).asked.values()) == 0
+    assert retry(tmp_path / "out") == 1
+    mended = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
+    assert (mended.done, mended.asked) == (12, {"second": 1, "final": 1})
+    assert (tmp_path / "out" / "failures.jsonl").read_text() == "" or not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_row_that_kills_its_worker_costs_itself_alone(manifest: Path, tmp_path: Path) -> None:
+    poison = recipe(tmp_path / "log", second={"die_on": ["c06"]})
+    summary = caption(str(manifest), tmp_path / "out", poison, workers=2)
+    assert (summary.done, summary.failed) == (11, 1)
+    (failed,) = [json.loads(one) for one in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert (failed["id"], failed["stage"], failed["error"]) == ("c06", "second", "WorkerDiedError")
+    assert not list((tmp_path / "out").rglob("*.hand"))
+
+
+def test_a_file_that_cannot_be_decoded_fails_alone(tmp_path: Path) -> None:
+    for number in range(3):
+        write_audio(tmp_path / f"{number}.wav", tone(0.2, seed=number))
+    (tmp_path / "1.wav").write_bytes(b"no sound")
+    (tmp_path / "clips.jsonl").write_text("".join(json.dumps(line(i)) + "\n" for i in range(4)))
+    wanted = recipe(tmp_path / "log", first={"class": f"{STUB}:Listens"})
+    summary = caption(str(tmp_path / "clips.jsonl"), tmp_path / "out", wanted, runner=here)
+    failed = [json.loads(one) for one in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert [(one["id"], one["stage"], one["error"]) for one in failed] == [
+        ("c01", "decode", "NotMediaError"), ("c03", "decode", "MissingFileError")]  # fmt: skip
+    assert (summary.done, summary.asked["first"]) == (2, 2)
+
+
+@pytest.mark.slow
+def test_two_runs_write_the_same_bytes(manifest: Path, tmp_path: Path) -> None:
+    caption(str(manifest), tmp_path / "one", recipe(tmp_path / "log"), workers=1)
+    caption(str(manifest), tmp_path / "two", recipe(tmp_path / "log", first={"slow": 0.01}), workers=2)
+    assert shards(tmp_path / "one") == shards(tmp_path / "two")
+    assert len(shards(tmp_path / "one")) == 3
+
+
+def test_a_summary_tells_what_was_asked(manifest: Path, tmp_path: Path) -> None:
+    summary = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here, limit=7)
+    assert isinstance(summary, Summary)
+    assert summary.as_json()["asked"] == {"first": 7, "second": 7, "final": 7}
