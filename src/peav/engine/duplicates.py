@@ -118,7 +118,7 @@ def duplicates(
             the signs of 256 random projections, in bands as hashes are.
 
     A million clips with both hashes take 35 s of one core and 0.9 GB where bits are as likely 0 as 1, and at most
-    some 8 minutes, where every band is just not crowded. Embeddings take 2 D bytes a clip more.
+    some 8 minutes by the bound above. Embeddings take 2 D bytes a clip more.
     """
     earlier = earlier or {}
     table = _read(summaries, earlier)
