@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 from peav.cli.console import one_line_warnings
+from peav.cli.train import ProgressReporter, training_bar
 
 
 def test_a_warning_and_what_a_logger_says_are_one_line_each_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +32,12 @@ def test_without_the_command_line_a_program_decides_who_hears_the_loggers(capfd:
         pass
     assert [type(handler) for handler in logging.getLogger("peav").handlers] == [logging.NullHandler]
     assert capfd.readouterr().err == ""
+
+
+def test_of_the_processes_that_train_together_one_says_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    for leads in (False, True):
+        with training_bar(leads) as progress:
+            reporter = ProgressReporter(progress)
+            reporter.stage("train", 10)
+            reporter.step({"step": 4, "loss": 0.5, "losses": {"a_ac": 0.5}, "eval": {"t2a": 0.25}})
+        assert capsys.readouterr() == ("", "step 4: t2a 0.250\n" if leads else "")

@@ -26,7 +26,7 @@ class Options(_Shared, total=False):
     batch_size: windows per forward pass (8).
     window: seconds per window (30.0); None takes each input whole, up to what the towers take (400 s of sound).
     normalize: scale every embedding to unit length (False).
-    show_progress: a progress bar on stderr (False).
+    show_progress: a progress bar on stderr, or in a log a line every 30 s (False).
     convert_to_numpy: numpy arrays (True); else tensors on the model's device.
     """
 
