@@ -308,6 +308,7 @@ def test_classify_ranks_the_labels_of_each_file(
     results = as_json("classify", folder / "sound.wav", folder / "more", tmp_path / "bad.wav", *options)
     printed = peav("classify", folder / "sound.wav", tmp_path / "bad.wav", *options, "--top", 2, "--csv").stdout
     lines = list(csv.DictReader(io.StringIO(printed)))
+    assert [Path(result["path"]).name for result in results] == ["sound.wav", "both.mp4", "long.flac", "bad.wav"]
     by_name = {Path(result["path"]).name: result for result in results}
     assert [line["label"] for line in lines] == [one["label"] for one in by_name["sound.wav"]["labels"][:2]] + [""]
     assert lines[-1]["error"] == by_name["bad.wav"]["error"]

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from media.make import good_files, pictures, tone, write_audio, write_video
 
 from peav.media import MediaWarning, MissingFileError, Window, WindowError, find_media, probe, resize_frames, windows
+from peav.media.find import media_files
 from peav.media.windows import SHORTEST_TAIL
 
 
@@ -45,8 +46,18 @@ def test_folders_are_walked_and_filtered(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     found = find_media([tmp_path, tmp_path / "b.WAV", tmp_path / "a" / "f.jpg"])
-    assert found == sorted(tmp_path / name for name in ("b.WAV", "a/c.mp4", "a/deep/d.opus", "a/f.jpg"))
+    assert found == [tmp_path / name for name in ("a/c.mp4", "a/deep/d.opus", "b.WAV", "a/f.jpg")]
     assert find_media([]) == []
+
+
+def test_files_come_in_the_order_in_which_they_are_given_and_a_folders_sorted(tmp_path: Path) -> None:
+    for name in ("z.wav", "m/b.wav", "m/a/c.wav", "a.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    asked = [tmp_path / name for name in ("z.wav", "nowhere.wav", "m", "m/b.wav", "a.wav", "z.wav")]
+    wanted = [tmp_path / name for name in ("z.wav", "nowhere.wav", "m/a/c.wav", "m/b.wav", "a.wav")]
+    assert media_files(asked) == wanted
+    assert find_media(path for path in asked if path.exists()) == [path for path in wanted if path.exists()]
 
 
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from peav.errors import MediaWarning, MissingFileError, UnsupportedInputError
@@ -30,7 +30,7 @@ VIDEO_EXTENSIONS = frozenset(
 
 
 def find_media(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Media files among `paths`, sorted, each once.
+    """Media files among `paths`, in the order in which these are given, a folder's sorted, each once.
 
     Folders are walked recursively and filtered by extension; hidden files and folders in them are left out. Links to
     folders are followed. A folder that can be reached in several ways, or holds itself, is listed once: under its own
@@ -38,33 +38,46 @@ def find_media(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     whatever its extension. Raises `MissingFileError` for a path that is not there; warns of a folder that cannot be
     read.
     """
-    found: set[Path] = set()
-    folders: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            folders.append(path)
-        elif path.exists():
-            found.add(path)
-        else:
-            raise MissingFileError(f"{path}: no such file or folder; check the spelling")
-    seen: set[tuple[int, int]] = set()
-    while folders:
-        links: list[Path] = []
-        for folder in folders:
-            found.update(_walk(folder, seen, links))
-        folders = sorted(links)
-    return sorted(found)
+    given = [Path(path) for path in paths]
+    if absent := next((path for path in given if not path.exists()), None):
+        raise _missing(absent)
+    return _find(given)
 
 
 def media_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """As `find_media`, with the paths that are not there at the end, for a job to list as failures.
+    """As `find_media`, with the paths that are not there in their places, for a job to list as failures.
 
     Raises `MissingFileError` where none of them is there.
     """
     given = [Path(path) for path in paths]
-    absent = [path for path in given if not path.exists()]
-    present = [path for path in given if path not in absent]
-    return list(dict.fromkeys([*find_media(present or absent), *absent]))
+    if given and not any(path.exists() for path in given):
+        raise _missing(given[0])
+    return _find(given)
+
+
+def _missing(path: Path) -> MissingFileError:
+    return MissingFileError(f"{path}: no such file or folder; check the spelling")
+
+
+def _find(given: Sequence[Path]) -> list[Path]:
+    """Files with the place among the `given` at which they were met first, by which they are sorted."""
+    found: dict[Path, int] = {}
+    folders: list[tuple[Path, int]] = []
+    for place, path in enumerate(given):
+        if path.is_dir():
+            folders.append((path, place))
+        else:
+            found.setdefault(path, place)
+    seen: set[tuple[int, int]] = set()
+    while folders:
+        links: list[tuple[Path, int]] = []
+        for folder, place in folders:
+            below: list[Path] = []
+            for path in _walk(folder, seen, below):
+                found[path] = min(place, found.get(path, place))
+            links += [(link, place) for link in below]
+        folders = sorted(links)
+    return sorted(found, key=lambda path: (found[path], path))
 
 
 def unwritable(path: Path) -> UnsupportedInputError | None:
