@@ -59,3 +59,18 @@ def test_a_name_in_colons_is_no_picture() -> None:
     console.print(Table(":bear:", title=":bear:"))
     assert "own.py:zero:bear:" in shown.getvalue()
     assert shown.getvalue().count(":bear:") == 3
+
+
+def test_a_line_for_other_programs_ends_without_blanks_and_for_people_as_rich_has_it() -> None:
+    table = Table("name", "n", "", box=None)
+    table.add_row("a", "  1", "")
+    table.add_row("long  name", "12", "")
+    for terminal, ends in ((False, {"n", "1", "2", "b"}), (True, {" ", "b"})):
+        shown = io.StringIO()
+        console = SafeConsole(file=shown, force_terminal=terminal, color_system=None)
+        console.print(table)
+        console.print("a  b")
+        lines = shown.getvalue().splitlines()
+        assert [line.split() for line in lines] == [["name", "n"], ["a", "1"], ["long", "name", "12"], ["a", "b"]]
+        assert {line[-1] for line in lines} <= ends
+    assert lines[-1] == "a  b"

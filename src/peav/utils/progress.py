@@ -48,7 +48,7 @@ class Log(Progress):
         super().advance(task_id, advance)
         self._say(task_id)
 
-    def update(self, task_id: TaskID, **fields: Any) -> None:  # type: ignore[override]
+    def update(self, task_id: TaskID, **fields: Any) -> None:
         """As of the bar."""
         super().update(task_id, **fields)
         self._say(task_id)
