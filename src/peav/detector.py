@@ -32,6 +32,7 @@ from peav.model import PEAFrame
 from peav.types import Event
 from peav.utils.lock import FolderLock
 from peav.utils.renamed import renamed
+from peav.utils.text import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,8 +287,8 @@ def detect_files(
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     found: list[FileEvents] = []
     held = f"{folder}: another process is writing to it; wait for its end, or give another folder"
-    kept = f"files of this run are done; {GOES_ON}"
-    with stoppable(lambda: f"{len(found)} {kept}"), FolderLock(folder, EventsError(held)):
+    kept = f"of this run are done; {GOES_ON}"
+    with stoppable(lambda: f"{counted(len(found), 'file')} {kept}"), FolderLock(folder, EventsError(held)):
         done = Ledger(folder / "detections.jsonl", {"settings": digest}, alone=True, resume=resume)
         failures = Ledger(folder / "failures.jsonl", {"library": done.path.name})
         write_postprocessing(folder / POSTPROCESSING, how)
@@ -318,10 +319,9 @@ def _events(
     scores = FrameScores(labels, *scored)
     events = find_events(scores, how)
     try:
-        outputs.write(path, scores, events, how)
+        return outputs.write(path, scores, events, how)
     except MediaError as error:  # a timeline decodes the file again
         return FileEvents(path, error=error)
-    return FileEvents(path, scores.duration, tuple(events))
 
 
 if not TYPE_CHECKING:

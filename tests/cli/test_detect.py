@@ -58,10 +58,10 @@ def test_json_on_stdout_is_what_python_finds(
 def test_csv_holds_what_json_holds(peav: Run, as_json: Run, frame_model: str, sounds: Path) -> None:
     options = (sounds, *LABELS, "--model", frame_model)
     results = as_json("detect", *options)
-    wanted = [(Path(one["path"]).name, *map(str, event.values())) for one in results for event in one["events"]]
+    wanted = [(one["path"], *map(str, event.values())) for one in results for event in one["events"]]
     lines = list(csv.DictReader(io.StringIO(peav("detect", *options, "--csv").stdout)))
     names = ("path", "label", "onset", "offset", "score")
-    assert [(Path(line["path"]).name, *(line[name] for name in names[1:])) for line in lines] == wanted
+    assert [tuple(line[name] for name in names) for line in lines] == wanted
 
 
 @pytest.mark.slow
@@ -180,14 +180,19 @@ def test_a_name_that_is_not_utf8_is_a_failure_and_not_the_end(as_json: Run, fram
 
 
 @pytest.mark.slow
-def test_timelines_of_one_file_and_of_several(as_json: Run, frame_model: str, sounds: Path, tmp_path: Path) -> None:
+def test_timelines_of_one_file_and_of_several_are_named(
+    as_json: Run, peav: Run, frame_model: str, sounds: Path, tmp_path: Path
+) -> None:
     one, page = tmp_path / "one.png", tmp_path / "one.html"
     as_json("detect", sounds / "a.wav", *LABELS, "--model", frame_model, "--plot", one, "--html", page)
     with Image.open(one) as image:
         assert image.width == 1600
     assert "data:audio/mp4;base64," in page.read_text()
-    as_json("detect", sounds, *LABELS, "--model", frame_model, "--plot", tmp_path / "many.png")
-    assert {path.name for path in tmp_path.glob("many*")} == {"many-a.png", "many-b.png"}
+    many = ("--plot", tmp_path / "many.png", "--html", tmp_path / "many.html")
+    said = peav("detect", sounds, *LABELS, "--model", frame_model, *many).stderr
+    names = [f"many-{name}.{suffix}" for name in ("a", "b") for suffix in ("png", "html")]
+    assert {path.name for path in tmp_path.glob("many*")} == set(names)
+    assert said.splitlines() == [f"written: {tmp_path / name}" for name in names]
 
 
 def test_results_of_files_that_share_a_name_have_names_of_their_own() -> None:

@@ -36,7 +36,7 @@ def classify(
     from peav.types import DecodeFailure
 
     texts = options.label_texts(labels, labels_file, prompt)
-    paths = options.media_in(files)
+    paths = [path.absolute() for path in options.media_in(files)]
     encoder = load(model, device, revision, dtype, cache_dir)
     results: list[dict[str, Any]] = []
     for result in encoder.classify_stream(

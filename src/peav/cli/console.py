@@ -117,6 +117,12 @@ def load_detector(
         return peav.Detector.load(model, device=device, revision=revision, dtype=dtype, cache_dir=cache_dir)
 
 
+def say_written(*paths: Path) -> None:
+    """A line on stderr for each file that was written beside the results."""
+    for path in paths:
+        err.print(f"[dim]written:[/] {shown(path)}", soft_wrap=True, highlight=False)
+
+
 def report_failures(summary: Mapping[str, Any], listed: Path) -> None:
     """Lines about files that failed in a job, and where they are listed."""
     if summary["failed"]:

@@ -23,6 +23,7 @@ from peav.cli.console import (
     out,
     print_json,
     report_failures,
+    say_written,
     shown,
 )
 from peav.utils.terminal import visible
@@ -115,6 +116,7 @@ def detect(
         retry_failed=retry_failed,
         show_progress=True,
     )
+    say_written(*(timeline for file in run.files for timeline in file.timelines))
     summary = run.summary() | {"model": detector.name, "seconds": round(time.monotonic() - began, 2)}
     if output is None:
         _print(run.files, format)
@@ -203,6 +205,6 @@ def _report(summary: dict[str, Any], output: Path) -> None:
     out.print(
         f"{shown(output)}: [bold]{counted(summary['events'], 'event')}[/] in {counted(summary['detected'], 'file')} "
         f"({summary['hours'] * 60:.1f} min) "
-        f"in {summary['seconds']:.1f} s; {summary['skipped']} files were there already"
+        f"in {summary['seconds']:.1f} s; {summary['skipped']} were there already"
     )
     report_failures(summary, output / "failures.jsonl")

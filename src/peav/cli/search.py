@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import clock, err, escape, fail, load, meter, out, print_csv, print_json, shown
+from peav.cli.console import clock, err, escape, fail, load, meter, out, print_csv, print_json, say_written, shown
 from peav.types import Modality
 from peav.utils.text import counted
 
@@ -94,7 +94,7 @@ def _write(hits: Sequence[Hit], title: str, html: Path | None, m3u: Path | None,
     for path, text in texts:
         if path is not None:
             write_all(path, text())
-            err.print(f"[dim]written:[/] {shown(path)}", soft_wrap=True, highlight=False)
+            say_written(path)
     if clips is not None:
         written = cut_clips(hits, clips, failed)
         err.print(

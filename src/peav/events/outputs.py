@@ -28,6 +28,8 @@ class FileEvents:
     duration: float = 0.0
     events: tuple[Event, ...] = ()
     error: MediaError | None = None
+    timelines: tuple[Path, ...] = ()
+    """That were drawn of it."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: `path`, and `duration` and `events`, or `error`."""
@@ -97,17 +99,19 @@ class Outputs:
         """Whether everything that is to be written for an input is there."""
         return all(target.exists() for target in self.of(path).values())
 
-    def write(self, path: Path, scores: FrameScores, events: Sequence[Event], how: Postprocessing) -> None:
+    def write(self, path: Path, scores: FrameScores, events: Sequence[Event], how: Postprocessing) -> FileEvents:
         """Everything for one input, each file whole or not at all; `how` its scores became events."""
         targets = self.of(path)
+        drawn = tuple(targets[kind] for kind in ("plot", "html") if kind in targets)
+        found = FileEvents(path, scores.duration, tuple(events), timelines=drawn)
         if "events" in targets:
             assert self.format is not None
-            found = FileEvents(path, scores.duration, tuple(events))
             write_all(targets["events"], self.format.text({path.name: found}))
         if "scores" in targets:
             write_scores(targets["scores"], scores)
-        if "plot" in targets or "html" in targets:
+        if drawn:
             _draw(path, scores, events, how, targets)
+        return found
 
 
 def _draw(

@@ -52,7 +52,7 @@ class Json(EventFormat):
 
 
 class Csv(EventFormat):
-    """A line for each event, with the names of JSON."""
+    """A line for each event, with the names of JSON, and the path of its recording as it stands there."""
 
     suffix = ".csv"
     holds_many = True
@@ -60,7 +60,7 @@ class Csv(EventFormat):
     def text(self, files: Mapping[str, FileEvents]) -> str:
         """A recording without events has no line."""
         names = ("path", "onset", "offset", "label", "score")
-        rows = [{"path": name} | to_record(event) for name, file in files.items() for event in file.events]
+        rows = [{"path": str(file.path)} | to_record(event) for file in files.values() for event in file.events]
         return as_csv(names, rows)
 
 
