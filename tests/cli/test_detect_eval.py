@@ -13,6 +13,7 @@ import pytest
 from peav.detector import Detector
 from peav.events import Postprocessing
 from peav.events.formats import read_events, to_record
+from peav.utils.text import counted
 
 Run = Callable[..., Any]
 SPLITS = (("a", "train"), ("b", "test"), ("c", "test"))
@@ -68,9 +69,9 @@ def test_eval_judges_a_split_or_what_was_scored_and_says_so(
     assert figures() == (3, sum(count.values()))
     assert figures("--split", "train") == (1, count["a.wav"])
     assert figures("--only-found") == (2, count["a.wav"] + count["b.wav"])
-    assert "1 true recordings were not judged" in peav("detect", "eval", found, manifest).stderr
+    assert "1 true recording not judged: counted as missed" in peav("detect", "eval", found, manifest).stderr
     shown = peav("detect", "eval", found, manifest, "--split", "train")
-    assert "1 recordings of split train" in shown.stdout
+    assert "1 recording of split train" in shown.stdout
     assert "not judged" not in shown.stderr
     absent = peav("detect", "eval", found, manifest, "--split", "dev")
     assert absent.exit_code == 2
@@ -88,7 +89,7 @@ def test_calibrate_leaves_out_labels_whose_threshold_says_little_and_names_them(
     run = ("detect", "calibrate", found, true, "-o", tmp_path / "t.json", "--min-events", many)
     fitted = as_json(*run)
     assert set(fitted["thresholds"]) == {more}
-    assert fitted["left_out"] == {fewer: f"{few} events"}
+    assert fitted["left_out"] == {fewer: f"{counted(few, 'event')}"}
     assert f"{fewer} ({few} events)" in peav(*run).stderr
     # Such a label keeps the model's own.
     detector = Detector.load(frame_model, device="cpu")

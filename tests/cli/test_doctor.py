@@ -88,3 +88,13 @@ def test_a_disk_that_is_full_and_a_cache_that_cannot_be_written_are_said(
     monkeypatch.setattr(doctor, "SPACE", 2**70)
     with pytest.raises(doctor.CheckError, match="MiB free; make room, or set TMPDIR"):
         doctor._room(tmp_path, "set TMPDIR to another folder")
+
+
+def test_what_can_be_done_without_is_optional_and_one_is_no_plural(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    speech = doctor._run("speech synthesis", doctor._espeak)
+    assert (speech["status"], speech["status"] in doctor.MARKS) == ("optional", True)
+    assert "pip install 'peav[world]'" in speech["detail"]
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert doctor._device().endswith("; 2 cores, 1 torch thread")

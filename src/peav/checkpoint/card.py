@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peav.model import PEAV, PEAFrame
+from peav.utils.text import counted
 
 from . import files
 
@@ -57,7 +58,7 @@ def model_card(
     if isinstance(model, PEAV):
         video = model.config.video
         kind, size = "PE-AV", video.frame_encoder.image_size
-        frames = f"Video: {video.num_frames or 'all'} frames, {size} x {size}. "
+        frames = f"Video: {counted(video.num_frames, 'frame') if video.num_frames else 'all frames'}, {size} x {size}. "
     card = _CARD.format(
         title=title,
         kind=kind,
@@ -96,5 +97,7 @@ def _figures(splits: Mapping[str, Mapping[str, Any]]) -> str:
 def _licenses(counts: Mapping[str, int]) -> str:
     if not counts:
         return ""
-    rows = "".join(f"- {name}: {count} clips\n" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+    rows = "".join(
+        f"- {name}: {counted(count, 'clip')}\n" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])
+    )
     return f"\n## Licenses of the training data\n\n{rows}"

@@ -11,6 +11,7 @@ import typer
 from peav.cli import options
 from peav.cli.console import echo, err, fail, out, print_json, shown
 from peav.cli.train import ProgressReporter, training_bar
+from peav.utils.text import counted
 
 if TYPE_CHECKING:
     from peav.eval.tables import Table
@@ -45,7 +46,9 @@ def ablate(
     found = outcomes(wanted)
     picture = Path(wanted.output) / "ablations.svg"
     write_all(picture, chart(found, wanted.figures))
-    table = outcome_table(found, wanted.figures, f"R@1 in per cent, mean and range of {len(wanted.seeds)} seeds")
+    table = outcome_table(
+        found, wanted.figures, f"R@1 in per cent, mean and range of {counted(len(wanted.seeds), 'seed')}"
+    )
     if as_json:
         print_json({"runs": total, "results": table.to_dict(), "chart": str(picture)})
     elif markdown:
@@ -54,7 +57,9 @@ def ablate(
         out.print(table.to_rich())
         out.print(f"chart: {shown(picture)}")
     if left.elsewhere:
-        err.print(f"not in the table yet: {len(left.elsewhere)} runs that other processes train", highlight=False)
+        err.print(
+            f"not in the table yet: {counted(len(left.elsewhere), 'run')} that other processes train", highlight=False
+        )
     if left.failed:
         fail("; ".join(f"{run.group}: {run.variant}, seed {run.seed}: {error}" for run, error in left.failed))
 

@@ -10,6 +10,7 @@ import typer
 from peav.cli import options
 from peav.cli.console import err, escape, fail, out, print_json, shown
 from peav.cli.detect_eval import Results, Truth, settings
+from peav.utils.text import counted
 
 
 def detect_calibrate(
@@ -48,8 +49,8 @@ def detect_calibrate(
     write_thresholds(output, thresholds)
     if left_out:
         err.print(
-            f"[yellow]warning:[/] {len(left_out)} labels keep the model's own threshold, for want of events (fewer "
-            f"than {min_events}) or of scores that tell them (below {LOWEST}): "
+            f"[yellow]warning:[/] {counted(len(left_out), 'label')} left with the model's own threshold, for want of "
+            f"events (fewer than {min_events}) or of scores that tell them (below {LOWEST}): "
             + escape(", ".join(f"{label} ({why})" for label, why in left_out.items())),
             soft_wrap=True,
         )
@@ -59,4 +60,4 @@ def detect_calibrate(
         return
     for label, value in thresholds.items():
         out.print(f"{value:.3f}  {label}", markup=False, highlight=False)
-    out.print(f"{shown(output)}: thresholds from {len(both)} recordings")
+    out.print(f"{shown(output)}: thresholds from {counted(len(both), 'recording')}")

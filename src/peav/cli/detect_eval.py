@@ -11,6 +11,7 @@ import typer
 
 from peav.cli import options
 from peav.cli.console import echo, err, fail, load_detector, out, print_json
+from peav.utils.text import counted
 
 if TYPE_CHECKING:
     from peav.detector import Detector
@@ -79,7 +80,7 @@ def detect_eval(
         true = {name: true[name] for name in true if name in judged}
     _say_strangers(judged, true)
     tables = detection_tables(events, true, scores)
-    of = f"{len(true)} recordings" + ("" if split is None else f" of split {split}")
+    of = counted(len(true), "recording") + ("" if split is None else f" of split {split}")
     if as_json:
         print_json({"results": [table.to_dict() for table in tables], "recordings": len(true), "split": split})
     elif markdown:
@@ -130,9 +131,9 @@ def _say_strangers(names: set[str], true: dict[str, list[Event]]) -> None:
             fail(f"no recording is on both sides: {min(names)} was judged, {min(true)} is true; names must agree")
         return
     if strangers := names - set(true):
-        err.print(f"[yellow]note:[/] {len(strangers)} recordings are not among the true ones and count as silent")
+        err.print(f"[yellow]note:[/] {counted(len(strangers), 'recording')} not among the true ones: counted as silent")
     if missing := set(true) - names:
         err.print(
-            f"[yellow]note:[/] {len(missing)} true recordings were not judged and count as missed; "
-            "--only-found or --split leaves them out"
+            f"[yellow]note:[/] {counted(len(missing), 'true recording')} not judged: counted as missed; "
+            "--only-found or --split leaves such out"
         )

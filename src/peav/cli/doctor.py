@@ -23,10 +23,11 @@ import peav
 from peav.cli import options
 from peav.cli.console import escape, out, print_json
 from peav.errors import PeavError
+from peav.utils.text import counted
 
 IMPORTED = {"pillow": "PIL", "pyyaml": "yaml"}  # where a package goes by another name than its module
 SPACE = 2**30  # bytes that must be free: for a temporary file, and for what is downloaded
-MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "failed": "[bold red]failed[/]"}
+MARKS = {"ok": "[green]ok[/]", "optional": "[dim]optional[/]", "failed": "[bold red]failed[/]"}
 
 
 class CheckError(PeavError):
@@ -76,7 +77,7 @@ def _run(name: str, check: Callable[[], str]) -> dict[str, str]:
     try:
         return {"check": name, "status": "ok", "detail": check()}
     except OptionalMissing as error:
-        return {"check": name, "status": "missing", "detail": str(error)}
+        return {"check": name, "status": "optional", "detail": str(error)}
     except Exception as error:  # a broken package may raise anything, and is what this command is for
         detail = str(error) if isinstance(error, CheckError) else f"{type(error).__name__}: {error}"
         return {"check": name, "status": "failed", "detail": " ".join(detail.split())}
@@ -153,7 +154,8 @@ def _device() -> str:
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"{', '.join(gpus) or 'CPU only'}; {os.cpu_count()} cores, {torch.get_num_threads()} torch threads"
+    cores, threads = counted(os.cpu_count() or 1, "core"), counted(torch.get_num_threads(), "torch thread")
+    return f"{', '.join(gpus) or 'CPU only'}; {cores}, {threads}"
 
 
 def _decode_mp4() -> str:

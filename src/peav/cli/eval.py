@@ -11,6 +11,7 @@ import typer
 
 from peav.cli import options
 from peav.cli.console import echo, fail, load, out, print_json
+from peav.utils.text import counted
 
 if TYPE_CHECKING:
     from peav.eval.benchmarks import Benchmark
@@ -83,7 +84,7 @@ def eval(
     if as_json:
         print_json({"model": encoder.name, "results": [table.to_dict() for table in tables], "failures": failures})
     elif markdown:
-        note = [f"{len(failures)} clips cannot be read and are left out."] if failures else []
+        note = [f"{counted(len(failures), 'clip')} that cannot be read: left out."] if failures else []
         echo("\n\n".join([*(table.to_markdown() for table in tables), *note]))
     else:
         for table in tables:

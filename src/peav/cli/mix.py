@@ -10,6 +10,7 @@ import typer
 from peav.cli import options
 from peav.cli.console import err, out, print_json, shown
 from peav.utils.progress import counting
+from peav.utils.text import counted
 
 
 def mix(
@@ -59,4 +60,4 @@ def mix(
     if as_json:
         print_json({"manifest": str(manifest), "clips": clips})
     else:
-        out.print(f"{clips} soundscapes: {shown(manifest)}")
+        out.print(f"{counted(clips, 'soundscape')}: {shown(manifest)}")

@@ -11,6 +11,7 @@ import typer
 from peav.cli import options
 from peav.cli.console import load, out, print_json, shown
 from peav.utils.progress import counting
+from peav.utils.text import counted
 
 
 def prepare(
@@ -57,6 +58,6 @@ def prepare(
     if as_json:
         print_json({"folder": folder, **asdict(result)})
         return
-    out.print(f"{result.clips} clips prepared, {result.computed} of them now: {shown(folder)}")
+    out.print(f"{counted(result.clips, 'clip')} prepared, {result.computed} of them now: {shown(folder)}")
     if result.failed:
         out.print(f"{result.failed} cannot be read, see {shown(folder)}/failures.jsonl")

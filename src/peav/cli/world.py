@@ -10,6 +10,7 @@ import typer
 from peav.cli import options
 from peav.cli.console import out, print_json, shown
 from peav.utils.progress import counting
+from peav.utils.text import counted
 
 
 def world(
@@ -30,4 +31,4 @@ def world(
     if as_json:
         print_json({"manifest": str(manifest), "clips": clips})
     else:
-        out.print(f"{clips} clips: {shown(manifest)}")
+        out.print(f"{counted(clips, 'clip')}: {shown(manifest)}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from peav.errors import EvaluationError
 from peav.events import Event, FrameScores, frame_targets
+from peav.utils.text import counted
 
 Events = Mapping[str, Sequence[Event]]
 Scores = Mapping[str, FrameScores]
@@ -180,8 +181,8 @@ def scored_labels(scores: Scores, truth: Events) -> tuple[str, ...]:
     unscored = [name for name, events in truth.items() if events and name not in scores]
     if unscored:
         raise EvaluationError(
-            f"{len(unscored)} recordings have events but no scores, such as {unscored[0]}; score them, or judge only "
-            "those that were found (`peav detect eval --only-found`)"
+            f"{counted(len(unscored), 'recording')} with events but no scores, such as {unscored[0]}; score them, or "
+            "judge only those that were found (`peav detect eval --only-found`)"
         )
     labels = next(iter(scores.values())).labels
     for name, one in scores.items():

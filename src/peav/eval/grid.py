@@ -25,6 +25,7 @@ from peav.eval.metrics import ranks
 from peav.eval.protocols import KS, Retrieval, ranked, retrieval
 from peav.eval.tables import Column, Table
 from peav.types import Modality
+from peav.utils.text import counted
 
 GRAMMAR: dict[str, tuple[str, ...]] = {
     "command": ("bin", "lay", "place", "set"),
@@ -122,8 +123,8 @@ def sentence_table(embedder: Embedder, folder: str | Path, split: str | None = "
         *(Column(f"recall@{k}", f"R@{k}", "percent") for k in (1, 10)),
         *(Column(slot, slot, "percent") for slot in GRAMMAR),
     ]
-    title = f"{Path(folder).name}: all {len(everything)} sentences, {len(rows)} clips (%), split {split or 'all'}"
-    return Table(title, columns, table)
+    judged = f"all {counted(len(everything), 'sentence')}, {counted(len(rows), 'clip')}"
+    return Table(f"{Path(folder).name}: {judged} (%), split {split or 'all'}", columns, table)
 
 
 def _with_both(embedder: Embedder, rows: Sequence[Row]) -> list[Row]:

@@ -17,7 +17,7 @@ from peav.events.types import FrameScores, frame_targets
 from peav.types import Event
 from peav.utils.checks import number
 from peav.utils.storage import write_all
-from peav.utils.text import parse_json, read_text
+from peav.utils.text import counted, parse_json, read_text
 
 POSTPROCESSING = "postprocessing.json"
 """The file of settings in a folder of results, and in a checkpoint."""
@@ -76,7 +76,7 @@ def doubtful(
         events: that were marked in each recording.
     """
     count = Counter(event.label for marked in events for event in marked)
-    few = {label: f"{count[label]} events" for label in labels if count[label] < min_events or label not in fitted}
+    few = {name: counted(count[name], "event") for name in labels if count[name] < min_events or name not in fitted}
     low = {label: f"fitted {fitted[label]:.2g}" for label in labels if label not in few and fitted[label] < LOWEST}
     return {label: (few | low)[label] for label in labels if label in few or label in low}
 

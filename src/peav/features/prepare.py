@@ -25,6 +25,7 @@ from peav.model import PEAV
 from peav.utils.jsonl import read_lines
 from peav.utils.lock import FolderLock
 from peav.utils.storage import FilePart, is_remote, join, names_in, read_all, remove, write_all
+from peav.utils.text import counted
 
 SHARD_CLIPS = 256
 
@@ -85,7 +86,7 @@ def prepare(
 
     held = PreparedError(f"{folder}: another process prepares clips there; wait for it")
     lock = nullcontext() if is_remote(folder) else FolderLock(Path(folder), held)
-    with stoppable(lambda: f"{done} of {len(rows)} clips are kept; {GOES_ON}"), lock:
+    with stoppable(lambda: f"{done} of {counted(len(rows), 'clip')} are kept; {GOES_ON}"), lock:
         _claim(folder, feature_spec(model, max_seconds, name))
         clips = [Clip(clip_key(_from(root, row)), media_version(row), row) for row in rows]
         run = _Run(folder, clips, FeatureExtractor(model, max_seconds=max_seconds), jobs)

@@ -16,6 +16,7 @@ from peav.media.find import media_files, unwritable
 from peav.search.library import LibraryRow, LibraryWriter
 from peav.types import DecodeFailure
 from peav.utils.progress import by_index
+from peav.utils.text import counted
 
 if TYPE_CHECKING:
     from peav.encoder import Encoder
@@ -60,7 +61,7 @@ def embed_files(
     done = _Done()
     kept = f"of this run are kept in {output}.parts; {GOES_ON}"
     with (
-        stoppable(lambda: f"{done.files} files ({done.windows} windows) {kept}"),
+        stoppable(lambda: f"{counted(done.files, 'file')} ({counted(done.windows, 'window')}) {kept}"),
         LibraryWriter(output, encoder.output_dim, encoder.model_id, encoder.name, window, resume) as library,
     ):
         failures = Ledger(output.with_name("failures.jsonl"), {"library": output.name})

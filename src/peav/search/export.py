@@ -15,7 +15,7 @@ from peav.search.query import Hit
 from peav.utils.atomic import atomic_write
 from peav.utils.page import document, resource
 from peav.utils.terminal import visible
-from peav.utils.text import clock
+from peav.utils.text import clock, counted
 
 FPS = 25
 BLOCK = 2.0  # seconds of frames that are held at once
@@ -82,7 +82,8 @@ def page(title: str, hits: Sequence[Hit], failed: Failed) -> str:
     cards = "".join(_card(rank, hit, failed) for rank, hit in enumerate(hits, 1))
     body = (
         f"<main><h1>{escape(title)}</h1>"
-        f"<p>{len(hits)} windows, best first. Each player holds the window that was found.</p><ol>{cards}</ol></main>"
+        f"<p>{counted(len(hits), 'window')}, best first. Each player holds the window that was found.</p>"
+        f"<ol>{cards}</ol></main>"
     )
     return document(title, body, resource("peav.search", "templates", "hits.css"))
 

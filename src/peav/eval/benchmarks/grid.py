@@ -10,6 +10,7 @@ from peav.eval.benchmarks import Benchmark
 from peav.eval.embedder import Embedder
 from peav.eval.grid import CANDIDATES, retrievals, sentence_table
 from peav.eval.tables import Table, retrieval_table
+from peav.utils.text import counted
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Grid(Benchmark):
         results = retrievals(embedder, rows, self.candidates, self.seed)
         if not results:
             raise EvaluationError(
-                f"{self.path}: no direction has two rows in the split {self.split!r} ({len(rows)} rows)"
+                f"{self.path}: no direction has two rows in the split {self.split!r} ({counted(len(rows), 'row')})"
             )
         title = f"{self.path.name}: sentences (%), split {self.split or 'all'}"
         whole = [sentence_table(embedder, self.path, self.split)] if self.sentences else []

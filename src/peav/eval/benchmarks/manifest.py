@@ -11,6 +11,7 @@ from peav.eval.directions import CAPTIONED
 from peav.eval.embedder import Embedder
 from peav.eval.protocols import retrieval
 from peav.eval.tables import Table, retrieval_table
+from peav.utils.text import counted
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Manifest(Benchmark):
         if not results:
             there = ", ".join(sorted({row.split or "train" for row in clips}))
             raise EvaluationError(
-                f"{self.path}: no direction has two rows in the split {split!r} ({len(rows)} rows); "
+                f"{self.path}: no direction has two rows in the split {split!r} ({counted(len(rows), 'row')}); "
                 f"its splits are {there}"
             )
         name = self.path.absolute().parent.name if self.path.stem == "manifest" else self.path.name
