@@ -17,7 +17,7 @@ from torch import Tensor
 from peav.errors import EventsError, MediaError, UnsupportedInputError
 from peav.events.outputs import DetectRun, FileEvents, Outputs
 from peav.events.postprocess import EventStream, Postprocessing, find_events
-from peav.events.thresholds import POSTPROCESSING, as_postprocessing, write_postprocessing
+from peav.events.thresholds import as_postprocessing, write_postprocessing
 from peav.events.types import FrameScores
 from peav.events.writers import event_format
 from peav.inference.labels import LabelInput, label_texts
@@ -29,7 +29,7 @@ from peav.jobs import GOES_ON, Ledger, Version, plan, stoppable
 from peav.media import as_waveform, iter_audio
 from peav.media.find import media_files
 from peav.model import PEAFrame
-from peav.types import Event
+from peav.types import POSTPROCESSING, Event
 from peav.utils.lock import FolderLock
 from peav.utils.renamed import renamed
 from peav.utils.text import counted

@@ -23,6 +23,8 @@ def modalities(audio: bool, video: bool) -> tuple[Modality, ...]:
 
 FRAME = 0.04
 """Seconds of one frame of sound: 1920 samples at 48 kHz."""
+POSTPROCESSING = "postprocessing.json"
+"""The file that says how frame scores become events: in a folder of results, and in a PE-A-Frame checkpoint."""
 
 
 @dataclass(frozen=True)

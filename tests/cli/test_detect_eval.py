@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peav.detector import Detector
-from peav.events import Postprocessing
-from peav.events.formats import read_events, to_record
+from peav.events import Event, Postprocessing
+from peav.events.formats import read_events, to_record, to_tsv
 from peav.utils.text import counted
 
 Run = Callable[..., Any]
@@ -117,3 +118,23 @@ def test_eval_has_scores_figures_where_there_are_scores(
     }
     assert "| dog |" in peav("detect", "eval", found, true, "--markdown").stdout
     assert "AUROC" in peav("detect", "eval", found, true).stdout
+
+
+def test_true_labels_that_were_not_asked_for_are_said_and_a_psds_of_zero_is_explained(
+    peav: Run, results: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found, true = results
+    plain = peav("detect", "eval", found, true).output
+    assert "asked for" not in plain
+    assert "PSDS 0.0" not in plain
+    events = read_events(true)
+    marked = [*events["a"], Event("cat", 0.1, 0.2), Event("cat", 0.5, 0.6), Event("bird", 0.1, 0.3)]
+    (tmp_path / "more.tsv").write_text(to_tsv({"a.wav": marked, "b.wav": events["b"]}))
+    told = peav("detect", "eval", found, tmp_path / "more.tsv").stderr
+    assert told == "note: 3 true events of 2 labels that were not asked for: left out (bird, cat)\n"
+    # One label is found, the other one never.
+    lost = [replace(event, onset=event.offset, offset=event.offset + 1e-3) for event in events["a"]]
+    (tmp_path / "zero.tsv").write_text(to_tsv({"a.wav": [e for e in lost if e.label == "dog"], "b.wav": []}))
+    for options in ((), ("--markdown",)):
+        told = peav("detect", "eval", found, tmp_path / "zero.tsv", *options).stdout
+        assert sum(line.startswith("PSDS 0.0: ") for line in told.splitlines()) == 1

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from peav.errors import CheckpointError
+from peav.types import POSTPROCESSING
 from peav.utils.atomic import atomic_write
 from peav.utils.storage import write_all
 
@@ -28,8 +29,6 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 EXTRA = "peav_extra.safetensors"
 # A file beside the index: its name could lead anywhere else.
 ShardName = Annotated[str, StringConstraints(strict=True, pattern=r"^[\w-][\w.-]*\.safetensors$", max_length=255)]
-# How a PE-A-Frame model's scores are best made into events; what is in it is `peav.events`' business.
-POSTPROCESSING = "postprocessing.json"
 _BESIDE = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", POSTPROCESSING)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peav.cli import options
-from peav.cli.console import echo, err, fail, load_detector, out, print_json
+from peav.cli.console import echo, err, escape, fail, load_detector, out, print_json
+from peav.types import POSTPROCESSING
 from peav.utils.text import counted
 
 if TYPE_CHECKING:
@@ -25,6 +28,11 @@ Truth = Annotated[
     Path,
     typer.Argument(help="True events: a table (tsv, csv), a manifest (jsonl) with events, or Audacity's label tracks."),
 ]
+
+ZERO_PSDS = (
+    "PSDS 0.0: the score is the mean share of events found less its standard deviation over the labels; with up to "
+    "100 false alarms an hour, the deviation takes all of it"
+)
 
 
 def detect_eval(
@@ -59,6 +67,7 @@ def detect_eval(
     nothing.
     """
     from peav.eval.detection_tables import detection_tables, read_result_events, read_result_scores
+    from peav.eval.psds import SCENARIOS
     from peav.events.formats import read_events
 
     true = read_events(truth, folders=True, split=split)
@@ -79,16 +88,22 @@ def detect_eval(
     if only_found:
         true = {name: true[name] for name in true if name in judged}
     _say_strangers(judged, true)
+    if scores:
+        _say_unasked(next(iter(scores.values())).labels, true)
     tables = detection_tables(events, true, scores)
     of = counted(len(true), "recording") + ("" if split is None else f" of split {split}")
     if as_json:
         print_json({"results": [table.to_dict() for table in tables], "recordings": len(true), "split": split})
-    elif markdown:
-        echo("\n\n".join([*(table.to_markdown() for table in tables), f"{of}."]))
+        return
+    zero = any(row.get(name, 1.0) < 0.0005 for table in tables for row in table.rows for name in SCENARIOS)
+    notes = [ZERO_PSDS] if zero else []
+    if markdown:
+        echo("\n\n".join([*(table.to_markdown() for table in tables), *notes, f"{of}."]))
     else:
         for table in tables:
             out.print(table.to_rich())
-        out.print(of, markup=False, highlight=False)
+        for line in (*notes, of):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _recordings(found: Path) -> list[Path]:
@@ -102,7 +117,7 @@ def _recordings(found: Path) -> list[Path]:
 def settings(found: Path) -> Postprocessing:
     """Those of the run that wrote the results, where it tells."""
     from peav.events import Postprocessing
-    from peav.events.thresholds import POSTPROCESSING, read_postprocessing
+    from peav.events.thresholds import read_postprocessing
 
     told = [folder / POSTPROCESSING for folder in (found, found.parent) if (folder / POSTPROCESSING).is_file()]
     return read_postprocessing(told[0]) if told else Postprocessing()
@@ -122,6 +137,18 @@ def _listen(
         fail(f"{recordings[0].parent}: none of its recordings has a true event; names of files must agree")
     how = options.postprocessing(detector.postprocessing, labels, *given)
     detect_files(detector, known, labels, output, postprocessing=how, format=None, scores=True, show_progress=True)
+
+
+def _say_unasked(asked: Sequence[str], true: dict[str, list[Event]]) -> None:
+    """Say which true labels were not scored, so that no figure counts their events."""
+    count = Counter(event.label for events in true.values() for event in events if event.label not in asked)
+    if count:
+        err.print(
+            f"[yellow]note:[/] {counted(count.total(), 'true event')} of {counted(len(count), 'label')} that were "
+            f"not asked for: left out ({escape(', '.join(sorted(count)))})",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _say_strangers(names: set[str], true: dict[str, list[Event]]) -> None:

@@ -14,13 +14,11 @@ import numpy as np
 from peav.errors import EventsError
 from peav.events.postprocess import Postprocessing, median_filter, median_frames
 from peav.events.types import FrameScores, frame_targets
-from peav.types import Event
+from peav.types import POSTPROCESSING, Event
 from peav.utils.checks import number
 from peav.utils.storage import write_all
 from peav.utils.text import counted, parse_json, read_text
 
-POSTPROCESSING = "postprocessing.json"
-"""The file of settings in a folder of results, and in a checkpoint."""
 LOWEST = 0.01
 """Of the thresholds that are believed: above lower ones nearly everything sounds."""
 
