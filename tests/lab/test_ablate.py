@@ -165,6 +165,8 @@ def test_the_chart_has_a_dot_for_each_seed_and_is_well_formed() -> None:
     circles = [one for one in root.iter() if one.tag.endswith("circle")]
     assert len(circles) == 2
     assert "a < b" in [one.text for one in root.iter()]
+    paper = root[0]  # below all else, so that it can be read on a dark page
+    assert [paper.get(key) for key in ("width", "height", "fill")] == [root.get("width"), root.get("height"), "#fff"]
 
 
 @pytest.mark.slow

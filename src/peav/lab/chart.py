@@ -9,7 +9,7 @@ from statistics import mean
 from peav.lab.ablate import Outcome
 
 ROW, LABEL, PANEL, GAP, TOP = 18, 220, 130, 14, 40
-INK, BAR, DOT, RULE = "#222", "#9ec5e8", "#1f5f99", "#ddd"
+PAPER, INK, BAR, DOT, RULE = "#fff", "#222", "#9ec5e8", "#1f5f99", "#ddd"
 
 
 def chart(found: Sequence[Outcome], figures: Sequence[str]) -> str:
@@ -34,7 +34,9 @@ def chart(found: Sequence[Outcome], figures: Sequence[str]) -> str:
         for number in range(len(figures))
         for x in (LABEL + number * (PANEL + GAP), LABEL + number * (PANEL + GAP) + PANEL)
     ]
-    body = "\n".join([*rules, *marks])
+    # Without it, dark ink would stand on whatever the page has.
+    paper = f'<rect width="{width}" height="{height}" fill="{PAPER}"/>'
+    body = "\n".join([paper, *rules, *marks])
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return f'{head} font-family="sans-serif" font-size="11">\n{body}\n</svg>\n'
 
