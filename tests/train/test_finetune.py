@@ -109,6 +109,9 @@ def test_a_tuned_model_has_its_own_id_the_same_tokenizer_and_a_card_and_averages
     result = json.loads((tuned / "result.json").read_text())
     assert f"| t2a | {100 * result['validation']['t2a']:.1f} % |" in card
     assert "## Licenses of the training data\n\n- unknown: 8 clips\n" in card
+    assert "It began with `tiny` (license: apache-2.0)." in card
+    assert "Trained on this pair:\n\n- `a_ac`: audio, audio caption\n" in card
+    assert 'clips = model.encode_audio(["clip.wav"])' in card
     done = CliRunner().invoke(app, ["average", "tiny", str(saved), "-o", str(tmp_path / "mean")])
     assert done.exit_code == 0, done.output
     one, other, mean = (load_model(folder).state_dict() for folder in (shipped, saved, tmp_path / "mean"))

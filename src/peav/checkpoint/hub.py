@@ -53,12 +53,10 @@ def resolve(
     Raises:
         CheckpointError: nothing is there, or the hub cannot be reached; the message says what to do.
     """
-    path = Path(name).expanduser()
-    local = _shipped(str(name)) if name in SHIPPED else path if str(name) and path.is_dir() else None
-    if local is not None:
+    if (there := local(name)) is not None:
         if revision is not None:
             raise CheckpointError(f"{name} is a directory, which has no revision {revision!r}: leave it out")
-        return local
+        return there
     match = _NAME.fullmatch(str(name))
     if match is None:
         raise CheckpointError(
@@ -76,6 +74,12 @@ def resolve(
             "they can run code; save them as .safetensors, or, if a download broke off, connect and try again"
         )
     return folder
+
+
+def local(name: str | os.PathLike[str]) -> Path | None:
+    """The directory of a checkpoint that needs no hub. Raises CheckpointError where shipped weights are absent."""
+    path = Path(name).expanduser()
+    return _shipped(str(name)) if name in SHIPPED else path if str(name) and path.is_dir() else None
 
 
 def full_name(name: str | os.PathLike[str], revision: str | None) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
 from peav.model import PEAV, PEAFrame
+from peav.types import POSTPROCESSING
 from peav.utils.storage import write_all
 
 from . import files, hub, native
@@ -71,8 +71,6 @@ def save_pretrained(
     name: str | None = None,
     path: str | None = None,
     card: str | None = None,
-    figures: Mapping[str, Mapping[str, float]] | None = None,
-    licenses: Mapping[str, int] | None = None,
     postprocessing: Json | None = None,
 ) -> Path:
     """Write a model in our layout: config.json, model.safetensors (in the model's dtypes), the tokenizer, a model card.
@@ -83,21 +81,19 @@ def save_pretrained(
     Args:
         name: what the card calls the model; None: the directory's name.
         path: what the card loads; None: the directory.
-        card: a card that is there already, in place of a new one.
-        figures, licenses: for a new card, see `card.model_card`.
+        card: in place of a new one that `card.model_card` writes.
         postprocessing: of a PE-A-Frame model, what `files.read_postprocessing` gives.
     """
     out, tensors = Path(directory), model.state_dict()
     if card is None:
-        named = name or out.resolve().name, path or os.fspath(directory)
-        card = model_card(model, *named, figures=figures, licenses=licenses)
+        card = model_card(model, name or out.resolve().name, path or os.fspath(directory))
     files.write_safetensors(out / files.WEIGHTS, tensors)
     if tokenizer is not None:
         write_all(out / files.TOKENIZER, tokenizer.to_str(pretty=True))
     if postprocessing is None:
-        (out / files.POSTPROCESSING).unlink(missing_ok=True)  # of another model, which was here before
+        (out / POSTPROCESSING).unlink(missing_ok=True)  # of another model, which was here before
     else:
-        files.write_json(out / files.POSTPROCESSING, postprocessing)
+        files.write_json(out / POSTPROCESSING, postprocessing)
     write_all(out / files.CARD, card)
     files.write_json(out / files.CONFIG, native.write_config(model.config, weights_sha256(tensors)))
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ import torch
 from tokenizers import Tokenizer
 
 from peav.checkpoint import load_model, load_tokenizer, resolve, save_pretrained
+from peav.checkpoint.card import model_card, read_card
+from peav.checkpoint.hub import local
 from peav.data.collate import Collator
 from peav.data.frame_targets import FrameTargetMaker
 from peav.distributed import DistContext, local_device, process_group
@@ -96,11 +99,27 @@ def _train(
         result["data_wait"] = data_wait(output)
         figures = {split: result[split] for split in ("validation", "test")}
         licenses = Counter(row.license or "unknown" for row in clips.training())
-        save_pretrained(whole, output / "model", tokenizer, name=recipe.name, figures=figures, licenses=licenses)
+        save_pretrained(whole, output / "model", tokenizer, card=_card(recipe, whole, figures, licenses))
         write_all(output / "result.json", json.dumps(result, indent=1))
     # Nobody goes on before the model is written.
     dist.barrier()
     return result
+
+
+def _card(recipe: Recipe, model: PEAV | PEAFrame, figures: Mapping[str, Any], licenses: Mapping[str, int]) -> str:
+    """Of the model that was trained."""
+    base = None if recipe.from_scratch else recipe.model
+    found = None if base is None else local(base)
+    return model_card(
+        model,
+        recipe.name,
+        os.fspath(Path(recipe.output) / "model"),
+        figures=figures,
+        licenses=licenses,
+        pairs=[pair.name for pair in recipe.objective.table()] if isinstance(model, PEAV) else (),
+        base=base,
+        base_card=None if found is None else read_card(found),
+    )
 
 
 def _task(
