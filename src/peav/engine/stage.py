@@ -26,6 +26,10 @@ STAGES: dict[str, str] = {
     "transformers": "peav.engine.captioners.transformers:Transformers",
     "llm": "peav.engine.rewrite:Rewrite",
     "template": "peav.engine.template:Template",
+    "tagger": "peav.engine.captioners.tagger:Tagger",
+    "audio_tagger": "peav.engine.captioners.audio_tagger:AudioTagger",
+    "asr": "peav.engine.captioners.asr:Asr",
+    "command": "peav.engine.captioners.command:Command",
 }
 
 

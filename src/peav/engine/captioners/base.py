@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 from peav.engine.clip import Answer, Clip, Sample, WeakCaption
 from peav.engine.stage import Stage
@@ -15,6 +17,19 @@ STREAMS: dict[Modality, frozenset[str]] = {
     "video": frozenset({"video"}),
     "audio_video": frozenset({"audio", "video"}),
 }
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Labels as a caption: "a, b and c"; empty for none."""
+    return " and ".join(filter(None, [", ".join(labels[:-1]), *labels[-1:]]))
+
+
+def import_extra(module: str) -> Any:
+    """A module that comes with `peav[engine]`. Raises RecipeError where it is missing."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise RecipeError(f"{module} cannot be imported ({error}): pip install 'peav[engine]'") from error
 
 
 @dataclass
