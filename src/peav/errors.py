@@ -164,6 +164,10 @@ class CutError(ChatError):
     """An answer of a language model was cut at `max_tokens`."""
 
 
+class CommandError(PeavError, RuntimeError):
+    """A program that captions clips died, hung, or answered with an error or in another way than it should."""
+
+
 # Generators
 
 

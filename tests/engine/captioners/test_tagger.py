@@ -17,7 +17,7 @@ from peav.data.manifest import Row
 from peav.engine.captioners.base import listed
 from peav.engine.captioners.tagger import SHIPPED, Tagger
 from peav.engine.clip import Answer, Clip, Sample
-from peav.engine.stage import STAGES, Stage, request_key
+from peav.engine.stage import STAGES, Stage, identity_of, request_key
 from peav.errors import LabelError, RecipeError
 from peav.features.decode import Decoded
 from peav.utils.plugins import load_class
@@ -92,15 +92,18 @@ def test_the_identity_follows_weights_labels_and_templates_but_not_where_they_li
     listed_here.write_text("# of mine\n" + "\n".join(LABELS) + "\n")
     moved = shutil.copytree(PACKAGE_WEIGHTS / "tiny", tmp_path / "moved")
     one = Tagger("t", labels=LABELS)
-    keys = {request_key(stage, {}, "m") for stage in (one, Tagger("t", model=str(moved), labels=str(listed_here)))}
+    keys = {
+        request_key(identity_of(stage), {}, "m")
+        for stage in (one, Tagger("t", model=str(moved), labels=str(listed_here)))
+    }
     assert len(keys) == 1
     others = [Tagger("t", labels=LABELS[:2]), Tagger("t", labels=LABELS, templates=["the sound of {}"])]
     others += [Tagger("t", labels=LABELS, min_score=0.2), Tagger("t", labels=dict.fromkeys(LABELS, "x"))]
-    assert len(keys | {request_key(stage, {}, "m") for stage in others}) == 5
+    assert len(keys | {request_key(identity_of(stage), {}, "m") for stage in others}) == 5
     other = shutil.copytree(moved, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"weights_sha256": "0" * 64}))
-    assert request_key(Tagger("t", model=str(other), labels=LABELS), {}, "m") not in keys
+    assert request_key(identity_of(Tagger("t", model=str(other), labels=LABELS)), {}, "m") not in keys
     assert one.model_name == f"tiny@{peav.load('tiny', device='cpu').model_id[:12]}"
     assert Tagger("t", device="cpu").identity() == Tagger("t", device="meta", at_once=8).identity()
     assert pickle.loads(pickle.dumps(one)).identity() == one.identity()
