@@ -72,7 +72,7 @@ class Asr(Stage):
         for place, sample in enumerate(batch):
             answer: Answer | Exception
             try:
-                answer = Answer(self._transcript(sample))
+                answer = Answer(self.transcript(self.segments(sample)))
             except Exception as error:  # whatever the model may raise of one clip
                 answer = error
             yield place, answer
@@ -83,11 +83,12 @@ class Asr(Stage):
             clip.transcript = value
             clip.provenance["transcript"] = self.model_name
 
-    def _transcript(self, sample: Sample) -> str:
+    def segments(self, sample: Sample) -> list[Any]:
+        """What Whisper writes of a clip, before the bars: faster-whisper's segments."""
         from peav.media import as_waveform
 
         if sample.media is None or sample.media.waveform is None:
-            return ""
+            return []
         # At temperature 0 alone: the others draw tokens at random, and answers have to be the same each time.
         segments, _ = self._whisper.transcribe(
             as_waveform(sample.media.waveform, 48_000, RATE),
@@ -97,10 +98,12 @@ class Asr(Stage):
             temperature=0.0,
             condition_on_previous_text=False,
         )
-        return " ".join(segment.text.strip() for segment in segments if self._clears(segment)).strip()
+        return list(segments)
 
-    def _clears(self, segment: Any) -> bool:
-        return segment.no_speech_prob <= self.max_no_speech and segment.avg_logprob >= self.min_logprob
+    def transcript(self, segments: Sequence[Any]) -> str:
+        """The text of the segments that clear the bars."""
+        kept = [one for one in segments if one.no_speech_prob <= self.max_no_speech]
+        return " ".join(one.text.strip() for one in kept if one.avg_logprob >= self.min_logprob).strip()
 
     @cached_property
     def _model_id(self) -> str:
