@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from weak_captions import any_text, clip
 
-from peav.engine.checks import CHECKS, Case, Check, check, repeated
+from peav.engine.checks import CHECKS, Case, Check, check
 from peav.engine.clip import Clip, Sample
 from peav.engine.prompts import load_prompt
 from peav.engine.sources import Sources
@@ -164,10 +162,3 @@ def test_no_text_breaks_a_check(text: str, weak: str, kind: Modality) -> None:
     of = clip([weak], [weak], [weak], weak)
     of.captions = {kind: text}
     assert all(isinstance(reason, str) for reason in check(of, PROMPT))
-
-
-def test_a_caption_that_stands_on_too_many_clips_is_told() -> None:
-    counts = Counter({"A person speaks.": 30, "A dog barks.": 6, "A train passes.": 5})
-    assert repeated(counts, clips=100) == {"A person speaks.", "A dog barks."}
-    assert repeated(counts, clips=1000) == {"A person speaks."}
-    assert repeated(counts, clips=100, share=0.5) == frozenset()

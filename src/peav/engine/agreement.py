@@ -40,7 +40,8 @@ class Agreement(Stage):
 
     Attributes:
         model: a PE-AV checkpoint: `tiny`, a directory or a hub name.
-        margin: how much worse a caption may be.
+        margin: how much worse a caption may be. With `tiny` on held-out sounds, .2 refuses 72 % of captions of another
+            sound, and 14 % of right ones in other words.
         stored: the name of the measure where another stage has kept the clips' embeddings by the same model, as `pack`
             writes them. No media are decoded then. None: they are computed here.
         dtype: to compute in; None: float32.
@@ -48,7 +49,7 @@ class Agreement(Stage):
     """
 
     model: str = "tiny"
-    margin: float = field(default=0.1, metadata=OUTSIDE)
+    margin: float = field(default=0.2, metadata=OUTSIDE)
     stored: str | None = None
     dtype: str | None = None
     device: str | None = field(default=None, metadata=OUTSIDE)

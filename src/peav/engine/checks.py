@@ -220,19 +220,6 @@ def check(clip: Clip, prompt: Prompt, checks: Iterable[str] = tuple(CHECKS)) -> 
     ]
 
 
-def repeated(counts: Mapping[str, int], clips: int, share: float = 0.01, least: int = 5) -> frozenset[str]:
-    """Captions that stand on too many clips of a run to be true of each; those clips fall back, see `fall_back`.
-
-    Args:
-        counts: by caption, on how many clips it stands. Captions by the template are not to be counted: they repeat
-            where weak captions do.
-        clips: how many the run has.
-        share: of the clips that may have the same caption.
-        least: clips that may share a caption however small the run is.
-    """
-    return frozenset(text for text, count in counts.items() if count > max(least, share * clips))
-
-
 def _within(quoted: str, text: str) -> bool:
     """Whether the words stand in the text in a row."""
     return f" {' '.join(words(quoted))} " in f" {' '.join(words(text))} "

@@ -49,6 +49,7 @@ class Rewrite(Endpoint, Stage):  # type: ignore[override]  # Endpoint's `batch_s
     again: bool = False
 
     def __post_init__(self) -> None:
+        self.check_endpoint()
         self._prompt = load_prompt(self.prompt)
         self._client: Client | None = None
 
