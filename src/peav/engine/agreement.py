@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from peav.engine.clip import Answer, Clip, Sample
+from peav.engine.embedding import Embeddings, PeavStage, from_text
 from peav.engine.sources import Sources
-from peav.engine.stage import OUTSIDE, Stage
+from peav.engine.stage import OUTSIDE
 from peav.engine.template import TEMPLATE
 from peav.errors import RecipeError
-from peav.features.decode import Decoded
 from peav.types import Modality
 
-if TYPE_CHECKING:
-    from peav.encoder import Encoder
-
-RATE = 48_000
 MADE_OF: dict[Modality, tuple[Modality, ...]] = {
     "audio": ("audio", "audio_video"),
     "video": ("video", "audio_video"),
@@ -31,50 +23,28 @@ MADE_OF: dict[Modality, tuple[Modality, ...]] = {
 
 
 @dataclass
-class Agreement(Stage):
+class Agreement(PeavStage):
     """Refuses captions whose similarity to the clip is below that of the best weak caption they may come from.
 
     Similarity is the cosine in the space of the caption's kind. It leaves `measures["agreement"]`, by kind the
-    caption's similarity less the best one. Captions by the template are not asked about: nothing
-    could replace them.
+    caption's similarity less the best one. Captions by the template are not asked about: nothing could
+    replace them.
 
     Attributes:
-        model: a PE-AV checkpoint: `tiny`, a directory or a hub name.
         margin: how much worse a caption may be. With `tiny` on held-out sounds, .2 refuses 72 % of captions of another
             sound, and 14 % of right ones in other words.
-        stored: the name of the measure where another stage has kept the clips' embeddings by the same model, as `pack`
-            writes them. No media are decoded then. None: they are computed here.
-        dtype: to compute in; None: float32.
-        device: None: a GPU where there is one.
+        stored: the measure that has the clips' embeddings by the same model, `embedding` where that filter was run. No
+            media are decoded then, and of each clip the caption of the stored space alone is looked at. None: all are.
     """
 
-    model: str = "tiny"
+    name: str = "agreement"
     margin: float = field(default=0.2, metadata=OUTSIDE)
     stored: str | None = None
-    dtype: str | None = None
-    device: str | None = field(default=None, metadata=OUTSIDE)
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]  # an instance's, since it goes by `stored`
         """Both streams, or none where the embeddings are stored."""
         return frozenset() if self.stored else frozenset({"audio", "video"})
-
-    @cached_property
-    def _model_id(self) -> str:
-        from peav.checkpoint.convert import read_model_id
-        from peav.checkpoint.hub import resolve
-
-        return read_model_id(resolve(self.model))
-
-    def identity(self) -> Mapping[str, Any]:
-        """The options, with the model's id in place of its name."""
-        return {**super().identity(), "model": self._model_id}
-
-    def setup(self) -> None:
-        """Load the model."""
-        import peav
-
-        self._encoder = peav.load(self.model, device=self.device, dtype=self.dtype)
 
     def request(self, clip: Clip) -> Any:
         """The captions in hand, what they are made of and what is stored; None where they are refused already."""
@@ -85,11 +55,8 @@ class Agreement(Stage):
 
     def __call__(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Answer | Exception]]:
         """By kind, the similarity of the caption and that of the best weak one."""
-        for place, sample in enumerate(batch):
-            try:
-                yield place, Answer(self._compared(sample))
-            except ValueError as error:  # of this clip: nothing stored, or an embedding that is not finite
-                yield place, error
+        for place, found in self._kept(batch) if self.stored else self.embed(batch):
+            yield place, found if isinstance(found, Exception) else Answer(self._compared(batch[place].clip, found))
 
     def apply(self, clip: Clip, value: dict[Modality, tuple[float, float]]) -> None:
         """Note the differences, and refuse captions that are worse by more than the margin."""
@@ -98,46 +65,23 @@ class Agreement(Stage):
             if less < -self.margin:
                 clip.rejected.append(f"agreement: {kind} caption: fits the clip less than what it was made of")
 
-    def _compared(self, sample: Sample) -> dict[Modality, tuple[float, float]]:
-        clip, sources = sample.clip, Sources.of(sample.clip)
-        weak = {kind: sources.texts(MADE_OF[kind]) for kind in clip.captions}
-        kinds = [kind for kind, texts in weak.items() if texts]
-        found = self._stored(clip) if self.stored else embed(self._encoder, sample.media, kinds)
-        compared: dict[Modality, tuple[float, float]] = {}
-        for kind in kinds:
-            if kind in found:  # the texts of one clip together: what else is in the batch changes no digit
-                rows = self._encoder.encode_text([clip.captions[kind], *weak[kind]], kind, normalize=True)
-                own, *others = (round(float(one), 4) for one in rows @ found[kind])
+    def _compared(self, clip: Clip, embeddings: Embeddings) -> dict[Modality, tuple[float, float]]:
+        sources, compared = Sources.of(clip), dict[Modality, tuple[float, float]]()
+        for kind, caption in clip.captions.items():
+            weak = sources.texts(MADE_OF[kind])
+            if weak and kind in embeddings:  # texts clip by clip: what else is in the batch changes no digit
+                rows = self.encoder.encode_text([caption, *weak], kind, normalize=True)
+                own, *others = (round(float(one), 4) for one in rows @ embeddings[kind])
                 compared[kind] = own, max(others)
         return compared
 
-    def _stored(self, clip: Clip) -> dict[Modality, np.ndarray]:
-        kept = clip.measures.get(self.stored or "")
-        if not isinstance(kept, dict):
-            raise RecipeError(f"step {self.name}: no measure {self.stored!r}; leave `stored` out to have it computed")
-        return unpack(kept)
-
-
-def embed(encoder: Encoder, media: Decoded | None, kinds: Sequence[Modality]) -> dict[Modality, np.ndarray]:
-    """(D,) float32 of unit length in each of these spaces of which the clip has the streams: its windows' mean."""
-    assert media is not None, "decoded, since it is needed"
-    streams = {"audio": media.waveform, "video": media.frames}
-    there = {name: stream for name, stream in streams.items() if stream is not None}
-    windows = encoder.encode_windows(there, kinds, sampling_rate=RATE, batch_size=1)
-    found: dict[Modality, np.ndarray] = {}
-    for kind in kinds:
-        own = [(one.embeddings[kind], one.end - one.start) for one in windows if kind in one.embeddings]
-        if own:
-            mean = np.average([row for row, _ in own], axis=0, weights=[seconds for _, seconds in own])
-            found[kind] = (mean / np.linalg.norm(mean)).astype(np.float32)
-    return found
-
-
-def pack(embeddings: Mapping[Modality, np.ndarray]) -> dict[Modality, str]:
-    """Embeddings (D,) of unit length as JSON can hold them: base64 of float16, little-endian."""
-    return {kind: base64.b64encode(row.astype("<f2").tobytes()).decode() for kind, row in embeddings.items()}
-
-
-def unpack(packed: Mapping[Modality, str]) -> dict[Modality, np.ndarray]:
-    """(D,) float32 each, of what `pack` wrote."""
-    return {kind: np.frombuffer(base64.b64decode(row), "<f2").astype(np.float32) for kind, row in packed.items()}
+    def _kept(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Embeddings | Exception]]:
+        for place, sample in enumerate(batch):
+            kept = sample.clip.measures.get(self.stored or "")
+            if isinstance(kept, dict) and kept.keys() == {"space", "values"}:
+                yield place, {kept["space"]: from_text(kept["values"])}
+            else:
+                missing = (
+                    f"step {self.name}: no measure {self.stored!r}; add the filter `embedding` with the same model"
+                )
+                yield place, RecipeError(f"{missing}, or leave `stored` out")

@@ -30,6 +30,7 @@ STAGES: dict[str, str] = {
     "audio_tagger": "peav.engine.captioners.audio_tagger:AudioTagger",
     "asr": "peav.engine.captioners.asr:Asr",
     "command": "peav.engine.captioners.command:Command",
+    "agreement": "peav.engine.agreement:Agreement",
 }
 
 
