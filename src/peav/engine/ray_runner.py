@@ -38,7 +38,7 @@ def on_ray(address: str | None, actors: int | None = None, num_cpus: float = 1.0
     try:
         import ray
     except ImportError as error:
-        raise RayError("peav caption --ray (in Python: on_ray) needs Ray: pip install 'peav[ray]'") from error
+        raise RayError("captioning on Ray needs Ray: pip install 'peav[ray]'") from error
 
     def run(job: Job, tasks: Iterable[Task]) -> Iterator[Progress | tuple[Task, Exception | None]]:
         _start(ray, address)

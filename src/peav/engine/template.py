@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from peav.engine.clip import Answer, Clip, Sample, WeakCaption
@@ -176,10 +177,15 @@ def _joined(phrases: Sequence[str]) -> str:
 
 
 def _link(picture: str) -> str:
-    """What stands before what is seen: "a train passing" and "a view of trains" are no clauses."""
+    """What stands before what is seen: "a train passes" is a clause, "an office" and "a train passing" are none."""
     said = words(picture)
-    verbless = picture.startswith(VIEW) or any(word.endswith("ing") for word in said)
-    return " and " if verbless and not {"is", "are", "has", "have"}.intersection(said) else " while "
+    verbs = [
+        word
+        for before, word in pairwise(said[1:])
+        if word.endswith("s") and not word.endswith(("ss", "us")) and before not in STOP and not before.endswith("s")
+    ]
+    clause = verbs or {"is", "are", "has", "have"}.intersection(said)
+    return " while " if clause and not picture.startswith(VIEW) else " and "
 
 
 def _sentence(text: str) -> str:

@@ -100,7 +100,7 @@ class Command(Captioner):
 
     def request(self, clip: Clip) -> Any:
         """Where the clip lies, and the version of its files, unless the engine tells its media apart."""
-        from peav.features.extract import media_version
+        from peav.features.keys import media_version
 
         return {} if self.wav else {**_places(clip), "version": media_version(clip.row)}
 
