@@ -119,7 +119,7 @@ class Transformers(Captioner):
             raise RecipeError(f"captioner {self.name}: {self.model} cannot be loaded: {error}") from error
         self._model = model.to(device).eval()
         self._processor.tokenizer.padding_side = "left"  # an answer follows its question without a gap
-        self._rate = getattr(getattr(self._processor, "feature_extractor", None), "sampling_rate", None)
+        self._rate: Any = getattr(getattr(self._processor, "feature_extractor", None), "sampling_rate", None)
         if "audio" in self.needs and self._rate is None:
             raise RecipeError(f"captioner {self.name}: {self.model} takes no sound; give another, or kind: video")
 
