@@ -62,7 +62,7 @@ def _after_death(out: Path, task: Task, error: WorkerFailure, deaths: int) -> Ta
         if deaths >= DEATHS:
             raise PeavError(
                 f"partition {task.partition.name}: its worker died {deaths} times with no clip in hand ({error}); "
-                "is there memory for the models in every worker? Try fewer: --workers 1 (in Python: workers=1)"
+                "is there memory for the models in every worker? Try fewer, --workers (in Python: workers=1)"
             ) from error
         return task
     hand.unlink()
