@@ -109,7 +109,7 @@ def held(out: str | Path) -> tuple[str, EngineRecipe, int | None]:
     """What a run was begun with: its clips, its recipe and their limit. Raises EngineError: there is no run."""
     path = Path(out) / RUN
     if not path.is_file():
-        raise EngineError(f"{out}: holds no run of peav caption; give the folder that was its --out")
+        raise EngineError(f"{out}: holds no run of peav caption; give the folder that it wrote to")
     said = json.loads(path.read_text(encoding="utf-8"))
     return said["place"], from_mapping(EngineRecipe, said["recipe"]), said["limit"]
 
