@@ -48,7 +48,7 @@ class PeavStage(Stage):
 
     def setup(self) -> None:
         """Load the model, once for all stages of a process that ask it."""
-        self.encoder = _load(self.model, self.device, self.dtype)
+        self.encoder = load_encoder(self.model, self.device, self.dtype)
 
     def embed(
         self, batch: Sequence[Sample], spaces: Sequence[Modality] = MODALITIES
@@ -79,7 +79,8 @@ _KNOWN: WeakKeyDictionary[Decoded, dict[tuple[Encoder, int], dict[Modality, np.n
 
 
 @cache
-def _load(model: str, device: str | None, dtype: str | None) -> Encoder:
+def load_encoder(model: str, device: str | None, dtype: str | None) -> Encoder:
+    """A PE-AV model, the same one for all stages of a process that ask for it."""
     from peav.encoder import Encoder
 
     return Encoder.from_pretrained(model, device=device, dtype=dtype)

@@ -1,6 +1,6 @@
-"""What answers depend on besides their requests: models and files, told by their content and not by their names.
+"""Models and other files that answers depend on, told by their content and not by their names.
 
-Each is computed once a process and version of a file, since a stage's identity is asked for with every clip.
+A file is read once a process and version of it, since a stage's identity is asked for with every clip.
 """
 
 from __future__ import annotations
@@ -11,16 +11,6 @@ from functools import cache
 from pathlib import Path
 
 DIGITS = 12  # of a hash, where people read it
-
-
-def of_model(model: str, revision: str | None = None) -> str:
-    """The `model_id` of a PE-AV checkpoint: of a shipped name, a directory or a hub name, which is downloaded.
-
-    No model is built; weights are read where the checkpoint does not record their hash. Raises CheckpointError.
-    """
-    from peav.checkpoint.hub import resolve
-
-    return _of_checkpoint(resolve(model, revision))
 
 
 def of_file(path: str | os.PathLike[str]) -> str:
@@ -34,13 +24,6 @@ def of_folder(folder: str | os.PathLike[str]) -> str:
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     lines = [f"{path.relative_to(folder).as_posix()} {of_file(path)}\n" for path in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-@cache
-def _of_checkpoint(directory: Path) -> str:
-    from peav.checkpoint.convert import read_model_id
-
-    return read_model_id(directory)
 
 
 @cache

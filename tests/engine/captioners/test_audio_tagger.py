@@ -108,8 +108,8 @@ def test_the_identity_follows_what_the_files_hold(tmp_path: Path) -> None:
 
 
 def test_class_names_are_said_as_words() -> None:
-    names = ["Waves, surf", "Bark", "R&B", "Hi-hat"]
-    assert [_said(name) for name in names] == ["waves or surf", "bark", "R&B", "hi-hat"]
+    names = ["Boat, Water vehicle", "Bark", "R&B", "Hi-hat"]
+    assert [_said(name) for name in names] == ["boat or water vehicle", "bark", "R&B", "hi-hat"]
 
 
 def test_what_cannot_be_used_is_named() -> None:

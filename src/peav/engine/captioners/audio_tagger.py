@@ -133,8 +133,10 @@ def _read_classes(path: str) -> list[str]:
 
 def _said(name: str) -> str:
     """Turn "Waves, surf" into "waves or surf"; R&B keeps its capitals."""
-    words = name.replace(", ", " or ")
-    return words[:1].lower() + words[1:] if words[1:2].islower() or words[1:2] == " " else words
+    return " or ".join(
+        words[:1].lower() + words[1:] if words[1:2].islower() or words[1:2] == " " else words
+        for words in name.split(", ")
+    )
 
 
 def _tflite(path: str, classes: int, threads: int) -> tuple[int | None, Scores]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peav.engine import fingerprint
 from peav.engine.captioners.base import Captioner, listed
 from peav.engine.clip import Answer, Sample
+from peav.engine.embedding import load_encoder, model_id
 from peav.engine.stage import OUTSIDE
 from peav.errors import RecipeError
 from peav.types import DecodeFailure
@@ -76,9 +77,7 @@ class Tagger(Captioner):
 
     def setup(self) -> None:
         """Load the model and embed the vocabulary."""
-        import peav
-
-        self._encoder = peav.load(self.model, device=self.device, dtype=self.dtype)
+        self._encoder = load_encoder(self.model, self.device, self.dtype)
         texts = [template.replace("{}", words) for template in self.templates for words in self._words.values()]
         rows = self._encoder.encode_text(texts, self.kind)  # (templates x labels, D)
         # Logits are linear in a text's embedding, so that their mean over templates is the logit of the mean.
@@ -120,7 +119,7 @@ class Tagger(Captioner):
 
     @cached_property
     def _model_id(self) -> str:
-        return fingerprint.of_model(self.model)
+        return model_id(self.model)
 
     @cached_property
     def _words_sha256(self) -> str:
