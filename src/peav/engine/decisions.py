@@ -6,7 +6,7 @@ What was decided stands: a manifest that grew keeps its fit, and what was kept b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,19 +36,18 @@ class Decisions:
             return Task(partition)
         return Task(partition, self._fit, self._duplicates.get(partition.number, {}), self._repeated)
 
-    def after(self, step: Step, every: Iterable[Partition]) -> None:
+    def after(self, step: Step, every: Sequence[Partition]) -> None:
         """Decide what the next step has to know; `every` is all partitions of the run."""
         if step == "caption":
-            partitions = list(self._numbers(every))
-            self._fit = self._fitted(partitions)
-            self._find_duplicates(partitions)
+            self._fit = self._fitted(every)
+            self._find_duplicates(every)
         elif step == "rewrite":
-            counts = (self._said(step, one)["captions"] for one in self._numbers(every))
+            counts = (self._said(step, one)["captions"] for one in every)
             found = repeated(counts, self.recipe.repeated.share, self.recipe.repeated.least)
             self._repeated = frozenset(f"{kind} {key}" for kind, keys in found.items() for key in keys)
             self._write("repeated", found)
 
-    def _fitted(self, partitions: Iterable[Partition]) -> Mapping[str, Any]:
+    def _fitted(self, partitions: Sequence[Partition]) -> Mapping[str, Any]:
         """The fit that stands, if it is of these captioners and this score; else a new one."""
         of = json.loads(json.dumps([self.recipe.captioners, self.recipe.score, self.recipe.sample], default=dict))
         held = self._read("fit")
@@ -58,13 +57,12 @@ class Decisions:
             self._write("fit", held)
         return held
 
-    def _find_duplicates(self, partitions: Iterable[Partition]) -> None:
+    def _find_duplicates(self, partitions: Sequence[Partition]) -> None:
         if self.recipe.duplicates is None:
             return
         of = json.loads(json.dumps([asdict(self.recipe.duplicates), self.recipe.filters], default=dict))
         held = self._read("duplicates")
         earlier = held["clips"] if held.get("of") == of else {}
-        partitions = list(partitions)
         summaries = (self._said("caption", one)["duplicates"] for one in partitions)
         found = duplicates(summaries, earlier, **asdict(self.recipe.duplicates))
         clips: dict[str, str | None] = {}
@@ -73,10 +71,6 @@ class Decisions:
             clips |= {clip: found.get(clip) for clip in ids}
             self._duplicates[one.number] = {clip: found[clip] for clip in ids if clip in found}
         self._write("duplicates", {"of": of, "clips": clips})
-
-    def _numbers(self, every: Iterable[Partition]) -> Iterator[Partition]:
-        """The partitions without their rows."""
-        return (Partition(one.number, (), one.key) for one in every)
 
     def _said(self, step: Step, partition: Partition) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(summary_path(self.out, partition, step).read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +28,10 @@ class Partition:
     def name(self) -> str:
         """Of its files in a run."""
         return f"{self.number:05d}"
+
+    def without_rows(self) -> Partition:
+        """What tells it from others, without what it holds."""
+        return replace(self, rows=())
 
 
 def partitions(place: str, size: int, limit: int | None = None) -> Iterator[Partition]:

@@ -15,7 +15,7 @@ from peav.engine.partition import Partition, partitions
 from peav.engine.recipe import EngineRecipe, settings_of
 from peav.engine.runner import Runner, processes, run_all
 from peav.engine.shards import ENDS, failures, read_end
-from peav.engine.work import STEPS, Job, Progress, Step, summary_path
+from peav.engine.work import STEPS, Job, Progress, Step, steps_of, summary_path
 from peav.errors import PeavError
 from peav.jobs import GOES_ON, stoppable
 from peav.recipes.config import from_mapping
@@ -80,15 +80,17 @@ def caption(
         with stoppable(lambda: f"{sum(summary.asked.values())} answers of this run are kept in {out}; {GOES_ON}"):
             decisions = Decisions(out, recipe)
             run = runner or processes(workers)
-            for step in STEPS:
+            every = [partition.without_rows() for partition in partitions(place, recipe.rows, limit)]
+            for step in steps_of(recipe):
                 job = Job(str(out.absolute()), recipe.text(), settings, step)
-                todo = (p for p in partitions(place, recipe.rows, limit) if not _finished(out, p, step, settings))
-                for done in run_all(run, job, (decisions.task(step, partition) for partition in todo)):
+                todo = {one.number for one in every if not _finished(out, one, step, settings)}
+                rows = (one for one in partitions(place, recipe.rows, limit) if one.number in todo) if todo else ()
+                for done in run_all(run, job, (decisions.task(step, partition) for partition in rows)):
                     summary.asked.update(done.asked)
                     summary.known.update(done.known)
                     progress(step, done)
-                decisions.after(step, partitions(place, recipe.rows, limit))
-            _finish(out, partitions(place, recipe.rows, limit), settings, summary)
+                decisions.after(step, every)
+            _finish(out, every, settings, summary)
     return summary
 
 

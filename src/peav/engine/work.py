@@ -18,13 +18,19 @@ from peav.engine.partition import Partition
 from peav.engine.recipe import EngineRecipe, final_stages, weak_stages
 from peav.engine.shards import write_shard
 from peav.engine.stage import Stage
-from peav.engine.template import Fallback
+from peav.engine.template import Fallback, Template
 from peav.recipes.config import from_mapping
 from peav.utils.storage import write_all
 
 Step = Literal["caption", "rewrite", "write"]
 STEPS: tuple[Step, ...] = ("caption", "rewrite", "write")
 """Passes over all partitions, between which the run is looked at as a whole; each takes the clips farther."""
+
+
+def steps_of(recipe: EngineRecipe) -> tuple[Step, ...]:
+    """Those that a recipe needs: the template's captions are never refused for standing too often."""
+    template = isinstance(final_stages(recipe)[0], Template)
+    return tuple(step for step in STEPS if not (step == "rewrite" and template))
 
 
 @dataclass(frozen=True)
