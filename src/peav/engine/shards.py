@@ -116,8 +116,10 @@ def _extra(row: Row) -> dict[str, Any]:
 def _schema(records: Sequence[Mapping[str, Any]]) -> pa.Schema:
     """Our columns, and those that the manifest had more."""
     more = sorted({name for record in records for name in record} - set(COLUMNS.names))
+    if not more:
+        return COLUMNS
     table = pa.Table.from_pylist([{name: record.get(name) for name in more} for record in records])
-    return pa.schema([*COLUMNS, *table.schema]) if more else COLUMNS
+    return pa.schema([*COLUMNS, *table.schema])
 
 
 def _text(path: object) -> str | None:
