@@ -43,7 +43,7 @@ def on_ray(address: str | None, actors: int | None = None, num_cpus: float = 1.0
     def run(job: Job, tasks: Iterable[Task]) -> Iterator[Progress | tuple[Task, Exception | None]]:
         _start(ray, address)
         actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0)(_Actor)
-        pool = [actor.remote() for _ in range(actors or _room(ray, num_cpus, num_gpus))]
+        pool: list[Any] = [actor.remote() for _ in range(actors or _room(ray, num_cpus, num_gpus))]
         job = replace(job, workers=len(pool))
         try:
             yield from _work(ray, actor, pool, job, iter(tasks))
