@@ -65,8 +65,8 @@ def from_options(
         raise RecipeError(f"{where}: {error}") from error
     takes = list(inspect.signature(cls).parameters.values())[len(first) :]
     given = {key: value for key, value in options.items() if key != "class"}
-    known = {one.name for one in takes}
-    if unknown := sorted(set(given) - known):
+    known = [one.name for one in takes]
+    if unknown := sorted(set(given) - set(known)):
         raise RecipeError(f"{where}: {name}: {unknown[0]}: no such option; here are {', '.join(known) or 'none'}")
     if missing := [one.name for one in takes if one.default is one.empty and one.name not in given]:
         raise RecipeError(f"{where}: {name}: {missing[0]}: is missing")
