@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from peav.data.manifest import Row, read_manifest, unique
-from peav.data.recordings import read_recordings
-from peav.data.records import SUFFIXES
+from peav.data.recordings import manifest_in, read_recordings
+from peav.data.records import SUFFIXES, read_records
 from peav.data.webdataset import read_webdataset
 from peav.errors import ManifestError
 from peav.features.prepared import SPEC_FILE, read_prepared
@@ -41,7 +42,7 @@ class Place:
 
 
 def read_clips(place: str, index: str | None = None) -> list[Row]:
-    """The clips of manifests, of WebDataset tars, of a folder of `peav caption` or of labeled recordings; all splits.
+    """The clips of manifests, of WebDataset tars, of a folder with a manifest or of `peav caption`; all splits.
 
     Args:
         place: a path, or a pattern for several; of tars also an address.
@@ -58,7 +59,15 @@ def read_clips(place: str, index: str | None = None) -> list[Row]:
         kinds = f"a manifest ({', '.join(SUFFIXES)}), tars (x.tar, x-*.tar) or a folder of recordings"
         raise ManifestError(f"{place}: no clips there; give {kinds}")
     shards = sorted(map(str, Path(place).glob(f"{SHARDS}/*.parquet")))
-    return _manifests(shards) if shards else read_recordings(place)
+    return _manifests(shards) if shards else _folder(Path(place))
+
+
+def _folder(folder: Path) -> list[Row]:
+    """The rows of a folder with a manifest: of recordings, whose rows say their `kind`, or any other."""
+    manifest = manifest_in(folder)
+    if manifest is not None and all("kind" not in record for _, record in islice(read_records(manifest), 1)):
+        return read_manifest(manifest)
+    return read_recordings(folder)
 
 
 def _manifests(paths: list[str]) -> list[Row]:

@@ -35,11 +35,16 @@ def read_recordings(folder: str | Path, split: str | None = None) -> list[Row]:
             recordings, or two rows are one file.
     """
     folder = Path(folder).absolute()
-    manifest = next((path for path in (folder / f"manifest{s}" for s in SUFFIXES) if path.is_file()), None)
+    manifest = manifest_in(folder)
     if manifest is None:
         raise ManifestError(f"{folder}: no manifest.jsonl here; give the folder that holds one")
     rows = unique((where, _row(record, folder, where)) for where, record in read_records(manifest))
     return [row for row in rows if split is None or row.split == split]
+
+
+def manifest_in(folder: Path) -> Path | None:
+    """A folder's `manifest.jsonl`, .csv, .tsv or .parquet, the first of these that there is."""
+    return next((path for path in (folder / f"manifest{suffix}" for suffix in SUFFIXES) if path.is_file()), None)
 
 
 def _row(record: dict[str, Any], folder: Path, where: str) -> Row:

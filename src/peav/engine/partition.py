@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from peav.data.manifest import Row, parse_row
-from peav.data.places import read_clips
+from peav.data.places import SHARDS, read_clips
+from peav.data.recordings import manifest_in
 from peav.data.records import SUFFIXES, read_records
 from peav.errors import ManifestError
 from peav.features.keys import media_version
@@ -59,7 +60,7 @@ def read_rows(place: str) -> Iterator[Row]:
     rows: Iterator[Row]
     if place.endswith(SUFFIXES):
         rows = (parse_row(record, path.parent, where) for where, record in read_records(path))
-    elif path.is_dir() and not any((path / f"manifest{suffix}").is_file() for suffix in SUFFIXES):
+    elif path.is_dir() and manifest_in(path) is None and not (path / SHARDS).is_dir():
         rows = _files(path)
     else:
         rows = iter(read_clips(place))

@@ -12,6 +12,7 @@ import pytest
 from media.make import tone, write_audio
 
 from peav.data.manifest import read_manifest
+from peav.data.places import read_clips
 from peav.engine.recipe import EngineRecipe
 from peav.engine.run import Summary, caption, retry
 from peav.engine.work import Job, Progress, Task, work
@@ -151,3 +152,16 @@ def test_a_summary_tells_what_was_asked(manifest: Path, tmp_path: Path) -> None:
     summary = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here, limit=7)
     assert isinstance(summary, Summary)
     assert summary.as_json()["asked"] == {"first": 7, "second": 7, "final": 7}
+
+
+def test_a_folder_of_media_of_recordings_or_of_an_earlier_run_is_a_place(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    (media / "inner").mkdir(parents=True)
+    for name in ("b.wav", "inner/a.wav"):
+        write_audio(media / name, tone(0.2))
+    steps = recipe(tmp_path / "log")
+    assert caption(str(media), tmp_path / "out", steps, runner=here).done == 2
+    assert [row.id for row in read_clips(str(tmp_path / "out"))] == ["b.wav", "inner/a.wav"]
+    assert caption(str(tmp_path / "out"), tmp_path / "next", steps, runner=here).done == 2
+    (media / "manifest.jsonl").write_text('{"id": "one", "path": "b.wav"}\n')
+    assert caption(str(media), tmp_path / "third", steps, runner=here).done == 1
