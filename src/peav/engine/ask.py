@@ -40,7 +40,7 @@ class Asker:
         stages: in their order; each is set up before it is first asked.
         journal: of the partition.
         hand: a file that says what is being asked, so that who finds this process dead knows what it died of.
-        alone: ids of clips that are asked about one at a time, since a process died with them in hand.
+        alone: keys of requests that are made one at a time, since a process died with them in hand.
 
     Attributes:
         asked, known: by stage, how many clips it was asked about, and how many answers the journal had.
@@ -62,17 +62,18 @@ class Asker:
         Raises:
             StopAsking: a stage cannot go on with any clip; what was answered is kept.
         """
-        self.hand.unlink(missing_ok=True)  # an earlier process's
         items = [_Item(clip) for clip in clips]
         todo = [item for item in items if not self._replay(item)]
         yield len(items) - len(todo)
         media = any(stage.needs for item in todo for stage in self.stages[item.place :])
-        with closing(self._decoded(todo)) as decoded:
-            while batch := list(islice(decoded, CLIPS if media else None)):
-                for place in range(len(self.stages)):
-                    self._step(place, [item for item in batch if item.place <= place])
-                yield len(batch)
-        self.hand.unlink(missing_ok=True)
+        try:
+            with closing(self._decoded(todo)) as decoded:
+                while batch := list(islice(decoded, CLIPS if media else None)):
+                    for place in range(len(self.stages)):
+                        self._step(place, [item for item in batch if item.place <= place])
+                    yield len(batch)
+        finally:
+            self.hand.unlink(missing_ok=True)
 
     def _replay(self, item: _Item) -> bool:
         """Apply what the journal knows, as far as it goes; whether that is all."""
@@ -87,10 +88,15 @@ class Asker:
     def _answered(self, item: _Item, place: int, stage: Stage) -> bool:
         """Whether a stage has nothing to ask about a clip, or the answer is known and now applied."""
         if not stage.journaled:
-            if stage.request(item.clip) is not None:
+            ready(stage)
+        try:
+            key = self._key(item, place)
+            if key is not None and not stage.journaled:
                 _work_out(stage, item.clip)
+                return True
+        except Exception as error:  # what a stage makes of one clip never costs the job
+            item.clip.failed = _failed(stage, error)
             return True
-        key = self._key(item, place)
         line = None if key is None else self.journal.lines.get(key)
         if line is not None:
             self.known[stage.name] += 1
@@ -122,32 +128,23 @@ class Asker:
         asked: dict[str, _Item] = {}
         for item in open_:
             asked.setdefault(self._key(item, place) or "", item)  # what two clips ask alike is asked once
-        apart = [[one] for one in asked.items() if one[1].clip.id in self.alone]
-        together = iter([one for one in asked.items() if one[1].clip.id not in self.alone])
+        apart = [[one] for one in asked.items() if one[0] in self.alone]
+        together = iter([one for one in asked.items() if one[0] not in self.alone])
         while batch := apart.pop() if apart else list(islice(together, stage.batch_size)):
             self._ask(stage, dict(batch))
-        for item in open_:
-            if item not in asked.values():
-                self._answered(item, place, stage)
+        for item in set(open_).difference(asked.values()):
+            self._answered(item, place, stage)
 
     def _ask(self, stage: Stage, batch: dict[str, _Item]) -> None:
         ready(stage)  # what is wrong with a model is wrong with the job, not with a clip
         note = {"stage": stage.name, "clips": [[item.clip.id, key] for key, item in batch.items()]}
         self.hand.write_text(json.dumps(note), encoding="utf-8")
         self.asked[stage.name] += len(batch)
-        waiting = dict(enumerate(batch.items()))
+        items = list(batch.items())
         began = time.perf_counter()
-        try:
-            for place, answer in stage([item.sample for item in batch.values()]):
-                key, item = waiting.pop(place)
-                self._keep(key, item.clip, stage, answer, (time.perf_counter() - began) / len(batch))
-            if waiting:
-                raise RuntimeError("it gave no answer")
-        except StopAsking:
-            raise
-        except Exception as error:  # whatever a model raises costs the clips it was asked about, never the job
-            for key, item in waiting.values():
-                self._keep(key, item.clip, stage, error)
+        for place, answer in _answers(stage, [item.sample for _, item in items]):
+            key, item = items[place]
+            self._keep(key, item.clip, stage, answer, (time.perf_counter() - began) / len(batch))
 
     def _keep(
         self, key: str, clip: Clip, stage: Stage | None, answer: Answer | Exception, seconds: float = 0.0
@@ -160,7 +157,10 @@ class Asker:
             clip.failed = (line["stage"], *line["error"])
         elif line is not None:
             assert stage is not None
-            stage.apply(clip, line["value"])
+            try:
+                stage.apply(clip, line["value"])
+            except Exception as error:  # an answer that its own stage cannot use
+                clip.failed = _failed(stage, error)
 
 
 _READY: dict[int, Stage] = {}  # keeps them, so that no other stage gets the same number
@@ -173,13 +173,31 @@ def ready(stage: Stage) -> None:
         _READY[id(stage)] = stage
 
 
+def _answers(stage: Stage, samples: Sequence[Sample]) -> Iterator[tuple[int, Answer | Exception]]:
+    """A stage's answers, each once. Whatever it raises costs the clips without an answer, never the job."""
+    waiting = set(range(len(samples)))
+    failed: Exception = RuntimeError("it gave no answer")
+    try:
+        for place, answer in stage(samples):
+            waiting.remove(place)
+            yield place, answer
+    except StopAsking:
+        raise
+    except Exception as error:
+        failed = error
+    yield from ((place, failed) for place in sorted(waiting))
+
+
 def _work_out(stage: Stage, clip: Clip) -> None:
-    ready(stage)
     for _, answer in stage([Sample(clip)]):
         if isinstance(answer, Answer):
             stage.apply(clip, answer.value)
         else:
-            clip.failed = (stage.name, type(answer).__name__, str(answer))
+            clip.failed = _failed(stage, answer)
+
+
+def _failed(stage: Stage, error: Exception) -> tuple[str, str, str]:
+    return stage.name, type(error).__name__, " ".join(str(error).split())
 
 
 def _decode(clip: Clip, need: frozenset[str]) -> Any:

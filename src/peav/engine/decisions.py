@@ -13,7 +13,8 @@ from typing import Any
 
 from peav.engine.duplicates import duplicates
 from peav.engine.partition import Partition
-from peav.engine.recipe import EngineRecipe
+from peav.engine.recipe import EngineRecipe, weak_stages
+from peav.engine.stage import identity_of
 from peav.engine.survey import fit_quantiles, repeated
 from peav.engine.work import Step, Task, summary_path
 from peav.utils.storage import write_all
@@ -48,19 +49,28 @@ class Decisions:
             self._write("repeated", found)
 
     def _fitted(self, partitions: Sequence[Partition]) -> Mapping[str, Any]:
-        """The fit that stands, if it is of these captioners and this score; else a new one."""
-        of = json.loads(json.dumps([self.recipe.captioners, self.recipe.score, self.recipe.sample], default=dict))
+        """The fit that stands, if it is of these captioners and this score, and what it lacks; else a new one.
+
+        It lacks a captioner of which all failed when it was made.
+        """
+        stages = weak_stages(self.recipe)[len(self.recipe.filters) :]
+        of = [self.recipe.sample, *map(identity_of, stages)]
+        new = {
+            "of": of,
+            **fit_quantiles((self._said("caption", one)["scores"] for one in partitions), self.recipe.sample),
+        }
         held = self._read("fit")
-        if held.get("of") != of:
-            samples = (self._said("caption", one)["scores"] for one in partitions)
-            held = {"of": of, **fit_quantiles(samples, self.recipe.sample)}
-            self._write("fit", held)
-        return held
+        if held.get("of") == of:
+            new["captioners"] |= held["captioners"]
+        if new != held:
+            self._write("fit", new)
+        return new
 
     def _find_duplicates(self, partitions: Sequence[Partition]) -> None:
         if self.recipe.duplicates is None:
             return
-        of = json.loads(json.dumps([asdict(self.recipe.duplicates), self.recipe.filters], default=dict))
+        filters = weak_stages(self.recipe)[: len(self.recipe.filters)]
+        of = [asdict(self.recipe.duplicates), *map(identity_of, filters)]
         held = self._read("duplicates")
         earlier = held["clips"] if held.get("of") == of else {}
         summaries = (self._said("caption", one)["duplicates"] for one in partitions)

@@ -54,7 +54,8 @@ class Journal:
         with disk_errors(self.path):
             if self._file is None:
                 self._file = _open(self.path)
-            os.write(self._file, data)
+            while data:  # a disk that is all but full takes a part
+                data = data[os.write(self._file, data) :]
 
     def forget_failures(self) -> list[str]:
         """Have what failed asked again; the ids of these clips."""

@@ -75,6 +75,10 @@ def read_rows(place: str) -> Iterator[Row]:
 
 def _files(folder: Path) -> Iterator[Row]:
     for path in find_media([folder]):
+        try:
+            path.as_posix().encode()
+        except UnicodeEncodeError as error:
+            raise ManifestError(f"{path.as_posix()!r}: its name is no UTF-8; rename it") from error
         video = path if path.suffix.lower() in VIDEO_EXTENSIONS else None
         yield Row(
             path.relative_to(folder).as_posix(), audio_path=path.absolute(), video_path=video and video.absolute()

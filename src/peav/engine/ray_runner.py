@@ -7,7 +7,9 @@ folder must be one that every node can write to.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count, islice
 from typing import Any
@@ -99,12 +101,15 @@ def _work(
 def _start(ray: Any, address: str | None) -> None:
     if ray.is_initialized():
         return
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
     except Exception as error:  # of many kinds: no such cluster, another version, no memory
         raise RayError(
             f"Ray at {address or 'local'} cannot be reached: {error}; is it running (ray status)?"
         ) from error
+    with suppress(ValueError):  # not in the main thread: then Ray has set none
+        signal.signal(signal.SIGTERM, before)  # Ray's would end the process without a word of what is kept
 
 
 def _room(ray: Any, num_cpus: float, num_gpus: float) -> int:

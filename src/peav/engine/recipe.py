@@ -133,11 +133,19 @@ def _checks(recipe: EngineRecipe, name: str, prompt: str) -> list[Stage]:
     return stages
 
 
+_OF_STAGES = ("name", "filters", "captioners", "score", "rewrite", "agreement")
+
+
 def _named(options: Options) -> dict[str, Any]:
     return {"class": options} if isinstance(options, str) else dict(options)
 
 
 def settings_of(recipe: EngineRecipe) -> str:
-    """The hash of all that a run's output depends on besides its clips: models and prompts, not only their names."""
-    said = [recipe.text(), *map(identity_of, [*weak_stages(recipe), *final_stages(recipe)])]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+    """The hash of all that a run's output depends on besides its clips: models and prompts, not only their names.
+
+    Not what answers do not depend on, such as budgets and addresses: what is finished stays so where they change.
+    """
+    stages = [*weak_stages(recipe), *final_stages(recipe)]
+    more = {key: value for key, value in asdict(recipe).items() if key not in _OF_STAGES}
+    said = json.dumps([more, *([stage.name, identity_of(stage)] for stage in stages)], sort_keys=True, default=dict)
+    return hashlib.sha256(said.encode()).hexdigest()[:32]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from peav.data.places import SHARDS
 from peav.engine.decisions import Decisions
 from peav.engine.journal import Journal
 from peav.engine.partition import Partition, partitions
@@ -17,11 +18,10 @@ from peav.engine.runner import Runner, processes, run_all
 from peav.engine.shards import ENDS, failures, read_end
 from peav.engine.work import STEPS, Job, Progress, Step, steps_of, summary_path
 from peav.errors import PeavError
-from peav.jobs import GOES_ON, stoppable
+from peav.jobs import GOES_ON, stoppable, write_failures
 from peav.recipes.config import from_mapping
-from peav.utils.jsonl import to_line
 from peav.utils.lock import FolderLock
-from peav.utils.storage import write_all
+from peav.utils.storage import is_remote, write_all
 
 RUN = "run.json"
 
@@ -73,8 +73,7 @@ def caption(
         Stopped: Ctrl-C or SIGTERM.
     """
     out = Path(out)
-    busy = EngineError(f"{out}: another peav caption is writing here; wait for it, or give another folder")
-    with FolderLock(out / "lock.run", busy):
+    with _lock(out):
         _claim(out, place, recipe, limit)
         summary, settings = Summary(), settings_of(recipe)
         with stoppable(lambda: f"{sum(summary.asked.values())} answers of this run are kept in {out}; {GOES_ON}"):
@@ -95,15 +94,20 @@ def caption(
 
 
 def retry(out: str | Path) -> int:
-    """Have the clips that failed in a run asked about again by the next `caption`; how many these are."""
+    """Have the clips that failed in a run asked about again by the next `caption`; how many these are.
+
+    Raises EngineError: a process works in `out`.
+    """
     out, count = Path(out), 0
-    for path in sorted((out / ENDS).glob("*.json")):
-        if any("failed" in end for end in json.loads(path.read_text(encoding="utf-8"))["ends"]):
-            with Journal(out / "journal" / f"{path.stem}.jsonl") as journal:
-                count += len(journal.forget_failures())
-            path.unlink()
-            for step in STEPS[:-1]:
-                (out / "summaries" / step / path.name).unlink(missing_ok=True)
+    with _lock(out):
+        for path in sorted((out / ENDS).glob("*.json")):
+            failed = sum("failed" in end for end in json.loads(path.read_text(encoding="utf-8"))["ends"])
+            if failed:
+                Journal(out / "journal" / f"{path.stem}.jsonl").forget_failures()
+                path.unlink()
+                for step in STEPS[:-1]:
+                    (out / "summaries" / step / path.name).unlink(missing_ok=True)
+                count += failed
     return count
 
 
@@ -116,9 +120,15 @@ def held(out: str | Path) -> tuple[str, EngineRecipe, int | None]:
     return said["place"], from_mapping(EngineRecipe, said["recipe"]), said["limit"]
 
 
+def _lock(out: Path) -> FolderLock:
+    busy = EngineError(f"{out}: another peav caption is writing here; wait for it, or give another folder")
+    return FolderLock(out / "lock.run", busy)
+
+
 def _claim(out: Path, place: str, recipe: EngineRecipe, limit: int | None) -> None:
     """Note what a folder holds; partitions of another size would mix two runs."""
-    said = {"place": str(Path(place).absolute()), "limit": limit, "recipe": json.loads(recipe.text())}
+    place = place if is_remote(place) else str(Path(place).absolute())
+    said = {"place": place, "limit": limit, "recipe": json.loads(recipe.text())}
     path = out / RUN
     if path.exists():
         rows = json.loads(path.read_text(encoding="utf-8"))["recipe"]["rows"]
@@ -129,10 +139,8 @@ def _claim(out: Path, place: str, recipe: EngineRecipe, limit: int | None) -> No
 
 def _finished(out: Path, partition: Partition, step: Step, settings: str) -> bool:
     """Whether a step has nothing to do with a partition."""
-    if read_end(out, partition, settings) is not None:
-        return True
     if step == "write":
-        return False
+        return read_end(out, partition, settings) is not None
     try:
         said = json.loads(summary_path(out, partition, step).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -141,16 +149,19 @@ def _finished(out: Path, partition: Partition, step: Step, settings: str) -> boo
 
 
 def _finish(out: Path, every: Iterable[Partition], settings: str, summary: Summary) -> None:
-    """Count how all clips ended, and list those that failed."""
+    """Count how all clips ended, list those that failed, and remove what a larger manifest has left."""
     counts: Counter[str] = Counter()
 
-    def lines() -> Iterator[bytes]:
+    def lines() -> Iterator[dict[str, Any]]:
         for partition in every:
             end = read_end(out, partition, settings)
             assert end is not None
             counts.update(end["counts"])
             summary.partitions += 1
-            yield from map(to_line, failures(end))
+            yield from failures(end)
 
-    write_all(out / "failures.jsonl", b"".join(lines()))
+    write_failures(out / "failures.jsonl", lines())
+    for path in [*(out / SHARDS).glob("*.parquet"), *(out / ENDS).glob("*.json")]:
+        if int(path.stem) >= summary.partitions:
+            path.unlink()
     summary.done, summary.filtered, summary.failed = counts["done"], counts["filtered"], counts["failed"]

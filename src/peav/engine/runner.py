@@ -43,8 +43,7 @@ def run_all(run: Runner, job: Job, tasks: Iterable[Task]) -> Iterator[Progress]:
                 continue
             task, error = item
             if isinstance(error, WorkerFailure):
-                deaths[task.partition.name] += 1
-                again.append(_after_death(Path(job.out), task, error, deaths[task.partition.name]))
+                again.append(_after_death(Path(job.out), task, error, deaths))
             elif error is not None:
                 raise error
         if not again:
@@ -52,26 +51,32 @@ def run_all(run: Runner, job: Job, tasks: Iterable[Task]) -> Iterator[Progress]:
         tasks = again
 
 
-def _after_death(out: Path, task: Task, error: WorkerFailure, deaths: int) -> Task:
-    """The task again: with the clips that were in hand one at a time, or the only one of them failed."""
-    journal = out / "journal" / f"{task.partition.name}.jsonl"
-    hand = journal.with_suffix(".hand")
+def _after_death(out: Path, task: Task, error: WorkerFailure, deaths: Counter[str]) -> Task:
+    """The task again: what was in hand one at a time. A clip that was so already has failed.
+
+    So no clip fails for a process that died of something else, be it alone in a batch.
+    """
+    name = task.partition.name
+    path = out / "journal" / f"{name}.jsonl"
+    hand = path.with_suffix(".hand")
     try:
         note = json.loads(hand.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        if deaths >= DEATHS:
-            raise PeavError(
-                f"partition {task.partition.name}: its worker died {deaths} times with no clip in hand ({error}); "
-                "is there memory for the models in every worker? Try fewer, --workers (in Python: workers=1)"
-            ) from error
-        return task
-    hand.unlink()
-    if len(note["clips"]) > 1:
-        return replace(task, alone=task.alone | {clip for clip, _ in note["clips"]})
-    ((clip, key),) = note["clips"]
-    with Journal(journal) as answers:
-        answers.add(key, clip, note["stage"], WorkerDiedError(f"{note['stage']} took its process with it: {error}"))
-    return task
+        note = {"clips": []}
+    hand.unlink(missing_ok=True)
+    with Journal(path) as answers:
+        blamed = {key: clip for clip, key in note["clips"] if key not in answers.lines}
+        for key in blamed.keys() & task.alone:
+            said = f"{note['stage']} took its process with it: {error}"
+            answers.add(key, blamed[key], note["stage"], WorkerDiedError(said))
+    if not blamed:
+        deaths[name] += 1
+    if deaths[name] >= DEATHS:
+        raise PeavError(
+            f"partition {name}: its worker died {DEATHS} times with no clip in hand ({error}); "
+            "is there memory for the models in every worker? Try fewer, --workers (in Python: workers=1)"
+        ) from error
+    return replace(task, alone=task.alone | blamed.keys())
 
 
 def processes(count: int | None) -> Runner:

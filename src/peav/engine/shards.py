@@ -113,13 +113,20 @@ def _extra(row: Row) -> dict[str, Any]:
     return {name: value for name, value in row.extra.items() if name not in COLUMNS.names and name != "path"}
 
 
-def _schema(records: Sequence[Mapping[str, Any]]) -> pa.Schema:
-    """Our columns, and those that the manifest had more."""
-    more = sorted({name for record in records for name in record} - set(COLUMNS.names))
-    if not more:
-        return COLUMNS
-    table = pa.Table.from_pylist([{name: record.get(name) for name in more} for record in records])
-    return pa.schema([*COLUMNS, *table.schema])
+def _schema(records: Sequence[dict[str, Any]]) -> pa.Schema:
+    """Our columns, and those that the manifest had more; of these, what no column can hold becomes JSON."""
+    more = []
+    for name in sorted({name for record in records for name in record} - set(COLUMNS.names)):
+        values = [record.get(name) for record in records]
+        try:
+            column = pa.table({name: values})
+            pq.write_table(column, pa.BufferOutputStream())
+            more.append(column.schema.field(name))
+        except (pa.ArrowException, OverflowError, UnicodeError):  # of several types, too large, half a character
+            more.append(pa.field(name, pa.string()))
+            for record in records:
+                record[name] = json.dumps(record.get(name), sort_keys=True, default=str)
+    return pa.schema([*COLUMNS, *more])
 
 
 def _text(path: object) -> str | None:

@@ -60,7 +60,7 @@ class Task:
     fit: Mapping[str, Any] = field(default_factory=dict)
     duplicates: Mapping[str, str] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
-    alone: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()  # keys of requests that a process died with in hand
 
 
 @dataclass(frozen=True)

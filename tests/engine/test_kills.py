@@ -1,0 +1,71 @@
+"""A small form of the campaign of kills, tests/campaigns/caption_kills.py, and rows that kill, raise and hang."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "campaigns"))
+import caption_kills as kills
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kills.Campaign]:
+    work = tmp_path_factory.mktemp("kills")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(kills.DECODES, str(work / "decodes"))
+        yield kills.Campaign(work, 10)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_driver_that_is_killed_changes_no_byte_of_the_shards(campaign: kills.Campaign, signum: signal.Signals):
+    assert campaign.kill_drivers(signum, 1).kills == 1
+
+
+@pytest.mark.parametrize("stage", kills.STAGES)
+def test_a_worker_that_is_killed_changes_no_byte_of_the_shards(campaign: kills.Campaign, stage: str):
+    assert campaign.kill_workers(stage, 1).kills == 1
+
+
+@pytest.mark.parametrize("where", ["local", "ray"])
+def test_a_row_that_kills_raises_or_hangs_is_one_line_of_the_failures(where: str, tmp_path: Path):
+    if where == "ray":
+        pytest.importorskip("ray", reason="pip install 'peav[ray]'")
+    media = tmp_path / "media"
+    kills.make_media(media, 7)
+    lines = [json.loads(line) for line in (media / "manifest.jsonl").read_text().splitlines()]
+    for number, name in ((2, "hang"), (4, "crash")):  # see hostile_decoder.py
+        lines[number]["audio_path"] = f"{name}.wav"
+        (media / f"{number:03d}.wav").rename(media / f"{name}.wav")
+    (media / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stubs = Path(__file__).with_name("stub.py")
+    hears = {"class": f"{stubs}:Listens", "name": "hears"}
+    says = {"class": f"{stubs}:Stub", "name": "says", "die_on": ["001"], "raise_on": ["005"]}
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps({"name": "poison", "rows": 4, "captioners": [hears, says]}))
+    command = ["caption", str(media), "-o", str(tmp_path / "out"), "--recipe", str(recipe), "--json", "--workers", "2"]
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    hostile = {"PEAV_WORKER_HOOK": "hostile_decoder:decode", "PEAV_DECODE_IDLE_SECONDS": "6", "PYTHONPATH": paths}
+    command += ["--ray", "local", "--cpus", "0.5"] if where == "ray" else []
+    command = [sys.executable, "-m", "peav", *command]
+    done = subprocess.run(command, env=os.environ | hostile, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {key: json.loads(done.stdout)[key] for key in ("done", "filtered", "failed")} == {
+        "done": 3, "filtered": 0, "failed": 4}  # fmt: skip
+    failed = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert [(one["id"], one["stage"], one["error"]) for one in failed] == [
+        ("001", "says", "WorkerDiedError"),
+        ("002", "decode", "DecodingTimeoutError"),
+        ("004", "decode", "DecoderCrashError"),
+        ("005", "says", "RuntimeError"),
+    ]
+    assert not list((tmp_path / "out").rglob("*.hand"))
