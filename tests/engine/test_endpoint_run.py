@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import STUB, here, line, shards
 from stub_server import StubServer
-from test_run import STUB, here, line, shards
 
 from peav.engine.endpoint import BudgetError
 from peav.engine.recipe import EngineRecipe

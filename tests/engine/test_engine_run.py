@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from media.make import tone, write_audio
+from runs import STUB, asked, here, line, recipe, shards
 
 from peav.data.manifest import read_manifest
 from peav.data.places import read_clips
-from peav.engine.recipe import EngineRecipe
 from peav.engine.run import Summary, caption, retry
-from peav.engine.work import Job, Progress, Task, work
-from peav.recipes.config import from_mapping
-
-
-def here(job: Job, tasks: Iterable[Task]) -> Iterator[Progress | tuple[Task, Exception | None]]:
-    """A runner in this process, which is quicker to start."""
-    for task in tasks:
-        yield from work(job, task)
-        yield task, None
-
-
-STUB = Path(__file__).with_name("stub.py")
-ROWS = 5
-
-
-def recipe(log: Path, **changes: Any) -> EngineRecipe:
-    """Two captioners and a rewriter; `changes` are options by the step's name."""
-    steps = {
-        name: {"class": f"{STUB}:{kind}", "name": name, "log": str(log)} | changes.pop(name, {})
-        for name, kind in (("first", "Stub"), ("second", "Stub"), ("final", "Rewriter"))
-    }
-    return from_mapping(EngineRecipe, {"name": "stubs", "rows": ROWS, "captioners": [steps["first"], steps["second"]],
-                                       "rewrite": steps["final"], **changes})  # fmt: skip
 
 
 @pytest.fixture
@@ -45,18 +20,6 @@ def manifest(tmp_path: Path) -> Path:
     path = tmp_path / "clips.jsonl"
     path.write_text("".join(json.dumps(line(i)) + "\n" for i in range(12)))
     return path
-
-
-def line(number: int) -> dict[str, Any]:
-    return {"id": f"c{number:02d}", "audio_path": f"{number}.wav", "duration": 1.0, "label": "dog", "split": "train"}
-
-
-def asked(log: Path) -> list[str]:
-    return sorted(log.read_text().splitlines()) if log.exists() else []
-
-
-def shards(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((out / "shards").glob("*"))}
 
 
 def test_the_output_is_a_manifest_that_keeps_the_weak_captions(manifest: Path, tmp_path: Path) -> None:
