@@ -38,6 +38,14 @@ def caption(
     cpus: Annotated[float, typer.Option(min=0, help="With --ray, processors of an actor; may be a fraction.")] = 1.0,
     gpus: Annotated[float, typer.Option(min=0, help="With --ray, GPUs of an actor; may be a fraction.")] = 0.0,
     limit: Annotated[int | None, typer.Option(min=1, help="The first rows alone.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Print what is still to do: calls, tokens, hours, money; ask no model, decode nothing.")
+    ] = False,
+    scale: Annotated[
+        int | None, typer.Option("--clips", min=1, help="With --dry-run: for so many clips like these.")
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="With --dry-run: GPUs of the cluster.")] = 1,
+    gpu_price: Annotated[float, typer.Option(min=0, help="With --dry-run: dollars for an hour of a GPU.")] = 0.0,
     as_json: options.Json = False,
 ) -> None:
     """Caption clips: segment, filter, caption, score, rewrite, check; run again, it goes on where it was stopped.
@@ -50,7 +58,14 @@ def caption(
     changes = dict(
         one.split("=", 1) if "=" in one else fail(f"--set {one}: write KEY=VALUE") for one in overrides or ()
     )
-    summary = run(clips, folder, read_recipe(recipe, changes), limit, workers, ray, cpus, gpus)
+    steps = read_recipe(recipe, changes)
+    if dry_run:
+        from peav.cli.caption_plan import print_plan
+        from peav.engine.plan import plan
+
+        print_plan(plan(clips, folder, steps, limit=limit, clips=scale), devices, gpu_price, as_json)
+        return
+    summary = run(clips, folder, steps, limit, workers, ray, cpus, gpus)
     report(summary, folder, as_json)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,13 +23,29 @@ CUT = Cut(num_frames=16, image_size=336, max_seconds=None)
 DECODE = "decode"  # the stage of a file that cannot be decoded
 
 
+def media_mark(clip: Clip) -> str:
+    """Tells the clip's media from others'."""
+    return f"{clip_key(clip.row)} {media_version(clip.row)}"
+
+
+def answer_key(stage: Stage, identity: str, clip: Clip, mark: str) -> str | None:
+    """What a stage's answer about a clip is kept under; None where it is not asked."""
+    request = stage.request(clip)
+    return None if request is None else request_key(identity, request, mark * bool(stage.needs))
+
+
+def decode_key(mark: str) -> str:
+    """What an error of decoding is kept under."""
+    return f"{DECODE} {mark}"
+
+
 class _Item:
     """A clip on its way: how far it has come, and what tells its media from others'."""
 
     def __init__(self, clip: Clip) -> None:
         self.clip, self.place = clip, 0
         self.sample = Sample(clip)
-        self.mark = f"{clip_key(clip.row)} {media_version(clip.row)}"
+        self.mark = media_mark(clip)
 
 
 @dataclass
@@ -77,7 +93,7 @@ class Asker:
 
     def _replay(self, item: _Item) -> bool:
         """Apply what the journal knows, as far as it goes; whether that is all."""
-        self._apply(self.journal.lines.get(_decode_key(item)), item.clip, None)
+        apply_line(self.journal.lines.get(decode_key(item.mark)), item.clip, None)
         for item.place, stage in enumerate(self.stages):
             if not item.clip.open:
                 return True
@@ -92,7 +108,7 @@ class Asker:
         try:
             key = self._key(item, place)
             if key is not None and not stage.journaled:
-                _work_out(stage, item.clip)
+                work_out(stage, item.clip)
                 return True
         except Exception as error:  # what a stage makes of one clip never costs the job
             item.clip.failed = _failed(stage, error)
@@ -100,13 +116,11 @@ class Asker:
         line = None if key is None else self.journal.lines.get(key)
         if line is not None:
             self.known[stage.name] += 1
-            self._apply(line, item.clip, stage)
+            apply_line(line, item.clip, stage)
         return key is None or line is not None
 
     def _key(self, item: _Item, place: int) -> str | None:
-        stage = self.stages[place]
-        request = stage.request(item.clip)
-        return None if request is None else request_key(self._identities[place], request, item.mark * bool(stage.needs))
+        return answer_key(self.stages[place], self._identities[place], item.clip, item.mark)
 
     def _decoded(self, todo: Sequence[_Item]) -> Generator[_Item, None, None]:
         """Each clip with its media, where a stage that lies before it needs them; decoded ahead."""
@@ -118,7 +132,7 @@ class Asker:
             if isinstance(found, Decoded):
                 item.sample = Sample(item.clip, found)
             elif found is not None:
-                self._keep(_decode_key(item), item.clip, None, found)
+                self._keep(decode_key(item.mark), item.clip, None, found)
             yield item
 
     def _step(self, place: int, items: Sequence[_Item]) -> None:
@@ -150,17 +164,19 @@ class Asker:
         self, key: str, clip: Clip, stage: Stage | None, answer: Answer | Exception, seconds: float = 0.0
     ) -> None:
         self.journal.add(key, clip.id, stage.name if stage else DECODE, answer, seconds)
-        self._apply(self.journal.lines[key], clip, stage)
+        apply_line(self.journal.lines[key], clip, stage)
 
-    def _apply(self, line: dict[str, Any] | None, clip: Clip, stage: Stage | None) -> None:
-        if line is not None and "error" in line:
-            clip.failed = (line["stage"], *line["error"])
-        elif line is not None:
-            assert stage is not None
-            try:
-                stage.apply(clip, line["value"])
-            except Exception as error:  # an answer that its own stage cannot use
-                clip.failed = _failed(stage, error)
+
+def apply_line(line: Mapping[str, Any] | None, clip: Clip, stage: Stage | None) -> None:
+    """Write on a clip what a journal's line says, if there is one; a failure needs no stage."""
+    if line is not None and "error" in line:
+        clip.failed = (line["stage"], *line["error"])
+    elif line is not None:
+        assert stage is not None
+        try:
+            stage.apply(clip, line["value"])
+        except Exception as error:  # an answer that its own stage cannot use
+            clip.failed = _failed(stage, error)
 
 
 _READY: dict[int, Stage] = {}  # keeps them, so that no other stage gets the same number
@@ -188,7 +204,9 @@ def _answers(stage: Stage, samples: Sequence[Sample]) -> Iterator[tuple[int, Ans
     yield from ((place, failed) for place in sorted(waiting))
 
 
-def _work_out(stage: Stage, clip: Clip) -> None:
+def work_out(stage: Stage, clip: Clip) -> None:
+    """The answer of a stage that is not journaled, applied at once."""
+    ready(stage)
     for _, answer in stage([Sample(clip)]):
         if isinstance(answer, Answer):
             stage.apply(clip, answer.value)
@@ -204,7 +222,3 @@ def _decode(clip: Clip, need: frozenset[str]) -> Any:
     row = clip.row
     audio, video = "audio" in need and row.audio_path, "video" in need and row.video_path
     return decode_task(audio or None, video or None, row.start, row.end, CUT)
-
-
-def _decode_key(item: _Item) -> str:
-    return f"{DECODE} {item.mark}"

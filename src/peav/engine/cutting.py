@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from peav.data.manifest import Row
@@ -17,13 +17,30 @@ from peav.inference.isolation import as_media, can_cross
 from peav.utils.workers import End, Task, Workers
 
 SEGMENT = "segment"
+Look = Callable[[list[Row], Segmenter], Iterator[Answer | Exception]]
 
 
-def clips_of(partition: Partition, segmenter: Segmenter, journal: Journal) -> list[Clip]:
-    """The clips of all rows; one whose file cannot be looked at has failed."""
+def look_at(rows: list[Row], segmenter: Segmenter) -> Iterator[Answer | Exception]:
+    """Each row's length and cuts, or why there are none; decoded in a process that may die of it."""
+    tasks = [
+        Task(row.id, look, (row, segmenter), here=not all(map(can_cross, (row.audio_path, row.video_path))))
+        for row in rows
+    ]
+    if not tasks:
+        return
+    with Workers(tasks, 1) as items:
+        for _, item in items:
+            if not isinstance(item, End):
+                yield Answer(item)
+            elif item.error is not None:
+                yield as_media(item.error, item.label)
+
+
+def clips_of(partition: Partition, segmenter: Segmenter, journal: Journal, looking: Look = look_at) -> list[Clip]:
+    """The clips of all rows; one whose file cannot be looked at has failed. `looking` finds what no row says."""
     keys = {row.id: _key(row, segmenter) for row in partition.rows}
     todo = [row for row in partition.rows if keys[row.id] and keys[row.id] not in journal.lines]
-    for row, found in zip(todo, _look_at(todo, segmenter), strict=True):
+    for row, found in zip(todo, looking(todo, segmenter), strict=True):
         journal.add(keys[row.id], row.id, SEGMENT, found)
     return [clip for row in partition.rows for clip in _clips(row, segmenter, journal.lines.get(keys[row.id]))]
 
@@ -44,22 +61,6 @@ def _key(row: Row, segmenter: Segmenter) -> str:
         return ""
     identity = json.dumps([SEGMENT, segmenter.cuts_by], sort_keys=True)
     return request_key(identity, {}, f"{clip_key(row)} {media_version(row)}")
-
-
-def _look_at(rows: list[Row], segmenter: Segmenter) -> Iterator[Answer | Exception]:
-    """Each row's length and cuts, or why there are none; decoded in a process that may die of it."""
-    tasks = [
-        Task(row.id, look, (row, segmenter), here=not all(map(can_cross, (row.audio_path, row.video_path))))
-        for row in rows
-    ]
-    if not tasks:
-        return
-    with Workers(tasks, 1) as items:
-        for _, item in items:
-            if not isinstance(item, End):
-                yield Answer(item)
-            elif item.error is not None:
-                yield as_media(item.error, item.label)
 
 
 def look(row: Row, segmenter: Segmenter) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from peav.engine.decided import Decided
 from peav.engine.duplicates import duplicates
 from peav.engine.partition import Partition
 from peav.engine.recipe import EngineRecipe, weak_stages
@@ -37,6 +38,14 @@ class Decisions:
             return Task(partition)
         return Task(partition, self._fit, self._duplicates.get(partition.number, {}), self._repeated)
 
+    def held(self) -> Decided | None:
+        """What was decided by an earlier run of the same captioners, for all its clips; None: nothing yet."""
+        fit = self._read("fit")
+        if fit.get("of") != self._of_fit():
+            return None
+        clips = self._read("duplicates").get("clips", {}) if self.recipe.duplicates is not None else {}
+        return Decided("decided", fit, {clip: other for clip, other in clips.items() if other})
+
     def after(self, step: Step, every: Sequence[Partition]) -> None:
         """Decide what the next step has to know; `every` is all partitions of the run."""
         if step == "caption":
@@ -53,8 +62,7 @@ class Decisions:
 
         It lacks a captioner of which all failed when it was made.
         """
-        stages = weak_stages(self.recipe)[len(self.recipe.filters) :]
-        of = [self.recipe.sample, *map(identity_of, stages)]
+        of = self._of_fit()
         new = {
             "of": of,
             **fit_quantiles((self._said("caption", one)["scores"] for one in partitions), self.recipe.sample),
@@ -65,6 +73,10 @@ class Decisions:
         if new != held:
             self._write("fit", new)
         return new
+
+    def _of_fit(self) -> list[Any]:
+        stages = weak_stages(self.recipe)[len(self.recipe.filters) :]
+        return [self.recipe.sample, *map(identity_of, stages)]
 
     def _find_duplicates(self, partitions: Sequence[Partition]) -> None:
         if self.recipe.duplicates is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from peav.engine.clip import Clip
 from peav.engine.stage import OUTSIDE, StopAsking
 from peav.errors import RecipeError
 
@@ -39,6 +40,11 @@ class Endpoint:
         max_requests: of one run, those that failed included.
         max_dollars: of one run, at the prices below. The answers in flight are still taken, and may go past it.
         input_price, output_price: dollars for a million tokens.
+        cached_price: of those of a prompt that the server has seen before; None: `input_price`.
+        input_rate, output_rate: tokens a second that one GPU of your own server reads and writes, for a dry run.
+        tokenizer: of the model, with which a dry run counts: a `tokenizer.json`, a folder or a hub name; None: it
+            estimates.
+        media_tokens: that the frames and the sound of a clip add to its prompt, for a dry run.
     """
 
     url: str = field(metadata=OUTSIDE)
@@ -58,11 +64,20 @@ class Endpoint:
     max_dollars: float | None = field(default=None, metadata=OUTSIDE)
     input_price: float = field(default=0.0, metadata=OUTSIDE)
     output_price: float = field(default=0.0, metadata=OUTSIDE)
+    cached_price: float | None = field(default=None, metadata=OUTSIDE)
+    input_rate: float | None = field(default=None, metadata=OUTSIDE)
+    output_rate: float | None = field(default=None, metadata=OUTSIDE)
+    tokenizer: str | None = field(default=None, metadata=OUTSIDE)
+    media_tokens: int = field(default=0, metadata=OUTSIDE)
 
     @property
     def batch_size(self) -> int:
         """Clips a call: several times those in flight, since a batch waits for its slowest."""
         return 4 * self.parallel
+
+    def prompt_parts(self, clip: Clip) -> tuple[str, str]:  # noqa: ARG002
+        """The words that every request begins with, and those that follow for this clip: what a dry run counts."""
+        return "", ""
 
     def check_endpoint(self) -> None:
         """Raise RecipeError where the options make no sense."""

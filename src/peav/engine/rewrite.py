@@ -81,9 +81,13 @@ class Rewrite(Endpoint, Stage):  # type: ignore[override]  # Endpoint's `batch_s
 
     def question(self, clip: Clip) -> Question:
         """What is asked: the prompt as the system's message, which all clips share, and what is known of this one."""
-        system = {"role": "system", "content": self._prompt.text}
-        user = {"role": "user", "content": quoted(self.request(clip))}
-        return Question([system, user], _schema(Sources.of(clip).kinds))
+        system, user = self.prompt_parts(clip)
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        return Question(messages, _schema(Sources.of(clip).kinds))
+
+    def prompt_parts(self, clip: Clip) -> tuple[str, str]:
+        """The system's message and the user's."""
+        return self._prompt.text, quoted(self.request(clip))
 
     def __call__(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Answer | Exception]]:
         """The model's answer to each, as text; None for those of which nothing is known."""

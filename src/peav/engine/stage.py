@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from peav.engine.clip import Answer, Clip, Sample
@@ -33,6 +33,9 @@ STAGES: dict[str, str] = {
     "agreement": "peav.engine.agreement:Agreement",
 }
 
+OUTSIDE = {"outside": True}
+"""Metadata of a field that answers do not depend on: addresses, keys, numbers of workers."""
+
 
 @dataclass
 class Stage:
@@ -46,11 +49,15 @@ class Stage:
         name: of the step in a recipe, where there may be several of one class.
         needs: the streams to decode, of `audio` and `video`.
         batch_size: clips a call.
+        seconds, gpu_seconds: that a worker, and a GPU, takes for one clip: what a dry run counts with. None: what the
+            run's journals have measured is taken for the worker's.
         journaled: False for what is a quick function of the clip alone: it is worked out again each time, one clip a
             call.
     """
 
     name: str
+    seconds: float | None = field(default=None, metadata=OUTSIDE, kw_only=True)
+    gpu_seconds: float | None = field(default=None, metadata=OUTSIDE, kw_only=True)
     needs: ClassVar[frozenset[str]] = frozenset()
     batch_size: ClassVar[int] = 16
     journaled: ClassVar[bool] = True
@@ -83,10 +90,6 @@ class Stage:
     def apply(self, clip: Clip, value: Any) -> None:
         """Write an answer's value on its clip: `weak`, `measures`, `captions`, `filtered`."""
         raise NotImplementedError
-
-
-OUTSIDE = {"outside": True}
-"""Metadata of a field that answers do not depend on: addresses, keys, numbers of workers."""
 
 
 def identity_of(stage: Stage) -> str:

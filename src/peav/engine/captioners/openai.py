@@ -10,7 +10,7 @@ import numpy as np
 
 from peav.engine.captioners.base import Captioner
 from peav.engine.chat import Chat, Question, audio, image, text
-from peav.engine.clip import Answer, Sample
+from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.endpoint import Endpoint
 from peav.engine.prompts import load_prompt
 from peav.errors import RecipeError
@@ -51,6 +51,10 @@ class OpenAI(Endpoint, Captioner):  # type: ignore[override]  # Endpoint's `batc
         """The options, with the prompt's hash in place of its path, and the frames only where they are sent."""
         frames = self.frames if "video" in self.needs else 0
         return {**super().identity(), "prompt": self.prompt_name, "frames": frames}
+
+    def prompt_parts(self, clip: Clip) -> tuple[str, str]:  # noqa: ARG002
+        """The prompt; frames and sound are no words."""
+        return self._prompt.text, ""
 
     def setup(self) -> None:
         """Read the key."""
