@@ -155,10 +155,12 @@ class Asker:
         self.hand.write_text(json.dumps(note), encoding="utf-8")
         self.asked[stage.name] += len(batch)
         items = list(batch.items())
-        began = time.perf_counter()
+        before = time.perf_counter()
         for place, answer in _answers(stage, [item.sample for _, item in items]):
             key, item = items[place]
-            self._keep(key, item.clip, stage, answer, (time.perf_counter() - began) / len(batch))
+            now = time.perf_counter()
+            self._keep(key, item.clip, stage, answer, now - before)  # all of a batch together took what it took
+            before = now
 
     def _keep(
         self, key: str, clip: Clip, stage: Stage | None, answer: Answer | Exception, seconds: float = 0.0
