@@ -83,7 +83,7 @@ def work(job: Job, task: Task) -> Iterator[Progress]:
     journal = out / "journal" / f"{partition.name}.jsonl"
     journal.parent.mkdir(parents=True, exist_ok=True)
     with Journal(journal) as answers:
-        recipe = _of_recipe(job.recipe, job.workers)[0]
+        recipe = _of_recipe(job.recipe, job.settings, job.workers)[0]
         clips = clips_of(partition, recipe.segment, answers)
         asker = Asker(_stages(job, task), answers, journal.with_suffix(".hand"), task.alone)
         for count in asker.run(clips):
@@ -103,7 +103,7 @@ def summary_path(out: Path, partition: Partition, step: Step) -> Path:
 
 
 def _stages(job: Job, task: Task) -> list[Stage]:
-    _, weak, final = _of_recipe(job.recipe, job.workers)
+    _, weak, final = _of_recipe(job.recipe, job.settings, job.workers)
     stages = list(weak)
     if job.step != "caption":
         stages += [Decided("decided", task.fit, task.duplicates), *final]
@@ -113,8 +113,10 @@ def _stages(job: Job, task: Task) -> list[Stage]:
 
 
 @lru_cache(maxsize=2)
-def _of_recipe(text: str, workers: int) -> tuple[EngineRecipe, list[Stage], list[Stage]]:
-    """A recipe and its stages; kept, with their models, from one partition to the next."""
+def _of_recipe(text: str, _settings: str, workers: int) -> tuple[EngineRecipe, list[Stage], list[Stage]]:
+    """A recipe and its stages; kept, with their models, from one partition to the next of the same settings: the
+    prompts in its files are others under others.
+    """
     recipe = from_mapping(EngineRecipe, json.loads(text))
     weak, final = weak_stages(recipe), final_stages(recipe)
     for stage in [*weak, *final]:
