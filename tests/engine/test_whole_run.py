@@ -184,3 +184,21 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(tm
     assert (summary.done, summary.failed) == (12, 0)
     assert len(log.read_text().splitlines()) <= 36 + 1  # the one that there was no room to keep
     assert shards(out) == shards(peace)
+
+
+def test_files_and_rows_that_change_while_a_run_is_at_work_are_done_by_the_next(tmp_path: Path) -> None:
+    manifest, out = tmp_path / "clips.jsonl", tmp_path / "out"
+    write(manifest, [(f"c{i:02d}", i) for i in range(7)])
+    sound = tmp_path / "0.wav"
+    seen = []
+
+    def meanwhile(step: str, _: object) -> None:
+        if step not in seen:
+            seen.append(step)
+            sound.write_bytes(b"x" * len(seen))
+            write(manifest, [(f"c{i:02d}", i) for i in range(7 + len(seen))])
+
+    summary = caption(str(manifest), out, recipe(tmp_path / "log"), runner=here, progress=meanwhile)
+    assert (summary.done, seen) == (7, ["caption", "rewrite", "write"])
+    following = caption(str(manifest), out, recipe(tmp_path / "log"), runner=here)
+    assert (following.done, following.asked["first"]) == (10, 3)

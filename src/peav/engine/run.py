@@ -15,7 +15,7 @@ from peav.engine.journal import Journal
 from peav.engine.partition import Partition, partitions
 from peav.engine.recipe import EngineRecipe, settings_of
 from peav.engine.runner import Runner, processes, run_all
-from peav.engine.shards import ENDS, failures, read_end
+from peav.engine.shards import ENDS, end_path, failures, read_end
 from peav.engine.work import STEPS, Job, Progress, Step, steps_of, summary_path
 from peav.errors import PeavError
 from peav.jobs import GOES_ON, stoppable, write_failures
@@ -79,17 +79,20 @@ def caption(
         with stoppable(lambda: f"{sum(summary.asked.values())} answers of this run are kept in {out}; {GOES_ON}"):
             decisions = Decisions(out, recipe)
             run = runner or processes(workers)
-            every = [partition.without_rows() for partition in partitions(place, recipe.rows, limit)]
+            every, total = [], 0  # what the manifest is given after this is for the next run
+            for partition in partitions(place, recipe.rows, limit):
+                every.append(partition.without_rows())
+                total += len(partition.rows)
             for step in steps_of(recipe):
                 job = Job(str(out.absolute()), recipe.text(), settings, step)
                 todo = {one.number for one in every if not _finished(out, one, step, settings)}
-                rows = (one for one in partitions(place, recipe.rows, limit) if one.number in todo) if todo else ()
+                rows = (one for one in partitions(place, recipe.rows, total) if one.number in todo) if todo else ()
                 for done in run_all(run, job, (decisions.task(step, partition) for partition in rows)):
                     summary.asked.update(done.asked)
                     summary.known.update(done.known)
                     progress(step, done)
                 decisions.after(step, every)
-            _finish(out, every, settings, summary)
+            _finish(out, every, summary)
     return summary
 
 
@@ -148,14 +151,13 @@ def _finished(out: Path, partition: Partition, step: Step, settings: str) -> boo
     return bool((said["key"], said["settings"]) == (partition.key, settings))
 
 
-def _finish(out: Path, every: Iterable[Partition], settings: str, summary: Summary) -> None:
+def _finish(out: Path, every: Iterable[Partition], summary: Summary) -> None:
     """Count how all clips ended, list those that failed, and remove what a larger manifest has left."""
     counts: Counter[str] = Counter()
 
     def lines() -> Iterator[dict[str, Any]]:
         for partition in every:
-            end = read_end(out, partition, settings)
-            assert end is not None
+            end = json.loads(end_path(out, partition).read_text(encoding="utf-8"))
             counts.update(end["counts"])
             summary.partitions += 1
             yield from failures(end)

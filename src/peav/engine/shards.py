@@ -51,13 +51,18 @@ def write_shard(out: Path, partition: Partition, clips: Sequence[Clip], settings
     ends = [end for clip in clips if (end := _end(clip))]
     counts = Counter("filtered" if "filtered" in end else "failed" for end in ends) + Counter(done=len(done))
     said = {"key": partition.key, "settings": settings, "counts": counts, "ends": ends}
-    write_all(out / ENDS / f"{partition.name}.json", json.dumps(said, ensure_ascii=False, indent=0))
+    write_all(end_path(out, partition), json.dumps(said, ensure_ascii=False, indent=0))
+
+
+def end_path(out: Path, partition: Partition) -> Path:
+    """How the clips of a partition ended."""
+    return out / ENDS / f"{partition.name}.json"
 
 
 def read_end(out: Path, partition: Partition, settings: str) -> dict[str, Any] | None:
     """How a partition of these rows and settings ended; None where it has not."""
     try:
-        said: dict[str, Any] = json.loads((out / ENDS / f"{partition.name}.json").read_text(encoding="utf-8"))
+        said: dict[str, Any] = json.loads(end_path(out, partition).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return said if (said.get("key"), said.get("settings")) == (partition.key, settings) else None
