@@ -45,8 +45,10 @@ class Lengths:
 
     def look(self, rows: list[Row], segmenter: Segmenter) -> Iterator[Answer | Exception]:  # noqa: ARG002
         """As `cutting.look_at`, without looking."""
-        mean = Answer({"duration": self.mean, "cuts": []})
-        return (self.probed.get(row.id, mean) for row in rows)
+        for row in rows:
+            seconds = known_duration(row)
+            there = Answer({"duration": self.mean if seconds is None else seconds, "cuts": []})
+            yield self.probed.get(row.id, there)
 
 
 def _sample(rows: Iterator[Row]) -> list[Row]:
