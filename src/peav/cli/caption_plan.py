@@ -46,11 +46,15 @@ def print_plan(plan: Plan, devices: int, gpu_price: float, as_json: bool) -> Non
 
 def _cells(step: StepPlan) -> list[str]:
     about = "~" if step.tokens_by == "estimate" else ""
-    tokens = [f"{about}{count:,}" for count in (step.prompt_tokens, step.shared_tokens, step.output_tokens)]
+    tokens = [about + _tokens(count) for count in (step.prompt_tokens, step.shared_tokens, step.output_tokens)]
     nobody = "?" if step.seconds_by is None and step.calls else ""
     hours = [nobody if one is None else _figure(one) for one in (step.worker_hours, step.gpu_hours)]
     return [f"{step.calls:,}", f"{step.known:,}", *(tokens if step.tokens_by else [""] * 3), *hours,
             _figure(step.dollars) if step.tokens_by else ""]  # fmt: skip
+
+
+def _tokens(count: int) -> str:
+    return f"{count / 1e6:,.0f} M" if count >= 1e7 else f"{count:,}"
 
 
 def _figure(value: float) -> str:

@@ -341,7 +341,7 @@ class _Walk:
             tried, mean = len(lengths.probed), lengths.mean
             yield f"lengths of {lengths.unknown} rows stand in no manifest: {tried} were probed, mean {mean:.1f} s"
         if segment.cuts_by:
-            yield f"cuts at {' and '.join(segment.cuts_by).replace('_', ' ')} are not looked for: clips may be more"
+            yield "shots and silences are not looked for: clips may be more, and shorter"
         yield "no clip is left out by what a filter measures, or as a duplicate, unless the journals say so"
         yield "nothing is counted for decoding"
         if self.recipe.score is not None or any(step.calls for step in steps):
