@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
+from runs import here
 from stub import Stub
-from test_run import here
 
 from peav.engine.chat import Chat, Question
 from peav.engine.clip import Answer, Clip, Sample, WeakCaption

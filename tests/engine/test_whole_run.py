@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 import pytest
+from runs import here, line, recipe, shards
 from stub import Stub
-from test_run import here, line, recipe, shards
 
 from peav.data.manifest import read_manifest
 from peav.engine.clip import Answer, Clip, Sample
