@@ -25,6 +25,8 @@ from noise_clip import write_clip
 from typer.testing import CliRunner
 
 from peav.cli.main import app
+from peav.engine.recipe import final_stages, weak_stages
+from peav.engine.recipe import read_recipe as read_engine_recipe
 from peav.lab.ablate import read_ablations
 from peav.train import read_recipe
 
@@ -32,7 +34,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 # Pages whose snippets take more than five seconds.
-PAGES = ("detection", "evaluation", "features", "finetuning", "quickstart", "search", "soundscapes", "training")
+PAGES = (
+    "data-engine",
+    "detection",
+    "evaluation",
+    "features",
+    "finetuning",
+    "quickstart",
+    "search",
+    "soundscapes",
+    "training",
+)
 SLOW = frozenset({"README.md", *(f"docs/{name}.md" for name in PAGES)})
 
 
@@ -173,14 +185,18 @@ def run_command(words: list[str]) -> None:
 
 
 def read_yaml(text: str) -> None:
-    """A recipe of training or of ablations, or a part of one, whose keys must be real."""
+    """A recipe of training, of ablations or of the data engine, or a part of one, whose keys must be real."""
     recipe = yaml.safe_load(text)
     if "name" not in recipe:
         read_recipe("smoke", {key: json.dumps(value) for key, value in recipe.items()})
         return
     path = Path(f"{recipe['name']}.yaml")
     path.write_text(text)
-    (read_ablations if "groups" in recipe else read_recipe)(path)
+    if "captioners" in recipe:
+        steps = read_engine_recipe(path)
+        assert weak_stages(steps) + final_stages(steps)
+    else:
+        (read_ablations if "groups" in recipe else read_recipe)(path)
 
 
 def read_json(text: str) -> None:
