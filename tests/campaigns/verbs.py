@@ -321,6 +321,17 @@ def caption_retry(folder: Path) -> str:
 
 
 @check
+def caption_report(folder: Path) -> str:
+    report = as_json(folder, "caption", "report", "captioned", "--clips", 2)
+    page = Path(folder / report["page"]).read_text(encoding="utf-8")
+    assert (report["done"], report["failed"], len(report["sample"])) == (4, 0, 2), report
+    assert page.count("<video") == page.count('src="data:video/mp4;base64,') == page.count("<article") > 0
+    assert all(sum(counts.values()) == 4 for counts in report["words_per_caption"].values()), report
+    assert sum(cost["seconds"] for cost in report["costs"].values()) > 0, report
+    return f"{report['done']} clips, a page of {len(page) / 2**20:.1f} MiB"
+
+
+@check
 def average(folder: Path) -> str:
     as_json(folder, "average", "tiny", _tiny(), "-o", "averaged")
     assert same(weights(folder / "averaged"), weights(_tiny())), "a model averaged with itself is another"

@@ -20,6 +20,7 @@ TAKES_A_MODEL = {"model", "models", "source", "init"}
 NONE = {
     "ablate",
     "caption",  # recipes name their models
+    "caption report",
     "caption retry",
     "detect calibrate",
     "mix",

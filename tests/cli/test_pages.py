@@ -127,11 +127,33 @@ def curves(folder: Path, model: str) -> Path:
     return write_curves(folder)
 
 
+def report(folder: Path, model: str) -> Path:
+    """Of a run with a filtered clip, a failed one, one whose rewrite was refused, and one whose file has gone since."""
+    files, stub = media(folder / "media"), Path(__file__).parents[1] / "engine" / "stub.py"
+    gone = write_audio(files / f"gone-{LONG}.wav", tone(4.0))
+    write_audio(files / "failed.wav", tone(4.0))
+    recipe = f"""
+name: stubs
+filters: [{{class: "{stub}:Drops", name: quiet, ids: [silence.wav]}}]
+captioners:
+- {{class: "{stub}:Stub", name: first}}
+- {{class: "{stub}:Stub", name: "{LONG}", raise_on: [failed.wav]}}
+score: {{class: "{stub}:Scores"}}
+rewrite: {{class: "{stub}:Invents", name: writer, invents: [both.mp4], input_price: 2}}
+"""
+    (folder / "recipe.yaml").write_text(recipe)
+    run("caption", files, "-o", folder / "out", "--recipe", folder / "recipe.yaml", "--workers", 1)
+    gone.unlink()
+    run("caption", "report", folder / "out", "-o", folder / "report.html")
+    return folder / "report.html"
+
+
 PAGES: dict[str, Callable[[Path, str], Path]] = {
     "demo": demo,
     "hits": hits,
     "timeline": timeline,
     "curves": curves,
+    "report": report,
     # A new page: a function (folder, a random model's directory) -> its file, and a line here.
 }
 
@@ -247,3 +269,19 @@ def test_an_event_of_the_timeline_plays_from_its_onset(page: Any, made: Callable
     onset = 60 * float(minutes) + float(seconds)
     assert 2 < onset < 6
     assert onset - 0.1 < row.get_by_role("button").evaluate(BEGINS) < onset + 1
+
+
+def test_the_report_plays_its_clips_finds_words_and_leads_to_the_worst(page: Any, made: Callable[[str], Path]) -> None:
+    page.goto(made("report").as_uri())
+    assert page.locator("article").count() == 5
+    assert page.get_by_text("no such file").count() == 1
+    for player in page.locator("article audio, article video").all():
+        assert player.evaluate(BEGINS) < 1
+    page.get_by_label("find").fill("both.mp4 template")
+    assert page.locator("article:visible").count() == 1
+    page.get_by_label("find").fill("")
+    page.get_by_label("fallbacks alone").check()
+    assert page.locator("article:visible h3").all_inner_texts() == ["both.mp4 fallback"]
+    page.get_by_text("most requests").click()
+    page.locator("details[open] a").get_by_text("both.mp4").click()
+    assert page.locator("article:target h3").inner_text() == "both.mp4 fallback"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from peav.engine.clip import Answer, Clip, Sample, WeakCaption
+from peav.engine.score import Scorer
 from peav.engine.stage import OUTSIDE, Stage
 
 
@@ -74,3 +75,53 @@ class Rewriter(Stub):
     def apply(self, clip: Clip, value: Any) -> None:
         clip.captions["audio"] = value
         clip.provenance["audio"] = "rewriter"
+
+
+@dataclass
+class Scores(Scorer):
+    """As a model that finds each caption but the first a little better, and each clip better than the one before."""
+
+    name: str = "scores"
+
+    def __call__(self, batch: Sequence[Sample]) -> Iterator[tuple[int, Answer | Exception]]:
+        for place, sample in enumerate(batch):
+            number = sum(map(ord, sample.clip.id)) % 97
+            yield place, Answer({name: round(number / 97 + i / 50, 3) for i, name in enumerate(sample.clip.weak)})
+
+
+@dataclass
+class Invents(Rewriter):
+    """As a language model that is billed, and says of some clips (`invents`) what nobody knows of them."""
+
+    again: bool = False
+    prompt: str = "rewrite_v1"
+    invents: tuple[str, ...] = ()
+    input_price: float = field(default=0.0, metadata=OUTSIDE)
+    output_price: float = field(default=0.0, metadata=OUTSIDE)
+
+    def request(self, clip: Clip) -> Any:
+        return super().request(clip) if clip.rejected or not self.again else None
+
+    def __call__(self, batch: Sequence[Sample]) -> Iterator[tuple[int, Answer | Exception]]:
+        for place, sample in enumerate(batch):
+            more = " while a man sings" if sample.clip.id in self.invents else ""
+            text = f"{next(iter(sample.clip.weak.values())).text}{more}."
+            yield place, Answer(text, prompt_tokens=500, output_tokens=50, attempts=3 if more else 1)
+
+    def apply(self, clip: Clip, value: Any) -> None:
+        super().apply(clip, value)
+        clip.rejected = []
+
+
+@dataclass
+class Drops(Stub):
+    """As a filter, of clips (`ids`)."""
+
+    ids: tuple[str, ...] = ()
+
+    def said(self, sample: Sample) -> Any:
+        return sample.clip.id in self.ids
+
+    def apply(self, clip: Clip, value: Any) -> None:
+        clip.measures[self.name] = float(value)
+        clip.filtered = f"{self.name}: 1 is too much" if value else None

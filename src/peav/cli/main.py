@@ -32,6 +32,7 @@ VERBS = {
     "detect eval": "Measure detections against marked events.",
     "caption": "Caption clips by a recipe's captioners and rewriter, for training.",
     "caption retry": "Run the clips again that failed in a captioning run.",
+    "caption report": "Write a page to look at of what a captioning run made and took.",
     "prepare": "Store the features of a manifest's clips in shards, for training.",
     "train": "Train a model from a recipe.",
     "ablate": "Train variants of a recipe and compare them.",

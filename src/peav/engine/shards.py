@@ -32,7 +32,7 @@ COLUMNS = pa.schema(
     + [("start", pa.float64()), ("end", pa.float64()), ("captions", _TEXTS), ("synthetic", _TEXTS)]
     + [("transcript", pa.string()), ("weak", pa.list_(_WEAK))]
     + [(f"{kind}_by", pa.string()) for kind in MODALITIES]
-    + [("fallback", pa.bool_()), ("measures", pa.string())]
+    + [("fallback", pa.bool_()), ("rejected", pa.list_(pa.string())), ("measures", pa.string())]
     + [(name, pa.string()) for name in ("split", "source", "license")]
 )
 
@@ -102,6 +102,7 @@ def _record(clip: Clip) -> dict[str, Any]:
         "weak": [{"captioner": name, **asdict(weak)} for name, weak in clip.weak.items()],
         **{f"{kind}_by": clip.provenance.get(kind) for kind in MODALITIES},
         "fallback": clip.fallback,
+        "rejected": clip.rejected,
         "measures": json.dumps(clip.measures, sort_keys=True, ensure_ascii=False),
         "split": row.split,
         "source": row.source,
