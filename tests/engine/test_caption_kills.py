@@ -7,10 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from stub import Stub
+from test_run import line, recipe
+
+from peav.engine.clip import Answer, Sample
+from peav.engine.run import caption
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "campaigns"))
 import caption_kills as kills
@@ -34,6 +40,27 @@ def test_a_driver_that_is_killed_changes_no_byte_of_the_shards(campaign: kills.C
 @pytest.mark.parametrize("stage", kills.STAGES)
 def test_a_worker_that_is_killed_changes_no_byte_of_the_shards(campaign: kills.Campaign, stage: str):
     assert campaign.kill_workers(stage, 1).kills == 1
+
+
+@dataclass
+class DiesOnce(Stub):
+    """As a process that the system kills for the memory that another one took."""
+
+    def __call__(self, batch: Sequence[Sample]) -> Iterator[tuple[int, Answer | Exception]]:
+        died = Path(self.log).with_name("died")
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(batch)
+
+
+def test_a_clip_alone_in_hand_does_not_fail_for_a_death_that_was_not_its_own(tmp_path: Path):
+    (tmp_path / "clips.jsonl").write_text(json.dumps(line(0)) + "\n")
+    wanted = recipe(tmp_path / "log", second={"class": f"{__file__}:DiesOnce"})
+    summary = caption(str(tmp_path / "clips.jsonl"), tmp_path / "out", wanted, workers=1)
+    assert (summary.done, summary.failed) == (1, 0)
+    assert (tmp_path / "died").exists()
+    assert (tmp_path / "log").read_text().splitlines() == ["first c00", "second c00", "final c00"]
 
 
 @pytest.mark.parametrize("where", ["local", "ray"])
