@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from runs import line, recipe
 from stub import Stub
-from test_run import line, recipe
 
 from peav.engine.clip import Answer, Sample
 from peav.engine.run import caption

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engine.test_run import STUB, here, recipe
+from runs import STUB, here, recipe
 
 from peav.engine import report as reports
 from peav.engine.recipe import EngineRecipe

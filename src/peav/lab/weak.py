@@ -142,10 +142,6 @@ class Captioned(Place):
             context.advance(done)
 
         # Its manifest begins with the clips that train.
-        manifest, recipe, train = (
-            f"{self.world['folder']}/manifest.jsonl",
-            read_recipe(self.recipe),
-            self.world["train"],
-        )
-        caption(manifest, self.folder, recipe, limit=train, workers=context.workers, progress=progress)
+        manifest, recipe = f"{self.world.folder}/manifest.jsonl", read_recipe(self.recipe)
+        caption(manifest, self.folder, recipe, limit=self.world.train, workers=context.workers, progress=progress)
         return [*read_clips(self.folder), *(row for row in rows if not row.trains)]
