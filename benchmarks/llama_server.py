@@ -10,6 +10,7 @@ prints its address, and ends when its standard input does, such as by Ctrl-D. Po
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +39,7 @@ def main() -> None:
     server = xllamacpp.Server(options)
     print(server.listening_address, flush=True)
     sys.stdin.read()
+    os._exit(0)  # the server's own end may take minutes
 
 
 if __name__ == "__main__":
