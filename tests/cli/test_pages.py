@@ -46,7 +46,7 @@ BLANK = """() => {
     /grid|flex/.test(getComputedStyle(element).display) && painted(element)
     && element.children.length > 1 && [...element.children].every(painted));
   const empty = [...document.querySelectorAll("td, th, li")].filter(
-    (cell) => !cell.innerText.trim() && !cell.querySelector("audio, video, canvas, svg, img, input"));
+    (cell) => cell.checkVisibility() && !cell.innerText.trim() && !cell.querySelector("audio, video, canvas, svg, img, input"));
   return [...grids.filter(bare), ...empty].map((element) => element.outerHTML.slice(0, 200));
 }"""
 

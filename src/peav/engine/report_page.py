@@ -193,7 +193,8 @@ def _worst(name: str, clips: Sequence[tuple[str, dict[str, Any]]], cards: _Cards
         f"<span>{_text(next(iter(reversed(finals(record).values())), ''), 200)}</span></li>"
         for said, record in clips
     )
-    return f"<details><summary>{_text(name, 120)} <b>{len(clips)}</b></summary><ol>{rows}</ol></details>"
+    state = " open" * name.startswith("refused")
+    return f"<details{state}><summary>{_text(name, 120)} <b>{len(clips)}</b></summary><ol>{rows}</ol></details>"
 
 
 class _Cards:
