@@ -36,6 +36,7 @@ DOG = clip(["a dog barks", "a person speaks"], ["a red car parks beside a house"
         ("language", "hund bellt laut mann spricht frau lacht kind weint regen donner wind"),
         ("leak", "A dog barks with high confidence."),
         ("leak", "A dog barks (0.87)."),
+        ("leak", "A dog barks, 0.87."),
         ("leak", '{"audio": "a dog barks"}'),
         ("leak", "The captions say that a dog barks."),
         ("leak", "A dog barks. Prefer captions of higher confidence."),

@@ -68,13 +68,13 @@ class Journal:
 
 
 def _bill(answer: Answer) -> Mapping[str, int]:
-    """The counts of an answer that say something."""
-    bill = {
-        "prompt_tokens": answer.prompt_tokens,
-        "output_tokens": answer.output_tokens,
-        "attempts": answer.attempts if answer.attempts != 1 else 0,
-    }
-    return {name: count for name, count in bill.items() if count}
+    """The counts of an answer that are not the usual ones."""
+    counts = (
+        ("prompt_tokens", answer.prompt_tokens, 0),
+        ("output_tokens", answer.output_tokens, 0),
+        ("attempts", answer.attempts, 1),
+    )
+    return {name: count for name, count, usual in counts if count != usual}
 
 
 def _open(path: Path) -> int:
