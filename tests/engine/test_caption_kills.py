@@ -84,7 +84,7 @@ def test_a_row_that_kills_raises_or_hangs_is_one_line_of_the_failures(where: str
     hostile = {"PEAV_WORKER_HOOK": "hostile_decoder:decode", "PEAV_DECODE_IDLE_SECONDS": "6", "PYTHONPATH": paths}
     command += ["--workers", "2", *(["--ray", "local", "--cpus", "0.5"] if where == "ray" else [])]
     command = [sys.executable, "-m", "peav", *command]
-    done = subprocess.run(command, env=os.environ | hostile, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | hostile, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert {key: json.loads(done.stdout)[key] for key in ("done", "filtered", "failed")} == {
         "done": 3, "filtered": 0, "failed": 4}  # fmt: skip
