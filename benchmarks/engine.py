@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,8 @@ def main() -> None:
     for workers in asked.workers:
         measured(f"{workers} processes", manifest, folder / f"local-{workers}", asked.rows, workers=workers)
         if asked.ray:
-            runner = on_ray(asked.ray, workers, num_cpus=0.5)
-            measured(f"{workers} Ray actors", manifest, folder / f"ray-{workers}", asked.rows, runner=runner)
+            with on_ray(asked.ray, workers, num_cpus=0.5) as runner, redirect_stdout(sys.__stdout__):
+                measured(f"{workers} Ray actors", manifest, folder / f"ray-{workers}", asked.rows, runner=runner)
     if not asked.keep:
         shutil.rmtree(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,7 +84,7 @@ def run(
     from peav.engine.ray_runner import on_ray
     from peav.engine.run import caption as carry_out
 
-    with bar() as progress:
+    with bar() as progress, nullcontext() if ray is None else on_ray(ray, workers, cpus, gpus) as runner:
         tasks: dict[Step, object] = {}
 
         def show(step: Step, done: Progress) -> None:
@@ -91,7 +92,6 @@ def run(
                 tasks[step] = progress.add_task(DOING[step], total=None)
             progress.advance(tasks[step], done.clips)  # type: ignore[arg-type]
 
-        runner = None if ray is None else on_ray(ray, workers, cpus, gpus)
         return carry_out(clips, folder, recipe, limit=limit, workers=workers, runner=runner, progress=show)
 
 

@@ -41,7 +41,8 @@ _QUOTED = re.compile('"([^"]+)"|“([^“”]+)”|«([^«»]+)»')
 _LEAKS = re.compile(
     r"\bconfidence\b|\b(?:similarity|confidence|probability) scores?\b|\bweak captions?\b|\baudio_visual\b"
     r"|\b(?:the|this|these|a) captions?\b|\btranscript\b|\b(?:as an ai|language model|i cannot|i can't|i'm sorry)\b"
-    r"|\b(?:ignore|disregard) (?:all |any |the )?(?:previous|prior|above|earlier)\b|(?<![\w.])-?[01]?\.\d{2,}(?!\w|\.\w)"
+    r"|\b(?:ignore|disregard) (?:all |any |the )?(?:previous|prior|above|earlier)\b"
+    r"|(?<![\w.])-?[01]?\.\d{2,}(?!\w|\.\w)"
     r"|[{}<>\[\]|`]",
     re.IGNORECASE,
 )

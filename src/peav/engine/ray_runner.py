@@ -8,8 +8,9 @@ folder must be one that every node can write to.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from itertools import count, islice
 from typing import Any
@@ -26,8 +27,13 @@ class RayError(PeavError):
     """Ray is not there, or has not what was asked for."""
 
 
-def on_ray(address: str | None, actors: int | None = None, num_cpus: float = 1.0, num_gpus: float = 0.0) -> Runner:
-    """A runner of actors.
+@contextmanager
+def on_ray(
+    address: str | None, actors: int | None = None, num_cpus: float = 1.0, num_gpus: float = 0.0
+) -> Iterator[Runner]:
+    """A runner of actors, to be used within the block; a Ray that was started for it ends with it.
+
+    Ray prints what dies to standard output, which is for results: within the block that goes to standard error.
 
     Args:
         address: of a cluster, `auto` for the one that runs here, `local` for one of this process's own.
@@ -43,7 +49,6 @@ def on_ray(address: str | None, actors: int | None = None, num_cpus: float = 1.0
         raise RayError("captioning on Ray needs Ray: pip install 'peav[ray]'") from error
 
     def run(job: Job, tasks: Iterable[Task]) -> Iterator[Progress | tuple[Task, Exception | None]]:
-        _start(ray, address)
         actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0)(_Actor)
         pool: list[Any] = [actor.remote() for _ in range(actors or _room(ray, num_cpus, num_gpus))]
         job = replace(job, workers=len(pool))
@@ -53,7 +58,15 @@ def on_ray(address: str | None, actors: int | None = None, num_cpus: float = 1.0
             for one in pool:
                 ray.kill(one)
 
-    return run
+    ours = not ray.is_initialized()
+    with redirect_stdout(sys.stderr):
+        if ours:
+            _start(ray, address)
+        try:
+            yield run
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 class _Actor:
@@ -99,8 +112,6 @@ def _work(
 
 
 def _start(ray: Any, address: str | None) -> None:
-    if ray.is_initialized():
-        return
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False)

@@ -63,7 +63,7 @@ def caption(
         out: the run's folder; `out/shards/*.parquet` are manifests, and `out` is a place for `peav train`.
         limit: the first rows alone.
         workers: processes; None: one for each processor.
-        runner: None: processes of this machine; else such as `ray_runner.on_ray`.
+        runner: None: processes of this machine; else such as `with ray_runner.on_ray(...) as runner` gives.
         progress: told of each batch of clips.
 
     Raises:
