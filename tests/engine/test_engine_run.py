@@ -55,6 +55,17 @@ def test_a_changed_prompt_asks_that_stage_alone_again(manifest: Path, tmp_path: 
     assert third.asked == {"first": 12, "final": 12}
 
 
+def test_a_bar_that_is_moved_measures_nothing_again_and_ends_clips_anew(tmp_path: Path) -> None:
+    for number in range(2):
+        write_audio(tmp_path / f"{number}.wav", tone(0.5, seed=number) * (0.01 if number else 1.0))
+    (tmp_path / "clips.jsonl").write_text("".join(json.dumps(line(i)) + "\n" for i in range(2)))
+    ends = []
+    for bar in (-100.0, -30.0):
+        wanted = recipe(tmp_path / "log", filters=[{"class": "silence", "min_db": bar}])
+        ends.append(caption(str(tmp_path / "clips.jsonl"), tmp_path / "out", wanted, runner=here))
+    assert [(end.done, end.filtered, end.asked["silence"]) for end in ends] == [(2, 0, 2), (1, 1, 0)]
+
+
 def test_a_manifest_that_grew_keeps_its_finished_partitions(manifest: Path, tmp_path: Path) -> None:
     caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "shards").glob("*")}

@@ -9,7 +9,7 @@ from typing import Any
 from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.embedding import Embeddings, PeavStage, from_text
 from peav.engine.sources import Sources
-from peav.engine.stage import OUTSIDE
+from peav.engine.stage import BAR
 from peav.engine.template import TEMPLATE
 from peav.errors import RecipeError
 from peav.types import Modality
@@ -38,7 +38,7 @@ class Agreement(PeavStage):
     """
 
     name: str = "agreement"
-    margin: float = field(default=0.2, metadata=OUTSIDE)
+    margin: float = field(default=0.2, metadata=BAR)
     stored: str | None = None
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 
 from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.filters import RATE, Filter
-from peav.engine.stage import OUTSIDE, Stage
+from peav.engine.stage import BAR, OUTSIDE, Stage
 from peav.features.decode import Decoded
 from peav.types import MODALITIES, DecodeFailure, Modality
 
@@ -137,7 +137,7 @@ class Mismatch(PeavStage, Filter):
     """Leaves out clips whose sound and picture do not belong together, by the cosine of their two embeddings."""
 
     name: str = "mismatch"
-    min_similarity: float = field(default=0.0, metadata=OUTSIDE)
+    min_similarity: float = field(default=0.0, metadata=BAR)
 
     def __call__(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Answer | Exception]]:
         """Compare the streams of each clip; one that lacks a stream has no similarity."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from peav.engine.clip import Answer, Clip, Sample
-from peav.engine.stage import OUTSIDE, Stage
+from peav.engine.stage import BAR, Stage
 from peav.errors import RecipeError
 
 RATE = 48000
@@ -52,7 +52,7 @@ class Silence(Filter):
     """Leaves out clips whose loudest quarter of a second is below `min_db`, in dB of full scale."""
 
     name: str = "silence"
-    min_db: float = field(default=-60.0, metadata=OUTSIDE)
+    min_db: float = field(default=-60.0, metadata=BAR)
     needs: ClassVar[frozenset[str]] = frozenset({"audio"})
 
     def measure(self, sample: Sample) -> float | None:
@@ -75,7 +75,7 @@ class Static(Filter):
     """Leaves out clips whose picture stands still: by how much it changes between 16 frames, in grays of 255."""
 
     name: str = "static"
-    min_motion: float = field(default=0.5, metadata=OUTSIDE)
+    min_motion: float = field(default=0.5, metadata=BAR)
     needs: ClassVar[frozenset[str]] = frozenset({"video"})
 
     def measure(self, sample: Sample) -> float | None:

@@ -147,5 +147,6 @@ def settings_of(recipe: EngineRecipe) -> str:
     """
     stages = [*weak_stages(recipe), *final_stages(recipe)]
     more = {key: value for key, value in asdict(recipe).items() if key not in _OF_STAGES}
-    said = json.dumps([more, *([stage.name, identity_of(stage)] for stage in stages)], sort_keys=True, default=dict)
+    each = [[stage.name, identity_of(stage), stage.bars()] for stage in stages]
+    said = json.dumps([more, *each], sort_keys=True, default=dict)
     return hashlib.sha256(said.encode()).hexdigest()[:32]

@@ -35,6 +35,8 @@ STAGES: dict[str, str] = {
 
 OUTSIDE = {"outside": True}
 """Metadata of a field that answers do not depend on: addresses, keys, numbers of workers."""
+BAR = {"outside": True, "bar": True}
+"""Metadata of a field that answers do not depend on, but what is made of them does: where a measure is good enough."""
 
 
 @dataclass
@@ -63,12 +65,16 @@ class Stage:
     journaled: ClassVar[bool] = True
 
     def identity(self) -> Mapping[str, Any]:
-        """What every answer depends on: by default the class and all options but those marked `metadata=OUTSIDE`.
+        """What every answer depends on: by default the class and all options but those marked `OUTSIDE` or `BAR`.
 
         A model's name and version, and the sha256 of a prompt's text, belong here. Cheap: no model is loaded.
         """
         own = {one.name: getattr(self, one.name) for one in fields(self) if not one.metadata.get("outside")}
         return {"class": type(self).__name__, **own}
+
+    def bars(self) -> dict[str, Any]:
+        """The options marked `BAR`: where they change, nothing is asked again, and clips end anew."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.metadata.get("bar")}
 
     def setup(self) -> None:
         """Load what is needed to answer; called once in a worker, and only where there is something to ask."""
