@@ -12,7 +12,7 @@ from peav.engine.checks import Case, check, repetition
 from peav.engine.clip import Clip, Sample, WeakCaption
 from peav.engine.prompts import load_prompt
 from peav.engine.sources import NOTHING, Sources
-from peav.engine.template import Fallback, Template, fall_back, fuse, write
+from peav.engine.template import Fallback, Template, fuse, write
 from peav.engine.words import words
 from peav.types import Modality
 
@@ -124,9 +124,10 @@ def test_the_fallback_takes_refused_clips_alone_and_marks_them() -> None:
     assert (good.captions, good.fallback) == ({"audio": "A hound."}, False)
     assert (bad.captions, bad.fallback, bad.provenance) == ({"audio": "A dog barks."}, True, {"audio": "template"})
     assert bad.rejected
-    fall_back(good, "repeated: audio caption")
+    good.rejected = ["repeated: its audio caption stands for too many clips"]
+    through(Fallback("fallback"), good)
     assert (good.captions, good.fallback) == (bad.captions, True)
-    assert good.rejected == ["repeated: audio caption"]
+    assert good.rejected
 
 
 @given(sane_clips)

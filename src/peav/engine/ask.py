@@ -16,16 +16,11 @@ from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.journal import Journal
 from peav.engine.stage import Stage, StopAsking, identity_of, request_key
 from peav.features.decode import Cut, Decoded, decode_each, decode_task
-from peav.features.keys import clip_key, media_version
+from peav.features.keys import media_mark
 
 CLIPS = 16  # whose media are in memory at a time
 CUT = Cut(num_frames=16, image_size=336, max_seconds=None)
 DECODE = "decode"  # the stage of a file that cannot be decoded
-
-
-def media_mark(clip: Clip) -> str:
-    """Tells the clip's media from others'."""
-    return f"{clip_key(clip.row)} {media_version(clip.row)}"
 
 
 def answer_key(stage: Stage, identity: str, clip: Clip, mark: str) -> str | None:
@@ -45,7 +40,7 @@ class _Item:
     def __init__(self, clip: Clip) -> None:
         self.clip, self.place = clip, 0
         self.sample = Sample(clip)
-        self.mark = media_mark(clip)
+        self.mark = media_mark(clip.row)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from peav.engine.journal import Journal
 from peav.engine.partition import Partition
 from peav.engine.segment import Segmenter, known_duration, probed_duration
 from peav.engine.stage import request_key
-from peav.features.keys import clip_key, media_version
+from peav.features.keys import media_mark
 from peav.inference.isolation import as_media, can_cross
 from peav.utils.workers import End, Task, Workers
 
@@ -60,7 +60,7 @@ def _key(row: Row, segmenter: Segmenter) -> str:
     if not segmenter.cuts_by and known_duration(row) is not None:
         return ""
     identity = json.dumps([SEGMENT, segmenter.cuts_by], sort_keys=True)
-    return request_key(identity, {}, f"{clip_key(row)} {media_version(row)}")
+    return request_key(identity, {}, media_mark(row))
 
 
 def look(row: Row, segmenter: Segmenter) -> Iterator[dict[str, Any]]:

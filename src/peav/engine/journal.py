@@ -20,6 +20,11 @@ from peav.utils.jsonl import read_lines
 from peav.utils.storage import write_all
 
 
+def journal_path(out: Path, partition: str) -> Path:
+    """The journal of a partition, by its name, in a run's folder."""
+    return out / "journal" / f"{partition}.jsonl"
+
+
 class Journal:
     """The answers of one partition. One process at a time writes to it.
 

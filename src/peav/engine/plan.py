@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from peav.data.places import SHARDS
-from peav.engine.ask import answer_key, apply_line, decode_key, media_mark, work_out
+from peav.engine.ask import answer_key, apply_line, decode_key, work_out
 from peav.engine.captioners.asr import Asr
 from peav.engine.captioners.base import STREAMS, Captioner
 from peav.engine.clip import Answer, Clip, WeakCaption
@@ -19,7 +19,7 @@ from peav.engine.cutting import clips_of
 from peav.engine.decisions import Decisions
 from peav.engine.endpoint import Endpoint
 from peav.engine.filters import Filter
-from peav.engine.journal import Journal
+from peav.engine.journal import Journal, journal_path
 from peav.engine.lengths import Lengths
 from peav.engine.partition import Partition, partitions
 from peav.engine.recipe import EngineRecipe, final_stages, weak_stages
@@ -27,6 +27,7 @@ from peav.engine.rewrite import KEYS, Rewrite
 from peav.engine.sources import Sources
 from peav.engine.stage import Stage, identity_of
 from peav.engine.tokens import count_tokens
+from peav.features.keys import media_mark
 from peav.types import Modality
 
 SAMPLES: dict[Modality, str] = {
@@ -269,7 +270,7 @@ class _Walk:
 
     def take(self, partition: Partition) -> None:
         """Count a partition."""
-        with _Lines(self.out / "journal" / f"{partition.name}.jsonl") as journal:
+        with _Lines(journal_path(self.out, partition.name)) as journal:
             known = dict(journal.lines)
             clips = clips_of(partition, self.recipe.segment, journal, self.lengths.look)
         self.rows += len(partition.rows)
@@ -282,7 +283,7 @@ class _Walk:
 
     def _walk(self, clip: Clip, known: Mapping[str, Any]) -> bool:
         """Count what is asked about a clip; whether its row alone leaves it out."""
-        mark = media_mark(clip) if known else ""
+        mark = media_mark(clip.row) if known else ""
         sure = True  # all that was said of the clip so far is known
         if clip.failed or decode_key(mark) in known:
             return False

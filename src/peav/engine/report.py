@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from peav.data.places import SHARDS
+from peav.engine.journal import journal_path
 from peav.engine.recipe import EngineRecipe
 from peav.engine.run import held
 from peav.engine.shards import ENDS
@@ -183,7 +184,7 @@ def read_report(out: str | Path, clips: int = 12) -> Report:
     ends = {path.stem for path in (out / ENDS).glob("*.json")}
     for name in sorted(ends | {path.stem for path in (out / "journal").glob("*.jsonl")}):
         spent: dict[str, Cost] = defaultdict(Cost)
-        for line in read_lines(out / "journal" / f"{name}.jsonl"):
+        for line in read_lines(journal_path(out, name)):
             if "key" not in line:
                 continue
             report.costs[line["stage"]].add(line)

@@ -11,7 +11,7 @@ from typing import Any
 
 from peav.data.places import SHARDS
 from peav.engine.decisions import Decisions
-from peav.engine.journal import Journal
+from peav.engine.journal import Journal, journal_path
 from peav.engine.partition import Partition, partitions
 from peav.engine.recipe import EngineRecipe, settings_of
 from peav.engine.runner import Runner, processes, run_all
@@ -106,7 +106,7 @@ def retry(out: str | Path) -> int:
         for path in sorted((out / ENDS).glob("*.json")):
             failed = sum("failed" in end for end in json.loads(path.read_text(encoding="utf-8"))["ends"])
             if failed:
-                Journal(out / "journal" / f"{path.stem}.jsonl").forget_failures()
+                Journal(journal_path(out, path.stem)).forget_failures()
                 path.unlink()
                 for step in STEPS[:-1]:
                     (out / "summaries" / step / path.name).unlink(missing_ok=True)

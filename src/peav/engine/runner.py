@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from peav.engine.journal import Journal
+from peav.engine.journal import Journal, journal_path
 from peav.engine.work import Job, Progress, Task, work
 from peav.errors import PeavError
 from peav.utils.workers import End, TaskLimits, WorkerFailure, Workers
@@ -57,7 +57,7 @@ def _after_death(out: Path, task: Task, error: WorkerFailure, deaths: Counter[st
     So no clip fails for a process that died of something else, be it alone in a batch.
     """
     name = task.partition.name
-    path = out / "journal" / f"{name}.jsonl"
+    path = journal_path(out, name)
     hand = path.with_suffix(".hand")
     try:
         note = json.loads(hand.read_text(encoding="utf-8"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from peav.engine import fingerprint
+from peav.engine.captioners.base import import_extra
 from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.embedding import Embeddings, PeavStage
 from peav.engine.filters import RATE
@@ -101,17 +101,14 @@ class Clap(Scorer):
 
     def identity(self) -> dict[str, Any]:
         """With the hash of a directory's files."""
-        return {**super().identity(), "files": _files_hash(self.model)}
+        return {**super().identity(), "files": fingerprint.of_folder(self.model) if Path(self.model).is_dir() else None}
 
     def setup(self) -> None:
         """Load the model."""
-        try:
-            from transformers import AutoFeatureExtractor, AutoTokenizer, ClapModel
-        except ImportError as error:
-            raise PeavError(f"{self.name}: CLAP needs transformers: pip install 'peav[engine]'") from error
-        self.clap = ClapModel.from_pretrained(self.model, revision=self.revision).eval().to(self.device)
-        self.tokenizer = AutoTokenizer.from_pretrained(self.model, revision=self.revision)
-        self.extractor = AutoFeatureExtractor.from_pretrained(self.model, revision=self.revision)
+        transformers = import_extra("transformers")
+        self.clap = transformers.ClapModel.from_pretrained(self.model, revision=self.revision).eval().to(self.device)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(self.model, revision=self.revision)
+        self.extractor = transformers.AutoFeatureExtractor.from_pretrained(self.model, revision=self.revision)
         if self.extractor.sampling_rate != RATE:
             raise PeavError(
                 f"{self.name}: {self.model} listens at {self.extractor.sampling_rate} Hz, and clips are at {RATE} Hz; "
@@ -159,16 +156,3 @@ def _pooled(output: Any) -> Any:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-
-
-@cache
-def _files_hash(model: str) -> str | None:
-    """The sha256 of a directory's weights and settings; None of what is on the hub."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(one for one in folder.iterdir() if one.suffix in (".json", ".safetensors", ".bin", ".txt")):
-        with open(path, "rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()

@@ -119,12 +119,6 @@ class Fallback(Template):
         clip.fallback = True
 
 
-def fall_back(clip: Clip, reason: str) -> None:
-    """Take the template's captions for a clip, for a reason that only the whole run shows."""
-    clip.rejected = [*clip.rejected, reason]
-    Fallback("fallback").apply(clip, write(Sources.of(clip)))
-
-
 def _phrase(text: str) -> str:
     """A caption's first sentence as a part of another: no full stop, no capital, no "this is a video of"."""
     whole = _OPENING.sub("", plain(text).strip("\"'“”‘’ "), count=1)

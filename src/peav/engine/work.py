@@ -13,7 +13,7 @@ from peav.engine.ask import Asker
 from peav.engine.cutting import clips_of
 from peav.engine.decided import Decided, Repeated, summary_of
 from peav.engine.endpoint import Endpoint
-from peav.engine.journal import Journal
+from peav.engine.journal import Journal, journal_path
 from peav.engine.partition import Partition
 from peav.engine.recipe import EngineRecipe, final_stages, weak_stages
 from peav.engine.shards import write_shard
@@ -80,7 +80,7 @@ def work(job: Job, task: Task) -> Iterator[Progress]:
         PeavError: a stage cannot be made ready, such as for a model that is missing.
     """
     out, partition = Path(job.out), task.partition
-    journal = out / "journal" / f"{partition.name}.jsonl"
+    journal = journal_path(out, partition.name)
     journal.parent.mkdir(parents=True, exist_ok=True)
     with Journal(journal) as answers:
         recipe = _of_recipe(job.recipe, job.settings, job.workers)[0]

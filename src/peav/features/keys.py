@@ -30,3 +30,8 @@ def media_version(row: Row) -> str:
                 return ""
             marks.append(f"{size}-{time}")
     return " ".join(marks)
+
+
+def media_mark(row: Row) -> str:
+    """Tells a clip's media from others', and from what took their place."""
+    return f"{clip_key(row)} {media_version(row)}"

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from peav.engine.clip import Answer, Clip, Sample, WeakCaption
+from peav.engine.prompts import load_prompt
 from peav.engine.stage import Stage
 from peav.errors import RecipeError
 from peav.types import MODALITIES, Modality
@@ -85,3 +88,36 @@ class Captioner(Stage):
     def apply(self, clip: Clip, value: str) -> None:
         """Set the weak caption under the captioner's name."""
         clip.weak[self.name] = WeakCaption(value, self.kind, self.model_name, self.prompt_name)
+
+
+@dataclass
+class Prompted(Captioner):
+    """What captioners share whose model is told what to do, and shown some of the frames.
+
+    Attributes:
+        prompt: of those that ship, by name, or the path of a text file; None: the one that ships for `kind`.
+        frames: pictures of a clip that are shown, evenly over it, of the 16 that are decoded.
+    """
+
+    prompt: str | None = field(default=None, kw_only=True)
+    frames: int = field(default=8, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.frames <= 16:
+            raise RecipeError(f"captioner {self.name}: frames must be 1 to 16, not {self.frames}")
+        if self.prompt is None and self.kind == "audio_video":
+            raise RecipeError(f"captioner {self.name}: no prompt ships for audio_video; give the path of one")
+        self._prompt = load_prompt(self.prompt or f"caption_{self.kind}_v1")
+
+    @property
+    def prompt_name(self) -> str:
+        """`NAME@HASH` of the prompt."""
+        return self._prompt.label
+
+    def shown(self, sample: Sample) -> np.ndarray:
+        """(N, size, size, 3) uint8, the frames that are shown."""
+        assert sample.media is not None
+        assert sample.media.frames is not None
+        frames = sample.media.frames
+        return frames[np.linspace(0, len(frames) - 1, self.frames).round().astype(int)]

@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from peav.engine.captioners.base import Captioner
+from peav.engine.captioners.base import Prompted, import_extra
 from peav.engine.clip import Answer, Clip, Sample
-from peav.engine.prompts import load_prompt
 from peav.engine.stage import OUTSIDE
 from peav.errors import RecipeError
 from peav.media.resample import as_waveform
@@ -23,18 +22,15 @@ BLOCKS, BLOCK = 16, 1 << 16  # of each file, and bytes of one
 
 
 @dataclass
-class Transformers(Captioner):
+class Transformers(Prompted):
     """Any model with a chat template (Perception LM, SmolVLM, Qwen2-Audio), or a seq2seq one of sound (Whisper's kind).
 
-    Answers are greedy: the likeliest token at each step.
+    Answers are greedy: the likeliest token at each step. Models without a chat template are told no prompt. Frames are
+    shown as a video where the model's processor takes one, as pictures else.
 
     Attributes:
         model: a directory, or a name on the hub.
         revision: branch, tag or commit on the hub.
-        prompt: of those that ship, by name, or the path of a text file; None: the one that ships for `kind`. Models
-            without a chat template are asked nothing.
-        frames: of a clip that are shown, evenly over it, of the 16 that are decoded; as a video where the model's
-            processor takes one, as pictures else.
         max_new_tokens: the most that an answer may have; it is cut there.
         generate: what else `generate` of the model is given, such as `{language: en}`.
         dtype: of the weights.
@@ -44,32 +40,17 @@ class Transformers(Captioner):
 
     model: str = field(kw_only=True)
     revision: str | None = None
-    prompt: str | None = None
-    frames: int = 8
     max_new_tokens: int = 128
     generate: dict[str, Any] = field(default_factory=dict)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str | None = field(default=None, metadata=OUTSIDE)
     batch: int = field(default=8, metadata=OUTSIDE)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.frames <= 16:
-            raise RecipeError(f"captioner {self.name}: frames must be 1 to 16, not {self.frames}")
-        if self.prompt is None and self.kind == "audio_video":
-            raise RecipeError(f"captioner {self.name}: no prompt ships for audio_video; give the path of one")
-        self._prompt = load_prompt(self.prompt or f"caption_{self.kind}_v1")
-
     @property
     def model_name(self) -> str:
         """The model with its revision where one is asked for; of a directory, its name and the marks of its files."""
         mark = self.revision or self._files
         return f"{Path(self.model).name if self._files else self.model}{f'@{mark}' if mark else ''}"
-
-    @property
-    def prompt_name(self) -> str:
-        """`NAME@HASH` of the prompt."""
-        return self._prompt.label
 
     def identity(self) -> Mapping[str, Any]:
         """The options, with what the prompt and the model are in place of where they lie."""
@@ -99,11 +80,9 @@ class Transformers(Captioner):
 
     def setup(self) -> None:
         """Load the model and its processor."""
-        try:
-            import torch
-            import transformers
-        except ImportError as error:
-            raise RecipeError(f"captioner {self.name} needs transformers: pip install 'peav[engine]'") from error
+        import torch
+
+        transformers = import_extra("transformers")
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             self._processor = transformers.AutoProcessor.from_pretrained(self.model, revision=self.revision)
@@ -168,7 +147,7 @@ class Transformers(Captioner):
         given: dict[str, Any] = {}
         parts: list[dict[str, str]] = []
         if "video" in self.needs:
-            frames = [self._frames(sample) for sample in samples]
+            frames = [self.shown(sample) for sample in samples]
             if getattr(self._processor, "video_processor", None) is not None:
                 parts.append({"type": "video"})
                 timed = [_timing(sample.clip, len(shown)) for sample, shown in zip(samples, frames, strict=True)]
@@ -184,13 +163,6 @@ class Transformers(Captioner):
             [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False
         )
         return self._processor(text=[asked] * len(samples), padding=True, return_tensors="pt", **given)
-
-    def _frames(self, sample: Sample) -> np.ndarray:
-        """(N, size, size, 3) uint8."""
-        assert sample.media is not None
-        assert sample.media.frames is not None
-        frames = sample.media.frames
-        return frames[np.linspace(0, len(frames) - 1, self.frames).round().astype(int)]
 
     def _waveforms(self, samples: Sequence[Sample]) -> list[np.ndarray]:
         found = []
