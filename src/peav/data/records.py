@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,12 @@ def _from_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _from_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        records = pq.read_table(path).to_pylist()
+        with pq.ParquetFile(path) as file:  # a manifest may have more rows than fit in memory as records
+            records = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(1024))
+            for number, record in enumerate(records, start=1):
+                yield f"{path}:{number}", record
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestError(f"{path}: not a Parquet file that can be read ({error}); write it again") from error
-    for number, record in enumerate(records, start=1):
-        yield f"{path}:{number}", record
 
 
 def _from_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

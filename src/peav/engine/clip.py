@@ -43,6 +43,7 @@ class Clip:
         weak: by the captioner's name, in the recipe's order.
         captions: the final ones, by kind.
         transcript: what is spoken; None: nobody speaks, or nobody looked.
+        transcript_by: the model that wrote it.
         measures: by name, what filters measured (decibels, motion, hashes, similarities).
         provenance: by caption's kind, what wrote the final one: `NAME@HASH of a prompt, model`, or `template`.
         rejected: why the rewrite in hand was refused, one reason a failed check.
@@ -56,6 +57,7 @@ class Clip:
     weak: dict[str, WeakCaption] = field(default_factory=dict)
     captions: dict[Modality, str] = field(default_factory=dict)
     transcript: str | None = None
+    transcript_by: str | None = None
     measures: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)

@@ -38,7 +38,8 @@ class Partition:
 def partitions(place: str, size: int, limit: int | None = None) -> Iterator[Partition]:
     """The first `limit` rows of a place as partitions of `size` rows, the last one perhaps smaller.
 
-    They are made as they are asked for, so that a million rows take no more memory than a thousand. A place that only
+    They are made as they are asked for: of a manifest no more is in memory than its text, of a Parquet one no more than
+    some rows. A place that only
     grew has the partitions it had, but for the last.
 
     Raises:

@@ -30,7 +30,7 @@ _WEAK = pa.struct(
 COLUMNS = pa.schema(
     [(name, pa.string()) for name in ("id", "audio_path", "video_path")]
     + [("start", pa.float64()), ("end", pa.float64()), ("captions", _TEXTS), ("synthetic", _TEXTS)]
-    + [("transcript", pa.string()), ("weak", pa.list_(_WEAK))]
+    + [("transcript", pa.string()), ("transcript_by", pa.string()), ("weak", pa.list_(_WEAK))]
     + [(f"{kind}_by", pa.string()) for kind in MODALITIES]
     + [("fallback", pa.bool_()), ("rejected", pa.list_(pa.string())), ("measures", pa.string())]
     + [(name, pa.string()) for name in ("split", "source", "license")]
@@ -99,6 +99,7 @@ def _record(clip: Clip) -> dict[str, Any]:
         "captions": {kind: people.get(kind) or None for kind in MODALITIES},
         "synthetic": {kind: [clip.captions[kind]] if kind in clip.captions else None for kind in MODALITIES},
         "transcript": row.transcript or clip.transcript,
+        "transcript_by": None if row.transcript else clip.transcript_by,
         "weak": [{"captioner": name, **asdict(weak)} for name, weak in clip.weak.items()],
         **{f"{kind}_by": clip.provenance.get(kind) for kind in MODALITIES},
         "fallback": clip.fallback,

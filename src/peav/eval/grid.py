@@ -29,7 +29,7 @@ from peav.utils.text import counted
 
 GRAMMAR: dict[str, tuple[str, ...]] = {
     "command": ("bin", "lay", "place", "set"),
-    "colour": ("blue", "green", "red", "white"),
+    "color": ("blue", "green", "red", "white"),
     "preposition": ("at", "by", "in", "with"),
     "letter": tuple("abcdefghijklmnopqrstuvxyz"),  # w has three syllables and is left out
     "digit": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),

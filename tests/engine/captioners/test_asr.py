@@ -52,7 +52,7 @@ def test_a_transcript_is_a_field_of_its_own_and_no_caption(tmp_path: Path) -> No
     assert (clip.transcript, clip.provenance) == (None, {})
     asr.apply(clip, "thank you")
     assert (clip.transcript, clip.weak, clip.captions) == ("thank you", {}, {})
-    assert clip.provenance["transcript"] == asr.model_name
+    assert clip.transcript_by == asr.model_name
     assert asr.model_name.startswith(f"{tmp_path.name}@")
 
 

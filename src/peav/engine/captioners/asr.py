@@ -81,7 +81,7 @@ class Asr(Stage):
         """Set the clip's transcript and what wrote it, where somebody speaks."""
         if value:
             clip.transcript = value
-            clip.provenance["transcript"] = self.model_name
+            clip.transcript_by = self.model_name
 
     def segments(self, sample: Sample) -> list[Any]:
         """What Whisper writes of a clip, before the bars: faster-whisper's segments."""
