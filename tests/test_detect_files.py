@@ -26,6 +26,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_gives_what_the_detector_finds_in_each_file(sounds: Path, tmp_path: Path) -> None:
     detector, labels = random_detector(), {"dog": "a dog barking", "siren": "siren"}
     absent = tmp_path / "absent.wav"
@@ -41,6 +42,7 @@ def test_a_folder_gives_what_the_detector_finds_in_each_file(sounds: Path, tmp_p
     assert (counts["detected"], counts["failed"], counts["skipped"]) == (2, 2, 0)
 
 
+@pytest.mark.slow
 def test_a_folder_of_results_is_gone_on_with(sounds: Path, tmp_path: Path) -> None:
     detector = random_detector()
     first = detect_files(detector, [sounds], ["dog"], tmp_path / "out", postprocessing=HOW, limit=1)

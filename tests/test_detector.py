@@ -78,6 +78,7 @@ def test_a_short_recording_is_one_window_of_the_plain_model(detector: Detector) 
     assert np.allclose(scores.times, np.arange(63) * 0.04)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     blocks=st.lists(st.sampled_from([1, 7, 480, 1920, 5000, 50_000]), min_size=1, max_size=8), seed=st.integers(0, 9)
@@ -133,6 +134,7 @@ def test_paths_bytes_file_objects_and_arrays_agree(detector: Detector, tmp_path:
     assert np.array_equal(tensor.probabilities, wanted.probabilities)
 
 
+@pytest.mark.slow
 def test_a_file_read_in_parts_equals_its_samples_at_once(detector: Detector, tmp_path: Path) -> None:
     path = write_audio(tmp_path / "long.wav", tone(20.4, 44_100, channels=2, seed=3), 44_100)
     labels = detector.encode_labels("dog")
@@ -250,6 +252,7 @@ def test_a_finished_stream_takes_no_more(detector: Detector) -> None:
         stream.push(SOUND)
 
 
+@pytest.mark.slow
 def test_each_kind_of_checkpoint_names_the_other_ones_loader(detector: Detector, tmp_path: Path) -> None:
     save_pretrained(detector.model, tmp_path / "frame", detector.tokenizer)
     random_encoder().save_pretrained(tmp_path / "clip")
@@ -262,6 +265,7 @@ def test_each_kind_of_checkpoint_names_the_other_ones_loader(detector: Detector,
         peav.load(str(tmp_path / "frame"))
 
 
+@pytest.mark.slow
 def test_a_models_own_postprocessing_is_the_default_and_goes_with_it(detector: Detector, tmp_path: Path) -> None:
     scores = detector.scores(SOUND, LABELS, sampling_rate=48000)
     own = Postprocessing(float(np.median(scores.probabilities)), 0.9, median=0.2, min_gap=0.12)

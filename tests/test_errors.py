@@ -19,6 +19,7 @@ from peav.media import load_audio
 INTERNAL = {"MissingFrameError", "WorkerFailure", "_Closed", "_Elsewhere"}
 
 
+@pytest.mark.slow
 def test_every_error_class_of_the_package_is_a_peav_error():
     bases: dict[str, list[str]] = {}
     for path in Path(peav.__file__).parent.rglob("*.py"):
@@ -43,6 +44,7 @@ def test_a_missing_file_can_be_caught_as_python_has_it_and_says_what_is_missing(
     assert (type(again), str(again)) == (MissingFileError, str(caught.value))
 
 
+@pytest.mark.slow
 def test_messages_of_the_library_speak_the_words_of_the_command_line_and_of_python():
     """Those of `cli/` are the command line's alone; a flag that others name comes with what Python calls it."""
     root, flags = Path(peav.__file__).parent, r"(?<![\w-])--[a-z-]+|\bencode_\w+|\b\w+=(?:True|False|None)"

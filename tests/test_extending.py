@@ -154,6 +154,7 @@ def test_classes_of_ones_own_train_by_the_command_line(world: Path, own: Path, t
     assert log["loss"] == pytest.approx(mean + 0.1 * found["Quiet"] + 0.1 * found["Spread"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_own_benchmark_runs_by_the_command_line(world: Path, own: Path) -> None:
     option = f"{own}:Words={world / 'manifest.jsonl'}"
     result = CliRunner().invoke(app, ["eval", "tiny", "--bench", option, "--json"])
@@ -163,6 +164,7 @@ def test_an_own_benchmark_runs_by_the_command_line(world: Path, own: Path) -> No
     assert table["rows"][0]["length"] > 0
 
 
+@pytest.mark.slow
 def test_an_own_format_is_written_by_the_command_line(own: Path, tmp_path: Path) -> None:
     sound = write_audio(tmp_path / "a.wav", tone(1.0))
     command = ["detect", str(sound), "--labels", "dog,rain", "--format", f"{own}:Count"]

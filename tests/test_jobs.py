@@ -102,6 +102,7 @@ def square(number: int) -> int:
     return number * number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_all_are_made_in_order_and_a_stop_ends_it_and_says_how_many(jobs: int) -> None:
     told: list[int] = []

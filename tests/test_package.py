@@ -22,6 +22,7 @@ def wheel(source: Path) -> Path:
     return build_wheel(source)
 
 
+@pytest.mark.slow
 def test_the_source_distribution_has_what_a_clone_has(source: Path) -> None:
     for name in ("run", "constraints.txt", "pyproject.toml", "LICENSE", "README.md", "tests/conftest.py", "docs"):
         assert (source / name).exists(), name
@@ -29,6 +30,7 @@ def test_the_source_distribution_has_what_a_clone_has(source: Path) -> None:
     assert {path for path in ours if not (source / "src" / path).exists()} == set()
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = {path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if "__pycache__" not in path.parts}

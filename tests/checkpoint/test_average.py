@@ -41,6 +41,7 @@ def test_every_weight_is_the_mean_of_the_same_weights(tmp_path: Path, build: typ
     assert kept.to_str() == tokenizer("a").to_str()
 
 
+@pytest.mark.slow
 def test_how_a_tokenizer_is_set_to_cut_and_pad_makes_no_other_tokenizer(tmp_path: Path) -> None:
     """As in checkpoints of earlier versions, which carry what their training had set."""
     changed = tokenizer("a")

@@ -35,6 +35,7 @@ def run_chain(start: Path, layouts: tuple[str, ...], tmp_path: Path) -> Path:
     return current
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["pe-av", "pe-a-frame"])
 @pytest.mark.parametrize("chain", CHAINS, ids=" ".join)
 def test_public_checkpoints_come_back_bit_equal(
@@ -82,6 +83,7 @@ def test_both_public_layouts_give_one_model(golden: Path, tmp_path: Path, model:
             assert tensor.equal(theirs[name]), name
 
 
+@pytest.mark.slow
 def test_a_converted_model_gives_the_same_outputs(golden: Path, tmp_path: Path) -> None:
     start = golden / "pe-av-transformers"
     states = [
@@ -91,6 +93,7 @@ def test_a_converted_model_gives_the_same_outputs(golden: Path, tmp_path: Path) 
         assert all(state[name].equal(tensor) for state in states), name
 
 
+@pytest.mark.slow
 def test_transformers_reads_the_config_of_a_converted_audio_video_model(golden: Path, tmp_path: Path) -> None:
     PeAudioVideoConfig = pytest.importorskip("transformers").PeAudioVideoConfig
 
@@ -131,6 +134,7 @@ def test_a_projection_bias_that_timm_trained_is_kept_and_used(golden: Path, tmp_
     assert model.video.frame_encoder.proj.bias.equal(tensors[name].float())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_frame_count_survives_every_layout(tmp_path: Path, layout: str) -> None:
     start = save_pretrained(tiny_peav(), tmp_path / "start")
@@ -156,6 +160,7 @@ def test_the_codecs_config_does_not_decide_the_sampling_rate(golden: Path) -> No
     assert tf.read_config(data, Processors()).audio.codec.sampling_rate == 48000
 
 
+@pytest.mark.slow
 def test_the_tokenizer_goes_along(golden: Path, tmp_path: Path) -> None:
     start = save_pretrained(tiny_peav(), tmp_path / "start")
     (start / "tokenizer.json").write_text("{}")

@@ -99,6 +99,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.slow
 def test_each_way_to_fail_is_one_line_that_says_what_to_do(hub: tuple[LocalHub, str], tmp_path: Path) -> None:
     found = resolved(hub[1], tmp_path, *FAILURES)
     for name, expected in FAILURES.items():

@@ -37,6 +37,7 @@ def test_a_shipped_model_records_the_hash_of_all_its_weights(name: str) -> None:
     assert recorded(folder) == naive(load_file(folder / "model.safetensors"))
 
 
+@pytest.mark.slow
 def test_any_one_weight_makes_another_model() -> None:
     model = tiny_peaframe()
     seen = {weights_sha256(model.state_dict())}
@@ -59,6 +60,7 @@ def test_every_layout_of_one_model_has_one_id(tmp_path: Path) -> None:
     assert recorded(tmp_path / "start") == recorded(tmp_path / "peav")
 
 
+@pytest.mark.slow
 def test_golden_layouts_have_one_id_but_for_the_scales_that_one_of_them_lacks(golden: Path) -> None:
     layouts = ("transformers", "perception_models")
     assert len({read_model_id(golden / f"pe-a-frame-{layout}") for layout in layouts}) == 1
@@ -77,6 +79,7 @@ def test_a_dtype_that_holds_the_weights_keeps_the_id_and_one_that_rounds_them_do
     assert read_model_id(rounded) != read_model_id(save_pretrained(tiny_peaframe(), tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_config_that_computes_otherwise_is_another_model_and_one_without_a_record_is_the_same(tmp_path: Path) -> None:
     model = tiny_peav()
     saved = save_pretrained(model, tmp_path / "model")
@@ -98,6 +101,7 @@ def test_a_record_that_is_no_hash_is_refused(tmp_path: Path) -> None:
             read_model_id(saved)
 
 
+@pytest.mark.slow
 def test_an_average_is_a_model_of_its_own(tmp_path: Path) -> None:
     one, two = (save_pretrained(tiny_peaframe(seed), tmp_path / str(seed)) for seed in (0, 1))
     mean = average([one, two], tmp_path / "mean")
@@ -105,6 +109,7 @@ def test_an_average_is_a_model_of_its_own(tmp_path: Path) -> None:
     assert recorded(mean) == weights_sha256(load_model(mean).state_dict())
 
 
+@pytest.mark.slow
 def test_the_id_is_the_files_whatever_the_dtype_and_the_name() -> None:
     models = [
         peav.load(name, device="cpu", dtype=dtype) for name in ("tiny", resolve("tiny")) for dtype in (None, "bfloat16")

@@ -30,6 +30,7 @@ def copy(source: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [tiny_peav, tiny_peaframe])
 def test_a_saved_model_loads_bit_equal(tmp_path: Path, build: type) -> None:
     model = build()
@@ -58,6 +59,7 @@ def test_training_a_loaded_model_leaves_the_file_alone(tmp_path: Path) -> None:
     assert (path / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_directory_holds_config_weights_tokenizer_and_card(tmp_path: Path) -> None:
     tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "dog": 1}, unk_token="[UNK]"))
     path = save_pretrained(tiny_peav(), tmp_path / "model", tokenizer)

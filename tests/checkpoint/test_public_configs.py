@@ -208,6 +208,7 @@ def test_what_transformers_could_do_and_pe_av_does_not_is_refused(
         tf.read_config(data, Processors())
 
 
+@pytest.mark.slow
 def test_what_we_write_are_arguments_of_the_original_classes() -> None:
     """And of transformers' two; what is ours beyond them is named here."""
     transformers = pytest.importorskip("transformers")

@@ -73,6 +73,7 @@ def assert_self_contained(page: str, clips: int) -> None:
     assert page.count('"data:video/mp4;base64,') == clips
 
 
+@pytest.mark.slow
 def test_a_preview_of_any_file_is_a_small_playable_mp4(tmp_path: Path) -> None:
     import base64
 

@@ -40,6 +40,7 @@ def rounded(events: list[Event]) -> list[tuple[str, float, float, float]]:
     return [(e.label, round(e.onset, 3), round(e.offset, 3), round(e.score, 4)) for e in events]
 
 
+@pytest.mark.slow
 def test_json_on_stdout_is_what_python_finds(
     as_json: Run, frame_model: str, sounds: Path, wanted: dict[str, list[Event]], tmp_path: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_json_on_stdout_is_what_python_finds(
     assert any(wanted.values())
 
 
+@pytest.mark.slow
 def test_csv_holds_what_json_holds(peav: Run, as_json: Run, frame_model: str, sounds: Path) -> None:
     options = (sounds, *LABELS, "--model", frame_model)
     results = as_json("detect", *options)
@@ -82,6 +84,7 @@ def test_tables_and_text_formats_on_stdout(
     assert "none of these was heard" in stdout(sounds / "a.wav", "--threshold", "1")
 
 
+@pytest.mark.slow
 def test_postprocessing_options_reach_the_events(as_json: Run, frame_model: str, sounds: Path) -> None:
     options = ("--median", "0.2", "--low", "0.5", "--min-gap", "0.12", "--min-length", "0.08")
     (result,) = as_json("detect", sounds / "a.wav", *LABELS, *options, "--model", frame_model)
@@ -90,6 +93,7 @@ def test_postprocessing_options_reach_the_events(as_json: Run, frame_model: str,
     assert rounded([Event(**event) for event in result["events"]]) == rounded(found)
 
 
+@pytest.mark.slow
 def test_a_prompt_or_a_labels_file_decides_what_the_model_reads(
     as_json: Run, frame_model: str, sounds: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +147,7 @@ def test_a_folder_of_results_goes_on_where_it_was(
     assert len((out / "detections.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_listened_to_again(as_json: Run, frame_model: str, tmp_path: Path) -> None:
     path = write_audio(tmp_path / "a.wav", tone(0.5))
     run = ("detect", path, *LABELS, "--model", frame_model, "-o", tmp_path / "out")
@@ -246,6 +251,7 @@ def test_a_recording_goes_on_where_it_was_with_the_same_scores_bit_for_bit(
     assert not (tmp_path / "out" / "unfinished.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_crashes_its_decoder_is_one_line(
     as_json: Run, frame_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ Run = Callable[..., Any]
 SPLITS = (("a", "train"), ("b", "test"), ("c", "test"))
 
 
+@pytest.mark.slow
 def test_calibrated_thresholds_find_what_was_marked(
     as_json: Run, results: tuple[Path, Path], sounds: Path, frame_model: str, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_eval_judges_a_split_or_what_was_scored_and_says_so(
     assert "has no splits" in peav("detect", "eval", found, true, "--split", "dev").stderr
 
 
+@pytest.mark.slow
 def test_calibrate_leaves_out_labels_whose_threshold_says_little_and_names_them(
     as_json: Run, peav: Run, results: tuple[Path, Path], frame_model: str, sounds: Path, tmp_path: Path
 ) -> None:

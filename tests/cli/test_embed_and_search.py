@@ -70,6 +70,7 @@ def test_every_bad_file_is_one_line_and_every_good_one_is_embedded(model: str, t
     assert set(pq.read_table(tmp_path / "lib.parquet")["path"].to_pylist()) == {str(path) for path in good}
 
 
+@pytest.mark.slow
 def test_a_second_run_skips_and_a_changed_file_is_embedded_again(model: str, tmp_path: Path, as_json: Run) -> None:
     files = [write_audio(tmp_path / f"{i}.wav", tone(0.2, seed=i)) for i in range(3)]
     run = ("embed", tmp_path, "-o", tmp_path / "lib.parquet", "--model", model)
@@ -285,6 +286,7 @@ def test_search_prints_a_table(peav: Run, library: Path) -> None:
     assert "score" in result.stdout
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_even_where_one_weight_of_one_tower_differs(
     peav: Run, library: Path, tmp_path: Path
 ) -> None:

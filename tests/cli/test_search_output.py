@@ -35,6 +35,7 @@ def test_by_file_gives_the_best_window_of_each(as_json: Run, library: Path) -> N
     assert as_json("search", library, "rain", "--by", "file", "--top", 2) == list(best.values())[:2]
 
 
+@pytest.mark.slow
 def test_what_scores_too_little_is_left_out(peav: Run, as_json: Run, library: Path) -> None:
     hits = as_json("search", library, "rain")
     least = hits[2]["score"]
@@ -61,6 +62,7 @@ def test_a_playlist_begins_each_file_at_its_moment(peav: Run, as_json: Run, libr
     )
 
 
+@pytest.mark.slow
 def test_cut_clips_hold_the_windows_that_were_found(peav: Run, as_json: Run, library: Path, tmp_path: Path) -> None:
     hits = as_json("search", library, "rain")
     assert peav("search", library, "rain", "--clips", tmp_path / "cut").exit_code == 0
@@ -103,6 +105,7 @@ def test_a_page_holds_a_player_for_each_hit_with_the_window_in_it(
             assert np.corrcoef(heard[:count], wanted[:count])[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_a_file_that_has_gone_is_said_and_the_other_hits_are_there(
     peav: Run, model: str, folder: Path, tmp_path: Path
 ) -> None:

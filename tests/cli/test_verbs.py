@@ -67,6 +67,7 @@ def test_doctor_passes_on_a_sound_model_and_compares_with_known_numbers(as_json:
     assert "none to compare" in report["checks"][-1]["detail"]
 
 
+@pytest.mark.slow
 def test_doctor_fails_where_the_numbers_differ(peav: Run, tmp_path: Path) -> None:
     encoder = random_encoder()
     encoder.save_pretrained(tmp_path)

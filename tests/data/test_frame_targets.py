@@ -35,6 +35,7 @@ def targets(rows: list[Row], lengths: list[int], part: slice = ALL, seed: int = 
     return MAKE(rows, part, lengths, np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), max_size=4), st.integers(1, 50))
 def test_a_frame_is_heard_where_its_middle_lies_in_an_event(times: list[tuple[float, float]], length: int) -> None:
     clip = row("x", *(Event("bell", min(pair), max(pair)) for pair in times))

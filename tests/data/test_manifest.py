@@ -172,6 +172,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(record=st.dictionaries(st.sampled_from([*FIELDS, "kind", "label", "mood"]), JSON))
 def test_any_record_is_a_row_or_a_manifest_error(record: dict) -> None:
     with suppress(ManifestError):

@@ -53,6 +53,7 @@ def test_a_whole_batch_is_handed_back_and_saved_before_the_next_is_begun(
     assert told == [*batch, *batch, "begun", "window", "saved", "saved"]
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 60_000), min_size=1, max_size=5),
@@ -131,6 +132,7 @@ def test_texts_embed_the_same_beside_longer_ones(encoder: Encoder) -> None:
     assert all(close(row, encoder.encode_text(text, "audio")) for text, row in zip(texts, together, strict=True))
 
 
+@pytest.mark.slow
 def test_many_threads_get_the_bits_of_one(encoder: Encoder, files: dict[str, Path]) -> None:
     def both(number: int) -> tuple[np.ndarray, np.ndarray]:
         name = ("sound", "music")[number % 2]

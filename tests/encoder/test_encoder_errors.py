@@ -33,6 +33,7 @@ def test_missing_streams_are_typed_errors_that_name_the_file(encoder: Encoder, f
         encoder.encode_audio_video([files["both"], files["sound"]])
 
 
+@pytest.mark.slow
 def test_every_bad_file_gives_its_error_and_the_others_go_on(encoder: Encoder, tmp_path: Path) -> None:
     bad = bad_files(tmp_path / "bad")
     good = good_files(tmp_path / "good")
@@ -82,6 +83,7 @@ def test_an_embedding_that_is_not_finite_is_an_error_that_names_its_input(
     assert (summary["embedded"], summary["failures"]) == (1, {"NonFiniteError": 2})
 
 
+@pytest.mark.slow
 def test_a_truncated_file_gives_what_it_holds_with_a_warning(encoder: Encoder, tmp_path: Path) -> None:
     for name, path in truncated_files(tmp_path).items():
         with pytest.warns(TruncatedMediaWarning, match=name.replace(".", r"\.")):

@@ -153,6 +153,7 @@ def test_what_will_not_pass_is_not_asked_again(fault: Any, says: str):
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_date", [False, True])
 def test_retry_after_is_waited_for_by_everyone(by_date: bool):
     # A date has whole seconds.
@@ -173,6 +174,7 @@ def test_nothing_is_lost_and_nothing_is_asked_twice_whatever_the_server_does():
     assert server.asked == Counter([*ROWS, *faults])
 
 
+@pytest.mark.slow
 def test_rows_give_up_alone():
     with StubServer(faults={"row 3": [500] * 9, "row 5": [400], "row 8": ["cut"]}) as server:
         found = ask_all(client(server, attempts=4), ROWS)
@@ -191,6 +193,7 @@ def test_a_question_that_cannot_be_sent_fails_its_row_alone():
     assert {found[0].value, found[2].value} == {"about a", "about b"}
 
 
+@pytest.mark.slow
 def test_a_server_killed_and_started_again_costs_no_row():
     first = StubServer(seconds=0.02)
     chat = client(first, parallel=2, backoff=0.1)
@@ -220,6 +223,7 @@ def test_answers_come_as_they_are_there():
         assert (first[0], first[1].value) == (1, "about quick")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_so_many_are_in_flight_as_parallel_says(parallel: int):
     with StubServer(seconds=0.2) as server:

@@ -130,6 +130,7 @@ def test_the_fallback_takes_refused_clips_alone_and_marks_them() -> None:
     assert good.rejected
 
 
+@pytest.mark.slow
 @given(sane_clips)
 def test_what_it_writes_of_sane_captions_passes_all_checks(of: Clip) -> None:
     of.captions = written(of)

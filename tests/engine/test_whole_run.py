@@ -125,6 +125,7 @@ def test_a_captioner_that_failed_for_all_clips_is_fitted_when_they_are_retried(t
     assert sorted(decisions(out)["fit"]["captioners"]) == ["first", "second"]
 
 
+@pytest.mark.slow
 def test_one_run_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     manifest, out = tmp_path / "clips.jsonl", tmp_path / "out"
     write(manifest, [("c1", 1)])

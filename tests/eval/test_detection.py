@@ -217,6 +217,7 @@ def test_psds_of_perfect_and_of_useless_scores() -> None:
         psds(silent, truth)
 
 
+@pytest.mark.slow
 def test_psds_of_a_long_recording_takes_no_more_than_its_frames() -> None:
     frames = 45_000  # every frame against every threshold would be 2e9
     rng = np.random.default_rng(0)

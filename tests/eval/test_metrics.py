@@ -42,6 +42,7 @@ def test_ranks_are_those_of_a_sort_with_wrong_targets_first_among_ties(scores: n
     assert median_rank(scores, relevant) == statistics.median(expected)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(seed=st.integers(0, 999), classes=st.integers(3, 8))
 def test_recall_and_accuracy_equal_scikit_learns_without_ties(seed: int, classes: int) -> None:

@@ -36,6 +36,7 @@ TIMES = st.integers(0, 10**7).map(lambda ms: ms / 1000)
 LABELS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["a", "b", "c d"]), st.lists(st.tuples(LABELS, TIMES, TIMES), max_size=4)))
 def test_a_table_reads_back(tmp_path_factory: pytest.TempPathFactory, found: dict[str, list[tuple]]) -> None:
     recordings = {
@@ -68,6 +69,7 @@ def test_audacity_and_webvtt() -> None:
     assert to_vtt([]) == "WEBVTT\n"
 
 
+@pytest.mark.slow
 @given(rows=st.integers(1, 3), frames=st.integers(0, 30), cut=st.floats(0.001, 0.04), seed=st.integers(0, 99))
 def test_scores_read_back_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, rows: int, frames: int, cut: float, seed: int
@@ -84,6 +86,7 @@ def test_scores_read_back_bit_for_bit(
         assert back.frame == pytest.approx(0.04)
 
 
+@pytest.mark.slow
 def test_sed_scores_eval_reads_what_is_written(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -180,6 +183,7 @@ def test_a_wrong_recording_is_an_events_error_with_its_line(tmp_path: Path, wron
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @given(ANY.filter(str.strip), ANY)
 def test_whatever_a_label_holds_a_table_keeps_it_and_a_track_keeps_its_words(
     tmp_path_factory: pytest.TempPathFactory, label: str, name: str

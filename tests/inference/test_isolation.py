@@ -115,6 +115,7 @@ def test_warnings_come_through_each_once(tmp_path: Path) -> None:
     assert [str(warning.message) for warning in caught] == [f"{file}: odd" for file in files]
 
 
+@pytest.mark.slow
 def test_windows_that_are_known_are_left_out_and_the_others_are_the_same(tmp_path: Path) -> None:
     path = write_audio(tmp_path / "long.flac", tone(9.0), codec="flac")
     every = [item for item in read([path]) if isinstance(item, MediaWindow)]
@@ -148,6 +149,7 @@ def test_sources_are_read_as_they_are_needed_and_their_mistakes_end_the_run() ->
         read(sources(), 48000)
 
 
+@pytest.mark.slow
 def test_no_thread_outlives_the_program_whose_reader_nobody_closed(tmp_path: Path) -> None:
     """One that let go of a tensor while the interpreter ends would abort the process."""
     write_audio(tmp_path / "a.wav", tone(0.5))

@@ -40,6 +40,7 @@ def naive(latents: Tensor, past: int, step: int, ahead: int) -> np.ndarray:
     return out.numpy()
 
 
+@pytest.mark.slow
 @given(past=st.integers(0, 9), step=st.integers(1, 9), ahead=st.integers(0, 9), total=FRAMES, cut=st.integers(1, 20))
 def test_overlap_add_equals_the_naive_sum_of_faded_windows(
     past: int, step: int, ahead: int, total: int, cut: int

@@ -99,6 +99,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(world: Path, tmp_path: P
     assert trained == ["one", "all", "InfoNCE"]
 
 
+@pytest.mark.slow
 def test_processes_share_the_runs_and_each_is_trained_by_one(world: Path, tmp_path: Path) -> None:
     wanted = read_ablations(ablation_file(tmp_path, world))
     trained, seen = [], []

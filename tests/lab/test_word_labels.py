@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from peav.types import Word
 RATE = 25.0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from("abcz"), st.floats(0, 3), st.floats(0.05, 1)), max_size=5), st.integers(0, 90)
 )

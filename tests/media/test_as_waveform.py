@@ -99,6 +99,7 @@ def test_what_is_no_audio_is_a_typed_error(array: Any, rate: Any, error: type[Ex
         as_waveform(array, rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
 @pytest.mark.parametrize("block", [1, 77, 50_000])
 def test_blocks_of_any_size_are_resampled_as_the_whole(rate: int, block: int) -> None:

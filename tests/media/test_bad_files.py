@@ -79,6 +79,7 @@ def test_bad_bytes_are_the_same_error_as_the_bad_file(bad: dict[str, tuple[Path,
             assert name
 
 
+@pytest.mark.slow
 def test_every_good_file_decodes_without_a_word(good: list[Path]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -28,8 +28,8 @@ def piped(data: bytes, first: int | None = None, go_on: Event | None = None) -> 
                 rest = memoryview(part)
                 while rest:
                     rest = rest[pipe.write(rest) :]
-                if go_on is not None:
-                    go_on.wait(20)
+                if go_on is not None and not go_on.wait(20):
+                    break  # the reader wanted more than the first bytes: it finds the end of the file
 
     thread = Thread(target=write, daemon=True)
     thread.start()
@@ -43,7 +43,7 @@ def piped(data: bytes, first: int | None = None, go_on: Event | None = None) -> 
 
 
 FILES: dict[str, Callable[[Path], Path]] = {
-    "wav": lambda folder: write_audio(folder / "a.wav", tone(3.0, 16_000), 16_000),
+    "wav": lambda folder: write_audio(folder / "a.wav", tone(6.0, 16_000), 16_000),  # FFmpeg waits for 64 KB
     "flac": lambda folder: write_audio(folder / "a.flac", tone(3.0, channels=2), codec="flac"),
     "mp3": lambda folder: write_audio(folder / "a.mp3", tone(3.0, 44_100), 44_100, codec="mp3"),
     "opus": lambda folder: write_audio(folder / "a.ogg", tone(3.0), codec="libopus"),

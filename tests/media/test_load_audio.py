@@ -132,6 +132,7 @@ def test_windows_of_one_pass_join_to_the_whole(
     assert all(len(waveform) == round(window.end * 48000) - round(window.start * 48000) for window, waveform in pieces)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(spans=st.lists(st.tuples(st.floats(0, 15), st.floats(0.001, 6)), min_size=1, max_size=5))
 def test_listed_windows_may_overlap_leave_gaps_and_pass_the_end(

@@ -87,6 +87,7 @@ def test_evenly_spaced_frames_are_the_formulas(name: str, count: int, library: d
     assert same(load_frames(library[name], num_frames=count), expected, index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(KINDS))
 @settings(max_examples=5, deadline=None)
 @given(start=st.floats(0, 5.5), length=st.floats(0.05, 4))
@@ -276,6 +277,7 @@ def test_pictures_with_exif_are_turned_as_it_says(orientation: int, rotation: in
     assert probe(tmp_path / "a.jpg").rotation == rotation
 
 
+@pytest.mark.slow
 def test_frames_are_freed_without_waiting_for_the_garbage_collector(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", pictures(20))
     load_frames(path, size=8)  # what is imported on the way makes cycles of its own

@@ -78,6 +78,7 @@ def test_what_a_plain_open_reaches_is_seen(targets: Targets, files: list[Path]) 
         assert set(watch.opened()) == {held.name}
 
 
+@pytest.mark.slow
 def test_nothing_else_is_opened_by_path_or_as_bytes(targets: Targets, files: list[Path]) -> None:
     beside = [subtitle_index(targets.folder), lantern(targets.folder)]
     sequence = targets.folder / "img%03d.png"

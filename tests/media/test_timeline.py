@@ -89,6 +89,7 @@ def test_files_joined_byte_for_byte_go_on_where_the_first_one_ended(suffix: str,
     check_joined(join(tmp_path / f"joined.{suffix}", red, blue), rounding=3e-3)
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.filterwarnings("ignore::peav.media.DamagedMediaWarning")  # the last sound of the first one comes too late
 def test_a_joined_broadcast_under_new_identifiers_goes_on(tmp_path: Path) -> None:
@@ -101,6 +102,7 @@ def test_a_joined_broadcast_under_new_identifiers_goes_on(tmp_path: Path) -> Non
     assert [color(part.pixels[2]) for part in parts] == ["red"] * 4 + ["blue"] * 4
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_a_broadcast_that_goes_on_as_another_program_is_told(tmp_path: Path) -> None:
     red = segment(tmp_path / "red.ts", "red", 440)
@@ -214,6 +216,7 @@ def test_a_clock_that_wraps_at_33_bits_goes_on(suffix: str, tmp_path: Path) -> N
     assert np.abs(heard[:96000] - whole[:96000]).max() < 1e-2
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mpg", "vob", "flv"])
 def test_a_beep_stays_with_its_flash(suffix: str, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def assert_equal(path: Path) -> None:
     assert np.abs(heard - expected)[:same].max() <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", list(CODECS))
 def test_a_whole_file_equals_ffmpegs_samples(suffix: str, tmp_path: Path) -> None:
     for rate, channels in SOURCES:
@@ -73,6 +74,7 @@ def test_a_whole_file_equals_ffmpegs_samples(suffix: str, tmp_path: Path) -> Non
         assert_equal(path)
 
 
+@pytest.mark.slow
 def test_pictures_beside_it_do_not_change_the_sound(tmp_path: Path) -> None:
     for suffix in ("mp4", "mkv", "ts"):
         path = tmp_path / f"a.{suffix}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from peav.model.fusion import nearest_indices
 
 
+@pytest.mark.slow
 def test_nearest_indices_equal_interpolate_for_all_lengths_of_video_and_audio() -> None:
     for source in [*range(1, 34), 100, 299, 300, 901]:
         targets = torch.tensor([*range(1, 260), 499, 750, 751, 1024, 9999])

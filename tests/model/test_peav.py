@@ -141,6 +141,7 @@ def test_a_new_model_is_ready_to_train() -> None:
                 assert 0.8 * std < parameter.std() < std, name
 
 
+@pytest.mark.slow
 def test_every_parameter_gets_a_gradient() -> None:
     torch.manual_seed(0)
     model = tiny()

@@ -55,6 +55,7 @@ def assert_same_with_gradients(fast: Tensor, naive: Tensor, leaves: list[Tensor]
         torch.testing.assert_close(zero if g is None else g, zero if w is None else w, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(batch=st.integers(1, 13), seed=st.integers(0, 99), grouped=st.booleans())
 def test_sigmoid_loss_and_its_gradients_equal_the_papers_formula(batch: int, seed: int, grouped: bool) -> None:
@@ -63,6 +64,7 @@ def test_sigmoid_loss_and_its_gradients_equal_the_papers_formula(batch: int, see
     assert_same_with_gradients(sigmoid_loss(*leaves, groups=groups), naive_sigmoid(*leaves, groups), leaves)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(batch=st.integers(1, 13), seed=st.integers(0, 99), grouped=st.booleans())
 def test_infonce_and_its_gradients_equal_two_cross_entropies(batch: int, seed: int, grouped: bool) -> None:
@@ -97,6 +99,7 @@ def test_the_mean_of_negatives_is_that_of_all_products_off_the_diagonal(valid: l
     assert mean == pytest.approx(negatives.mean().item() if len(negatives) else 0.0, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(valid=st.lists(st.booleans(), min_size=1, max_size=13), seed=st.integers(0, 99))
 def test_invalid_samples_drop_out_of_rows_and_columns_whatever_they_hold(valid: list[bool], seed: int) -> None:

@@ -93,6 +93,7 @@ def test_a_short_pause_does_not_split_a_sound_and_a_tail_below_the_floor_is_cut_
     assert heard(np.zeros(RATE, np.float32), RATE) == heard(np.zeros(0, np.float32), RATE) == []
 
 
+@pytest.mark.slow
 def test_events_are_where_the_sound_is(rows: list[Row], ground: list[Row]) -> None:
     """Each event alone in its soundscape rises over the background within it and nowhere else."""
     how = Mixing(duration=4.0, events=(1, 1), snr=(20.0, 20.0), repeat=0.0, cut=0.0)
@@ -315,6 +316,7 @@ def context(folder: Path) -> SourceContext:
     return SourceContext(FeatureCache(folder / "cache", load_model("tiny")), 10.0, folder / "failures.jsonl")
 
 
+@pytest.mark.slow
 def test_a_remixed_clip_is_heard_among_others_and_told_as_such(rows: list[Row], tmp_path: Path) -> None:
     named = {"beep": "a high tone", "two_beeps": "two chirps", "hiss": "steam"}
     told = [replace(row, captions={"audio": [named[row.extra["label"]]]}) for row in rows]

@@ -74,6 +74,7 @@ def test_old_keys_say_what_new_ones_do_and_are_named(tmp_path: Path) -> None:
     assert old == read(tmp_path, NEW)
 
 
+@pytest.mark.slow
 def test_of_the_processes_that_share_a_run_one_names_old_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "r.yaml").write_text(OLD)
     command = ["train", str(tmp_path / "r.yaml"), "--dry-run", "--set", "model=nano"]

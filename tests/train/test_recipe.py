@@ -24,6 +24,7 @@ def read(tmp_path: Path, text: str, **overrides: str):
     return read_recipe(tmp_path / "r.yaml", {key.replace("__", "."): value for key, value in overrides.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_shipped_ablations_are_valid_and_headed_by_their_command(path: Path) -> None:
     wanted = read_ablations(path)

@@ -113,6 +113,7 @@ def test_a_run_does_not_go_on_by_another_recipe(whole_run: Path, world: Path) ->
         train(read_recipe(changed), Silent(), resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_though_recipes_have_got_new_keys_since_and_others_are_told(whole_run: Path, world: Path) -> None:
     path = whole_run / "recipe.json"
     kept = path.read_text()
@@ -181,6 +182,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_clips(
         train(read_recipe(recipe_file(tmp_path, world, "nan")), Silent())
 
 
+@pytest.mark.slow
 def test_clips_that_do_not_decode_are_named_and_left_out(world: Path, tmp_path: Path) -> None:
     records = [json.loads(line) for line in (world / "manifest.jsonl").read_text().splitlines()]
     for record in records:
@@ -292,6 +294,7 @@ def test_best_weights_of_a_run_that_was_removed_are_not_taken_for_this_ones(
         shutil.rmtree(tmp_path / "stale" / "checkpoints")
 
 
+@pytest.mark.slow
 def test_a_best_that_a_resumed_run_would_want_is_kept_until_its_checkpoints_cover_the_next(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def count(folder: Path, counter: Path, rounds: int) -> None:
         lock.release()
 
 
+@pytest.mark.slow
 def test_processes_that_take_and_remove_it_in_turn_never_hold_it_together(tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     counter.write_text("0")

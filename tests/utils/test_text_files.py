@@ -13,6 +13,7 @@ from peav.utils.text import TextError, decode, lines, parse_json, read_text, tab
 INNER = "dog\u2028bark\x85\x0b\x0c\x1c"  # `str.splitlines` cuts at each of these
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0\ufeff"), min_size=1)))
 def test_lines_end_as_an_editor_ends_them(written: list[str]) -> None:
     wanted = [(number, line) for number, line in enumerate(written, start=1) if line.strip()]

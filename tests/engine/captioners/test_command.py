@@ -79,6 +79,7 @@ def test_one_program_answers_for_all_clips_and_its_captions_carry_its_version(pr
     assert (clip.weak["theirs"].text, clip.weak["theirs"].model) == ("a dog", "theirs 1.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("id", "reason"),
     [

@@ -35,6 +35,7 @@ def picture(one: Thing, time: float) -> np.ndarray:
     return np.asarray(image).astype(int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kind_sounds_inside_its_pulses_and_is_silent_outside(name: str) -> None:
     one = thing(name)
@@ -48,6 +49,7 @@ def test_a_kind_sounds_inside_its_pulses_and_is_silent_outside(name: str) -> Non
     assert 20 * np.log10(loudness(sound)) == pytest.approx(-20, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kind_moves_while_it_sounds_and_is_still_outside(name: str) -> None:
     one = thing(name)

@@ -44,6 +44,7 @@ def test_a_scene_is_a_pure_function_of_seed_split_and_index() -> None:
     assert first != [manifest_row(compose(8, "train", index), 8) for index in range(20)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_time_is_a_whole_number_of_frames_inside_the_clip(split: str) -> None:
     for scene in scenes(split):
@@ -59,12 +60,14 @@ def test_every_time_is_a_whole_number_of_frames_inside_the_clip(split: str) -> N
             assert 0 <= scene.speaker.start < scene.speaker.end <= scene.duration
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_held_out_pairs_of_kinds_never_meet_outside_test(split: str) -> None:
     for scene in scenes(split):
         assert not any(is_held_out(one, other) for one, other in itertools.combinations(kinds_of(scene), 2))
 
 
+@pytest.mark.slow
 def test_every_test_clip_with_two_kinds_has_a_held_out_pair() -> None:
     several = [kinds_of(scene) for scene in scenes("test") if len(scene.things) > 1]
     assert len(several) > SAMPLE / 2
@@ -78,6 +81,7 @@ def test_every_kind_has_a_held_out_partner_and_partners_in_training() -> None:
         assert 1 <= partners <= len(KINDS) // 2
 
 
+@pytest.mark.slow
 def test_voices_speak_only_in_their_split() -> None:
     heard = {split: {scene.speaker.voice for scene in scenes(split) if scene.speaker} for split in SPLITS}
     for split, voices in heard.items():
@@ -93,6 +97,7 @@ def test_sentences_are_said_in_one_split_only() -> None:
         assert {sentence_split(sentence) for sentence in sentences} == {split}
 
 
+@pytest.mark.slow
 def test_novel_phrasings_appear_in_the_first_paraphrase_of_test_and_nowhere_in_training() -> None:
     for kind in MODALITIES:
         patterns = [_pattern(frame) for frame in GRAMMAR["novel"][f"{kind}_frames"]]
