@@ -12,7 +12,9 @@ from runs import STUB, asked, here, line, recipe, shards
 
 from peav.data.manifest import read_manifest
 from peav.data.places import read_clips
-from peav.engine.run import Summary, caption, retry
+from peav.engine.run import Summary, caption, held, retry
+from peav.engine.work import Progress
+from peav.errors import ManifestError
 
 
 @pytest.fixture
@@ -46,6 +48,18 @@ def test_a_second_run_asks_nothing_and_changes_nothing(manifest: Path, tmp_path:
     assert len(asked(tmp_path / "log")) == 36
 
 
+def test_progress_counts_the_rows_that_each_step_has_to_do(manifest: Path, tmp_path: Path) -> None:
+    with manifest.open("a") as file:  # two clips of one row
+        file.write(json.dumps({"id": "long", "audio_path": "long.wav", "duration": 40.0}) + "\n")
+    seen: dict[str, list[float]] = {}
+
+    def count(step: str, done: Progress, total: int) -> None:
+        seen.setdefault(step, [total, 0.0])[1] += done.rows
+
+    caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here, progress=count)
+    assert seen == {step: [13, 13.0] for step in ("caption", "rewrite", "write")}
+
+
 def test_a_changed_prompt_asks_that_stage_alone_again(manifest: Path, tmp_path: Path) -> None:
     caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log"), runner=here)
     again = caption(str(manifest), tmp_path / "out", recipe(tmp_path / "log", final={"version": 2}), runner=here)
@@ -75,6 +89,22 @@ def test_a_manifest_that_grew_keeps_its_finished_partitions(manifest: Path, tmp_
     assert (grown.done, grown.asked) == (16, {"first": 4, "second": 4, "final": 4})
     kept = [path.name for path, at in before.items() if path.stat().st_mtime_ns == at]
     assert sorted(kept) == ["00000.parquet", "00001.parquet"]
+
+
+def test_several_places_are_captioned_as_one_after_the_other(manifest: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    caption(str(manifest), whole, recipe(tmp_path / "log"), runner=here)
+    lines = manifest.read_text().splitlines(keepends=True)
+    parts = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    parts[0].write_text("".join(lines[:7]))
+    parts[1].write_text("".join(lines[7:]))
+    out = tmp_path / "out"
+    places = [str(path) for path in parts]
+    assert caption(places, out, recipe(tmp_path / "log"), runner=here).done == 12
+    assert shards(out) == shards(whole)
+    assert held(out)[0] == places
+    with pytest.raises(ManifestError, match=r"a.jsonl: id 'c00' stands twice; give each clip its own id"):
+        caption([str(manifest), places[0]], out, recipe(tmp_path / "log"), runner=here)
 
 
 def test_a_row_that_fails_is_one_line_and_is_retried_on_demand(manifest: Path, tmp_path: Path) -> None:

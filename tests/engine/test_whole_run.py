@@ -193,7 +193,7 @@ def test_files_and_rows_that_change_while_a_run_is_at_work_are_done_by_the_next(
     sound = tmp_path / "0.wav"
     seen = []
 
-    def meanwhile(step: str, _: object) -> None:
+    def meanwhile(step: str, *_: object) -> None:
         if step not in seen:
             seen.append(step)
             sound.write_bytes(b"x" * len(seen))

@@ -14,6 +14,8 @@ from peav.utils.progress import bar
 from peav.utils.text import counted
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from peav.engine.recipe import EngineRecipe
     from peav.engine.run import Summary
     from peav.engine.work import Progress, Step
@@ -23,7 +25,8 @@ DOING = {"caption": "captioning", "rewrite": "rewriting", "write": "writing"}
 
 def caption(
     clips: Annotated[
-        str, typer.Argument(metavar="MANIFEST|DIR", help="A manifest, tars, or a folder of recordings or media files.")
+        list[str],
+        typer.Argument(metavar="MANIFEST|DIR...", help="Manifests, tars, or folders of recordings or media files."),
     ],
     folder: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the run and its shards.")],
     recipe: Annotated[
@@ -71,7 +74,7 @@ def caption(
 
 
 def run(
-    clips: str,
+    clips: list[str],
     folder: Path,
     recipe: EngineRecipe,
     limit: int | None,
@@ -85,12 +88,12 @@ def run(
     from peav.engine.run import caption as carry_out
 
     with bar() as progress, nullcontext() if ray is None else on_ray(ray, workers, cpus, gpus) as runner:
-        tasks: dict[Step, object] = {}
+        tasks: dict[Step, TaskID] = {}
 
-        def show(step: Step, done: Progress) -> None:
+        def show(step: Step, done: Progress, total: int) -> None:
             if step not in tasks:
-                tasks[step] = progress.add_task(DOING[step], total=None)
-            progress.advance(tasks[step], done.clips)  # type: ignore[arg-type]
+                tasks[step] = progress.add_task(DOING[step], total=total)
+            progress.advance(tasks[step], done.rows)
 
         return carry_out(clips, folder, recipe, limit=limit, workers=workers, runner=runner, progress=show)
 

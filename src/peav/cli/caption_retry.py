@@ -21,8 +21,8 @@ def caption_retry(
     """Ask again about the clips that failed, with the recipe that the run was begun with."""
     from peav.engine.run import held, retry
 
-    place, recipe, limit = held(folder)
+    places, recipe, limit = held(folder)
     count = retry(folder)
     if not as_json:
         out.print(f"{counted(count, 'clip')} that failed: asking again")
-    report(run(place, folder, recipe, limit, workers), folder, as_json)
+    report(run(places, folder, recipe, limit, workers), folder, as_json)

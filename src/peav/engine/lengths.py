@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from peav.data.manifest import Row
@@ -27,14 +27,14 @@ class Lengths:
         bytes: of a row's files, the mean of a few; None: nobody knows.
     """
 
-    def __init__(self, place: str, limit: int | None, segmenter: Segmenter) -> None:
+    def __init__(self, places: str | Sequence[str], limit: int | None, segmenter: Segmenter) -> None:
         self.unknown = 0
-        rows = _sample(self._count_unknown(islice(read_rows(place), limit)))
+        rows = _sample(self._count_unknown(islice(read_rows(places), limit)))
         found = look_at(rows, Segmenter(segmenter.max_seconds, segmenter.min_seconds))
         self.probed = dict(zip((row.id for row in rows), found, strict=True))
         seconds = [one.value["duration"] for one in self.probed.values() if isinstance(one, Answer)]
         self.mean = sum(seconds) / len(seconds) if seconds else 0.0
-        sizes = [size for row in _sample(islice(read_rows(place), limit)) if (size := _bytes(row)) is not None]
+        sizes = [size for row in _sample(islice(read_rows(places), limit)) if (size := _bytes(row)) is not None]
         self.bytes = sum(sizes) / len(sizes) if sizes else None
 
     def _count_unknown(self, rows: Iterator[Row]) -> Iterator[Row]:

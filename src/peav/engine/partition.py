@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -35,43 +35,51 @@ class Partition:
         return replace(self, rows=())
 
 
-def partitions(place: str, size: int, limit: int | None = None) -> Iterator[Partition]:
-    """The first `limit` rows of a place as partitions of `size` rows, the last one perhaps smaller.
+def partitions(places: str | Sequence[str], size: int, limit: int | None = None) -> Iterator[Partition]:
+    """The first `limit` rows of a place, or of several, as partitions of `size` rows, the last one perhaps smaller.
 
     They are made as they are asked for: of a manifest no more is in memory than its text, of a Parquet one no more than
-    some rows. A place that only
-    grew has the partitions it had, but for the last.
+    some rows. What only grew at its end has the partitions it had, but for the last.
 
     Raises:
-        ManifestError: the place is none, a row cannot be read, or an id stands twice.
+        ManifestError: a place is none, a row cannot be read, or an id stands twice.
     """
-    rows = islice(read_rows(place), limit)
+    rows = islice(read_rows(places), limit)
     number = 0
     while chunk := tuple(islice(rows, size)):
         yield Partition(number, chunk, _key(chunk))
         number += 1
 
 
-def read_rows(place: str) -> Iterator[Row]:
-    """The rows of a manifest one by one, or of what else `read_clips` takes, or a row for each media file of a folder.
+def read_rows(places: str | Sequence[str]) -> Iterator[Row]:
+    """The rows of a manifest one by one, or of what else `read_clips` takes, or a row for each media file of a folder;
+    of several places one after the other.
 
     Raises ManifestError as `partitions`.
     """
-    path = Path(place)
-    rows: Iterator[Row]
-    if place.endswith(SUFFIXES):
-        rows = (parse_row(record, path.parent, where) for where, record in read_records(path))
-    elif path.is_dir() and manifest_in(path) is None and not (path / SHARDS).is_dir():
-        rows = _files(path)
-    else:
-        rows = iter(read_clips(place))
     seen: set[bytes] = set()
-    for row in rows:
-        mark = hashlib.blake2b(row.id.encode(errors="surrogatepass"), digest_size=8).digest()
-        if mark in seen:
-            raise ManifestError(f"{place}: id {row.id!r} stands twice; give each clip its own id")
-        seen.add(mark)
-        yield row
+    for place in listed(places):
+        for row in _rows(place):
+            mark = hashlib.blake2b(row.id.encode(errors="surrogatepass"), digest_size=8).digest()
+            if mark in seen:
+                fix = "give each clip its own id; of two folders of media, the folder above both"
+                raise ManifestError(f"{place}: id {row.id!r} stands twice; {fix}")
+            seen.add(mark)
+            yield row
+
+
+def listed(places: str | Sequence[str]) -> list[str]:
+    """One place as a list of one."""
+    return [places] if isinstance(places, str) else list(places)
+
+
+def _rows(place: str) -> Iterator[Row]:
+    path = Path(place)
+    if place.endswith(SUFFIXES):
+        return (parse_row(record, path.parent, where) for where, record in read_records(path))
+    if path.is_dir() and manifest_in(path) is None and not (path / SHARDS).is_dir():
+        return _files(path)
+    return iter(read_clips(place))
 
 
 def _files(folder: Path) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,21 +110,26 @@ class Plan:
 
 
 def plan(
-    place: str, out: str | Path, recipe: EngineRecipe, *, limit: int | None = None, clips: int | None = None
+    places: str | Sequence[str],
+    out: str | Path,
+    recipe: EngineRecipe,
+    *,
+    limit: int | None = None,
+    clips: int | None = None,
 ) -> Plan:
     """Count what `run.caption` would have to do. Asks no model, decodes nothing and writes nothing.
 
     Args:
-        place, recipe, limit: as of `run.caption`.
+        places, recipe, limit: as of `run.caption`.
         out: of the run; the answers in its journals are not counted, and what they measured counts before estimates.
         clips: scale all figures to a run of so many, from its beginning, that are as those of the manifest.
 
     Raises:
-        ManifestError, RecipeError: of `place` and `recipe`; or of a tokenizer.
+        ManifestError, RecipeError: of `places` and `recipe`; or of a tokenizer.
         CheckpointError: a tokenizer is not on the hub, or the hub cannot be reached.
     """
-    walk = _Walk(Path(out), recipe, Lengths(place, limit, recipe.segment))
-    for partition in partitions(place, recipe.rows, limit):
+    walk = _Walk(Path(out), recipe, Lengths(places, limit, recipe.segment))
+    for partition in partitions(places, recipe.rows, limit):
         walk.take(partition)
     return walk.plan(clips)
 

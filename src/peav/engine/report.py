@@ -100,7 +100,7 @@ class Report:
     """All that a run's page shows.
 
     Attributes:
-        place, recipe, limit: what the run was begun with.
+        places, recipe, limit: what the run was begun with.
         partitions, unfinished: how many have ended, and how many have only a journal.
         settings: how many partitions ended under each hash of settings; one, unless the recipe has changed since.
         done, fallback: clips captioned, and how many of them by the template since their rewrites were refused.
@@ -117,7 +117,7 @@ class Report:
         worst: the ten worst clips by check or measure.
     """
 
-    place: str
+    places: list[str]
     recipe: EngineRecipe
     limit: int | None
     partitions: int = 0
@@ -150,7 +150,7 @@ class Report:
         counts = {"partitions": self.partitions, "unfinished": self.unfinished, "done": self.done}
         counts |= {"fallback": self.fallback, "filtered": self.filtered.counts.total()}
         return {
-            "place": self.place,
+            "places": self.places,
             "recipe": self.recipe.name,
             "limit": self.limit,
             **counts,
@@ -179,8 +179,8 @@ def read_report(out: str | Path, clips: int = 12) -> Report:
         EngineError: there is no run.
     """
     out = Path(out)
-    place, recipe, limit = held(out)
-    report = Report(place, recipe, limit, prices=_prices(recipe), sample=Lowest(clips))
+    places, recipe, limit = held(out)
+    report = Report(places, recipe, limit, prices=_prices(recipe), sample=Lowest(clips))
     ends = {path.stem for path in (out / ENDS).glob("*.json")}
     for name in sorted(ends | {path.stem for path in (out / "journal").glob("*.jsonl")}):
         spent: dict[str, Cost] = defaultdict(Cost)

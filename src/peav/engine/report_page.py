@@ -73,7 +73,7 @@ def _header(report: Report) -> str:
     said = "".join(f" <b>{_text(note)}.</b>" for note in notes)
     return (
         f"<header><h1>Captions by {_text(report.recipe.name)}</h1><p>{counted(every, 'clip')} of "
-        f"<code>{_text(report.place)}</code> in {counted(report.partitions, 'partition')}.{said}</p>"
+        f"<code>{_text(', '.join(report.places))}</code> in {counted(report.partitions, 'partition')}.{said}</p>"
         f"{_bars('How the clips ended', ended, every)}"
         '<form hidden><label>find <input type="search" name="words"></label>'
         '<label><input type="checkbox" name="fallback"> fallbacks alone</label><output></output></form></header>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from peav.data.places import SHARDS
 from peav.engine.decisions import Decisions
 from peav.engine.journal import Journal, journal_path
-from peav.engine.partition import Partition, partitions
+from peav.engine.partition import Partition, listed, partitions
 from peav.engine.recipe import EngineRecipe, settings_of
 from peav.engine.runner import Runner, processes, run_all
 from peav.engine.shards import ENDS, end_path, failures, read_end
@@ -47,50 +47,51 @@ class EngineError(PeavError):
 
 
 def caption(
-    place: str,
+    places: str | Sequence[str],
     out: str | Path,
     recipe: EngineRecipe,
     *,
     limit: int | None = None,
     workers: int | None = None,
     runner: Runner | None = None,
-    progress: Callable[[Step, Progress], None] = lambda step, done: None,
+    progress: Callable[[Step, Progress, int], None] = lambda step, done, total: None,
 ) -> Summary:
-    """Caption the clips of a manifest or a folder; called again, it goes on where it was stopped.
+    """Caption the clips of manifests or folders; called again, it goes on where it was stopped.
 
     Args:
-        place: a manifest, tars, a folder of recordings, or any folder of media.
+        places: a manifest, tars, a folder of recordings, or any folder of media; or several of these.
         out: the run's folder; `out/shards/*.parquet` are manifests, and `out` is a place for `peav train`.
         limit: the first rows alone.
         workers: processes; None: one for each processor.
         runner: None: processes of this machine; else such as `with ray_runner.on_ray(...) as runner` gives.
-        progress: told of each batch of clips.
+        progress: told of each batch of clips, and how many rows the step has to do now.
 
     Raises:
         EngineError: another process works in `out`, or it was begun with partitions of another size.
-        ManifestError, RecipeError: of `place` and `recipe`.
+        ManifestError, RecipeError: of `places` and `recipe`.
         StopAsking: a stage cannot go on, such as for a budget that is spent.
         Stopped: Ctrl-C or SIGTERM.
     """
     out = Path(out)
     with _lock(out):
-        _claim(out, place, recipe, limit)
+        _claim(out, listed(places), recipe, limit)
         summary, settings = Summary(), settings_of(recipe)
         with stoppable(lambda: f"{sum(summary.asked.values())} answers of this run are kept in {out}; {GOES_ON}"):
             decisions = Decisions(out, recipe)
             run = runner or processes(workers)
             every, total = [], 0  # what the manifest is given after this is for the next run
-            for partition in partitions(place, recipe.rows, limit):
+            for partition in partitions(places, recipe.rows, limit):
                 every.append(partition.without_rows())
                 total += len(partition.rows)
             for step in steps_of(recipe):
                 job = Job(str(out.absolute()), recipe.text(), settings, step)
                 todo = {one.number for one in every if not _finished(out, one, step, settings)}
-                rows = (one for one in partitions(place, recipe.rows, total) if one.number in todo) if todo else ()
+                rows = (one for one in partitions(places, recipe.rows, total) if one.number in todo) if todo else ()
+                ahead = sum(min(recipe.rows, total - recipe.rows * number) for number in todo)
                 for done in run_all(run, job, (decisions.task(step, partition) for partition in rows)):
                     summary.asked.update(done.asked)
                     summary.known.update(done.known)
-                    progress(step, done)
+                    progress(step, done, ahead)
                 decisions.after(step, every)
             _finish(out, every, summary)
     return summary
@@ -114,13 +115,13 @@ def retry(out: str | Path) -> int:
     return count
 
 
-def held(out: str | Path) -> tuple[str, EngineRecipe, int | None]:
+def held(out: str | Path) -> tuple[list[str], EngineRecipe, int | None]:
     """What a run was begun with: its clips, its recipe and their limit. Raises EngineError: there is no run."""
     path = Path(out) / RUN
     if not path.is_file():
         raise EngineError(f"{out}: holds no run of peav caption; give the folder that it wrote to")
     said = json.loads(path.read_text(encoding="utf-8"))
-    return said["place"], from_mapping(EngineRecipe, said["recipe"]), said["limit"]
+    return said["places"], from_mapping(EngineRecipe, said["recipe"]), said["limit"]
 
 
 def _lock(out: Path) -> FolderLock:
@@ -128,10 +129,10 @@ def _lock(out: Path) -> FolderLock:
     return FolderLock(out / "lock.run", busy)
 
 
-def _claim(out: Path, place: str, recipe: EngineRecipe, limit: int | None) -> None:
+def _claim(out: Path, places: list[str], recipe: EngineRecipe, limit: int | None) -> None:
     """Note what a folder holds; partitions of another size would mix two runs."""
-    place = place if is_remote(place) else str(Path(place).absolute())
-    said = {"place": place, "limit": limit, "recipe": json.loads(recipe.text())}
+    absolute = [place if is_remote(place) else str(Path(place).absolute()) for place in places]
+    said = {"places": absolute, "limit": limit, "recipe": json.loads(recipe.text())}
     path = out / RUN
     if path.exists():
         rows = json.loads(path.read_text(encoding="utf-8"))["recipe"]["rows"]

@@ -65,9 +65,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """How many more clips are through, and by stage how many were asked about and how many answers were known."""
+    """How many more rows are through, one of several clips by parts, and by stage how many clips were asked about and
+    how many answers were known.
+    """
 
-    clips: int
+    rows: float
     asked: Mapping[str, int]
     known: Mapping[str, int]
 
@@ -87,7 +89,7 @@ def work(job: Job, task: Task) -> Iterator[Progress]:
         clips = clips_of(partition, recipe.segment, answers)
         asker = Asker(_stages(job, task), answers, journal.with_suffix(".hand"), task.alone)
         for count in asker.run(clips):
-            yield Progress(count, dict(asker.asked), dict(asker.known))
+            yield Progress(count * len(partition.rows) / max(1, len(clips)), dict(asker.asked), dict(asker.known))
             asker.asked.clear()
             asker.known.clear()
     if job.step == "write":

@@ -134,12 +134,12 @@ class Captioned(Place):
         """The rows of all splits."""
         rows = self.world.rows(context)
         context.stage(f"captions by {Path(self.recipe).stem}", len(STEPS) * self.world.train)
-        done = 0
+        done = 0.0
 
-        def progress(_step: Step, more: Progress) -> None:
+        def progress(_step: Step, more: Progress, _total: int) -> None:
             nonlocal done
-            done += more.clips
-            context.advance(done)
+            done += more.rows
+            context.advance(round(done))
 
         # Its manifest begins with the clips that train.
         manifest, recipe = f"{self.world.folder}/manifest.jsonl", read_recipe(self.recipe)
