@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     import torch
 
+    from peav.captioner import Captioner
     from peav.detector import Detector
     from peav.encoder import Encoder, similarity
 
 __version__ = "0.1.0"
-__all__ = ["Detector", "Encoder", "load", "similarity"]
+__all__ = ["Captioner", "Detector", "Encoder", "load", "similarity"]
 
 # What happened and was dealt with is said by loggers `peav.MODULE`: a program that uses peav decides who hears it.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -29,7 +30,12 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> Any:
     """The public names but `load`, imported when they are first asked for, so that `import peav` stays light."""
-    homes = {"Encoder": "peav.encoder", "similarity": "peav.encoder", "Detector": "peav.detector"}
+    homes = {
+        "Encoder": "peav.encoder",
+        "similarity": "peav.encoder",
+        "Detector": "peav.detector",
+        "Captioner": "peav.captioner",
+    }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(homes[name]), name)

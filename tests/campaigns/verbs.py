@@ -34,13 +34,13 @@ def check(verb: Callable[[Path], str]) -> Callable[[Path], str]:
 
 
 def peav(folder: Path, *arguments: object, fails: bool = False) -> str:
-    """What a command prints."""
+    """What a command prints; of one that fails, what it says."""
     command = [sys.executable, "-m", "peav", *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
     wrong = f"peav {' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert (done.returncode != 0) == fails, wrong
     assert "Traceback" not in done.stderr, wrong
-    return done.stdout
+    return done.stderr if fails else done.stdout
 
 
 def as_json(folder: Path, *arguments: object) -> Any:
@@ -183,6 +183,27 @@ def classify(folder: Path) -> str:
         right += result["labels"][0]["label"] == caption
     assert right >= 3, results
     return f"{right} of 4 clips get their own sentence"
+
+
+@check
+def describe(folder: Path) -> str:
+    try:
+        from transformers import LlamaForCausalLM  # noqa: F401
+    except ImportError:  # not there, or not beside this torchvision
+        (folder / "told").mkdir()
+        parts = {"encoder": {"name": "tiny", "id": ""}, "language_model": {"name": "none", "id": ""}}
+        config = {"format": "peav", "version": 1, "model": "plm_av", "config": {}, **parts}
+        (folder / "told" / "config.json").write_text(json.dumps(config))
+        said = peav(folder, "describe", "sounds", "--model", "told", fails=True)
+        assert "transformers" in said, said
+        return "says that it needs transformers"
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from random_captioner import save_captioner
+
+    model = save_captioner(folder / "told")
+    (told,) = as_json(folder, "describe", "sounds", "--model", model)
+    assert [len(told["windows"]), bool(told["windows"][0]["text"])] == [1, True], told
+    return "words, of random weights"
 
 
 @check

@@ -61,14 +61,14 @@ def test_of_real_and_synthetic_captions_so_many_are_real_and_either_kind_does_al
     def draws(real: list[str], made: list[str]) -> list[str]:
         row = Row(id="a", captions={"audio": real + made}, synthetic={"audio": made} if made else {})
         collate, rng = Collator(TOKENIZER, 16), np.random.default_rng(0)
-        return [collate._draw(row, "audio", rng) for _ in range(4000)]
+        return [collate.draw(row, "audio", rng) for _ in range(4000)]
 
     both = draws(["real"], ["made 1", "made 2"])
     assert both.count("real") / 4000 == pytest.approx(1 / 11, abs=0.015)
     assert both.count("made 1") / 4000 == pytest.approx(5 / 11, abs=0.03)
     assert set(draws(["real"], [])) == {"real"}
     tested = Row(id="a", captions={"audio": ["real", "made"]}, synthetic={"audio": ["made"]}).by_people()
-    assert {Collator(TOKENIZER, 16)._draw(tested, "audio", np.random.default_rng(i)) for i in range(50)} == {"real"}
+    assert {Collator(TOKENIZER, 16).draw(tested, "audio", np.random.default_rng(i)) for i in range(50)} == {"real"}
     assert set(draws([], ["made 1", "made 2"])) == {"made 1", "made 2"}
 
 

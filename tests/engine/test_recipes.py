@@ -64,7 +64,8 @@ def test_a_dry_run_counts_every_step_of_a_recipe_without_opening_models_or_askin
 def expected(name: str) -> list[str]:
     """The journaled steps, each asked once about every clip."""
     weak = [stage.name for stage in weak_stages(read_recipe(f"engine/{name}"))]
-    final = {"stage1": [], "offline": [], "local": ["llm", "agreement, check"]}.get(name, ["llm"])
+    checked = ["llm", "agreement, check"]
+    final = {"stage1": [], "offline": [], "local": checked, "stage2": checked}.get(name, ["llm"])
     return [*weak, *final]
 
 

@@ -29,13 +29,13 @@ from peav.errors import RecipeError
 from peav.features.store import FeatureCache
 from peav.media import load_audio
 from peav.model import PEAV
+from peav.model.lora import LowRank, add_low_rank, merge_low_rank
 from peav.objectives.pairs import FINETUNE, PAIRS
 from peav.recipes import SHIPPED
 from peav.train import read_recipe, train
 from peav.train.clips import gather, with_features
 from peav.train.contrastive_module import forward
 from peav.train.finetune import Average, drop_unused_pairs, reinit, set_trainable
-from peav.train.lora import LowRank, add_low_rank, merge_low_rank
 from peav.train.recipe import Tune
 
 RECIPE = SHIPPED / "finetune.yaml"

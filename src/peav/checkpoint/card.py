@@ -77,7 +77,7 @@ def model_card(
         frames=frames,
         width=model.config.output_dim,
     )
-    return card + _training(pairs, base, base_card) + _figures(figures or {}) + _licenses(licenses or {})
+    return card + _training(pairs, base, base_card) + figures_table(figures or {}) + licenses_list(licenses or {})
 
 
 def read_card(directory: Path) -> str | None:
@@ -129,7 +129,8 @@ def _said(side: Embedding) -> str:
     return " with ".join(part.replace("_", "-") for part in parts if part)
 
 
-def _figures(splits: Mapping[str, Mapping[str, Any]]) -> str:
+def figures_table(splits: Mapping[str, Mapping[str, Any]]) -> str:
+    """A section with figures, shares of 1, by split; nothing where there are none."""
     names = dict.fromkeys(name for figures in splits.values() for name in figures)
     if not names:
         return ""
@@ -141,7 +142,8 @@ def _figures(splits: Mapping[str, Mapping[str, Any]]) -> str:
     return f"\n## Figures\n\nOn clips that it was not trained on.\n\n{head}{''.join(rows)}"
 
 
-def _licenses(counts: Mapping[str, int]) -> str:
+def licenses_list(counts: Mapping[str, int]) -> str:
+    """A section with how many clips of each license trained a model; nothing where none did."""
     if not counts:
         return ""
     rows = "".join(

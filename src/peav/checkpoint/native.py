@@ -10,7 +10,7 @@ from peav.model import PEAFrameConfig, PEAVConfig
 from .bundle import Json, ModelConfig
 from .fields import Section
 
-FORMAT, VERSION = "peav", 1
+FORMAT, VERSION, CAPTIONER = "peav", 1, "plm_av"
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MODELS: dict[str, type[PEAVConfig] | type[PEAFrameConfig]] = {"peav": PEAVConfig, "peaframe": PEAFrameConfig}
 
@@ -22,6 +22,8 @@ def is_layout(config: Json) -> bool:
 
 def read_config(data: Json, source: str = "config.json") -> ModelConfig:
     """Our config from config.json. Raises CheckpointError for a newer version, or naming the field that is wrong."""
+    if data.get("model") == CAPTIONER:
+        raise CheckpointError(f"{source} is of a captioner: load it with peav.Captioner.load")
     if data.get("version") != VERSION or data.get("model") not in tuple(_MODELS):
         found = f"version {data.get('version')!r:.60}, model {data.get('model')!r:.60}"
         raise CheckpointError(f"{source} is of {found}; this peav reads version {VERSION}: upgrade peav")

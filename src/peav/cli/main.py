@@ -27,6 +27,7 @@ VERBS = {
     "library remove": "Take files out of a library.",
     "library sync": "Let a library follow its files: what moved is known again, what has gone leaves.",
     "classify": "Say which of some labels fits each file.",
+    "describe": "Tell in words what is heard and seen in files.",
     "detect": "Find when sounds are heard.",
     "detect calibrate": "Fit a threshold for each label from marked events.",
     "detect eval": "Measure detections against marked events.",

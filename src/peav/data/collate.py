@@ -23,7 +23,7 @@ TargetMaker = Callable[[Row, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Movable:
-    """Tensors, others like it, and mappings of these, which go to a device together."""
+    """Tensors, others like it, and mappings and tuples of these, which go to a device together."""
 
     def to(self, device: torch.device) -> Self:
         """The same on a device; what has no device stays."""
@@ -33,6 +33,8 @@ class Movable:
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Mapping):
         return {name: _moved(one, device) for name, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_moved(one, device) for one in value)
     return value.to(device) if isinstance(value, (Tensor, Movable)) else value
 
 
@@ -100,7 +102,7 @@ class Collator:
         """The batch of `rows[part]`, whose features `clips` are; captions are drawn for all rows, so that processes
         which share a batch draw the same ones as one process with all of it.
         """
-        captions = {kind: [self._draw(row, kind, rng) for row in rows][part] for kind in MODALITIES}
+        captions = {kind: [self.draw(row, kind, rng) for row in rows][part] for kind in MODALITIES}
         rows = rows[part]
         heard = [clip.latents if clip.latents is not None else clip.waveform for clip in clips]
         seen = [clip.frames for clip in clips]
@@ -117,7 +119,8 @@ class Collator:
             targets={name: _targets(make, rows, clips, audio.shape[1]) for name, make in self.targets.items()},
         )
 
-    def _draw(self, row: Row, kind: str, rng: np.random.Generator) -> str | None:
+    def draw(self, row: Row, kind: str, rng: np.random.Generator) -> str | None:
+        """A caption of a row, or None: there is none of that kind."""
         captions = row.captions.get(kind, [])
         says = kind == "audio" and bool(row.transcript) and (rng.random() < self.transcript_share or not captions)
         if says:

@@ -30,6 +30,8 @@ STAGES: dict[str, str] = {
     "audio_tagger": "peav.engine.captioners.audio_tagger:AudioTagger",
     "asr": "peav.engine.captioners.asr:Asr",
     "command": "peav.engine.captioners.command:Command",
+    "earlier": "peav.engine.captioners.earlier:Earlier",
+    "plm_av": "peav.engine.captioners.plm_av:PlmAv",
     "agreement": "peav.engine.agreement:Agreement",
 }
 

@@ -225,24 +225,35 @@ def _forward(
 
 
 def _audio(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untyped-def]
+    latents, steps = audio_latents(model, clips)
+    return model.audio_hidden(latents, steps), steps
+
+
+def _video(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untyped-def]
+    features, lengths = video_features(model, clips)
+    return model.video_hidden(features, lengths), lengths
+
+
+def audio_latents(model: PEAV, clips: Sequence[MediaWindow]) -> tuple[Tensor, Tensor]:
+    """Of the windows that have sound: latents (B, T, C) and their lengths (B,)."""
     device, dtype = device_and_dtype(model)
     waveforms = [clip.waveform for clip in clips if clip.waveform is not None]
     samples = [len(waveform) for waveform in waveforms]
     batch = pad_sequence([torch.from_numpy(waveform) for waveform in waveforms], batch_first=True)  # (B, S)
     lengths = torch.tensor(samples, device=device)
     latents = model.encode_codec(batch.to(device, dtype), lengths)  # (B, T, C)
-    steps = lengths // model.config.audio.codec.hop_length  # (B,)
-    return model.audio_hidden(latents, steps), steps
+    return latents, lengths // model.config.audio.codec.hop_length
 
 
-def _video(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untyped-def]
+def video_features(model: PEAV, clips: Sequence[MediaWindow]) -> tuple[Tensor, Tensor]:
+    """Of the windows that have pictures: frame features (B, N, F) and their lengths (B,)."""
     device, _ = device_and_dtype(model)
     frames = [clip.frames for clip in clips if clip.frames is not None]
     counts = [len(part) for part in frames]
     # One run of the encoder over all clips' frames, then (N, F) for each clip: (M, F) needs no padding.
     features = torch.split(frame_features(model, np.concatenate(frames)), counts)
     lengths = torch.tensor(counts, device=device)
-    return model.video_hidden(pad_sequence(list(features), batch_first=True), lengths), lengths
+    return pad_sequence(list(features), batch_first=True), lengths
 
 
 def frame_features(model: PEAV, frames: np.ndarray) -> Tensor:

@@ -17,6 +17,7 @@ from .config import (
 from .pairs import PAIRS
 from .peaframe import PEAFrame
 from .peav import LOGIT_BIAS_INIT, LOGIT_SCALE_INIT, PEAV
+from .plm import PLM, PLMConfig
 from .transformer import TowerOutput
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "LOGIT_SCALE_INIT",
     "PAIRS",
     "PEAV",
+    "PLM",
     "PRESETS",
     "AudioConfig",
     "CodecConfig",
@@ -31,6 +33,7 @@ __all__ = [
     "PEAFrame",
     "PEAFrameConfig",
     "PEAVConfig",
+    "PLMConfig",
     "TextConfig",
     "TowerOutput",
     "TransformerConfig",

@@ -13,9 +13,9 @@ from peav.data.manifest import Row
 from peav.errors import RecipeError
 from peav.features.store import FeatureCache
 from peav.model import PEAV
+from peav.model.lora import add_low_rank
 from peav.objectives.pairs import Pair, needed
 from peav.train.evaluate import has
-from peav.train.lora import add_low_rank
 from peav.train.recipe import Recipe, Tune
 
 

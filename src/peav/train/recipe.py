@@ -15,7 +15,7 @@ from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 from peav.recipes.config import from_mapping, read_mapping
 from peav.train.legacy import modernized
 
-FIGURES = (*CLIPS, SPEECH, "auroc")
+FIGURES = (*CLIPS, SPEECH, "auroc", "likelihood")
 PARTS = ("audio", "video", "fusion", "text", "heads")
 
 
@@ -239,6 +239,38 @@ class Align:
 
 
 @dataclass(frozen=True)
+class Captioning:
+    """A captioner that is trained in place of the pairs: a language model behind the encoder that `model` names (see
+    `train.task_captioner`).
+
+    Attributes:
+        language_model: a hub name, a directory that transformers reads, or a `.gguf` file.
+        checkpoint: a captioner to go on from, such as one whose projectors alone were trained; it names its language
+            model itself.
+        audio_stride, video_stride, rank, encoder_layers: as in `model.PLMConfig`.
+        max_tokens: the most of a caption that is learned.
+        events: how often a clip with timed events is asked for these.
+    """
+
+    language_model: str | None = None
+    checkpoint: str | None = None
+    audio_stride: int = 16
+    video_stride: int = 2
+    rank: int = 0
+    encoder_layers: int = 0
+    max_tokens: int = 64
+    events: float = 0.25
+
+    def __post_init__(self) -> None:
+        if (self.language_model is None) == (self.checkpoint is None):
+            raise RecipeError("captioner: give either language_model or checkpoint")
+        if min(self.audio_stride, self.video_stride) < 1 or min(self.rank, self.encoder_layers) < 0:
+            raise RecipeError("captioner: strides are at least 1, rank and encoder_layers at least 0")
+        if self.max_tokens < 2 or not 0 <= self.events <= 1:
+            raise RecipeError("captioner: max_tokens is at least 2, events a share from 0 to 1")
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Retrieval among `candidates` held-out clips every `every` steps, and at the end.
 
@@ -261,12 +293,11 @@ class Evaluation:
 class Recipe:
     """One training run. `model` is a preset or a checkpoint; paths are relative to the working directory.
 
-    With `tune` or `align` the model is always a checkpoint, `tiny` the shipped one; `align` makes a PE-A-Frame model of
-    a PE-AV one. `parallel` says how several processes
-    (torchrun) hold the model: each whole, or in shards. Checkpoints may be hub names, with `@` and a revision;
-    `hub_cache` is where they are kept, by default the hub's own cache. `initializers` change the model before the first
-    step (see `train.initialize`). `report_to`: who is told of every step beside the run's own log (see
-    `train.trackers`).
+    With `tune`, `align` or `captioner` the model is always a checkpoint, `tiny` the shipped one; `align` makes a
+    PE-A-Frame model of a PE-AV one. `parallel` says how several processes (torchrun) hold the model: each whole, or in
+    shards. Checkpoints may be hub names, with `@` and a revision; `hub_cache` is where they are kept, by default the
+    hub's own cache. `initializers` change the model before the first step (see `train.initialize`). `report_to`: who is
+    told of every step beside the run's own log (see `train.trackers`).
     """
 
     name: str
@@ -285,6 +316,7 @@ class Recipe:
     parallel: Literal["ddp", "fsdp"] = "ddp"
     tune: Tune | None = None
     align: Align | None = None
+    captioner: Captioning | None = None
     hub_cache: str | None = None
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
@@ -295,6 +327,8 @@ class Recipe:
             raise RecipeError("tune.rank: LoRA has no layers in the codec; leave out codec.trainable, or set rank: 0")
         if self.align is not None:
             self._check_align()
+        if self.captioner is not None:
+            self._check_captioner()
         if self.text.checkpoint is not None and not self.from_scratch:
             raise RecipeError(
                 f"text.checkpoint: model {self.model!r} is a checkpoint, which has a text encoder; leave it out"
@@ -322,10 +356,28 @@ class Recipe:
         if given := [name for name, there in wrong.items() if there]:
             raise RecipeError(f"align: frame-level training knows no {', '.join(given)}; leave it out")
 
+    def _check_captioner(self) -> None:
+        if self.tune is not None or self.align is not None:
+            raise RecipeError("captioner, tune and align are kinds of training of their own; leave the others out")
+        if not self.frames.frozen:
+            raise RecipeError("captioner: the frame encoder does not train; set frames: {frozen: true}")
+        wrong = {
+            "codec.trainable": self.codec.trainable,
+            "optim.recompute": self.optim.recompute,
+            "optim.buckets": self.optim.buckets > 1,
+            "parallel: fsdp": self.parallel == "fsdp",
+            "objective.auxiliary": bool(self.objective.auxiliary),
+            "initializers": bool(self.initializers),
+            "frames.checkpoint": self.frames.checkpoint is not None,
+            "frames.num_frames": self.frames.num_frames is not None,
+        }
+        if given := [name for name, there in wrong.items() if there]:
+            raise RecipeError(f"captioner: its training knows no {', '.join(given)}; leave it out")
+
     @property
     def from_scratch(self) -> bool:
         """Whether the model starts from a preset, with random weights."""
-        return self.model in PRESETS and self.tune is None and self.align is None
+        return self.model in PRESETS and (self.tune, self.align, self.captioner) == (None, None, None)
 
 
 def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:

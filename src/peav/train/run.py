@@ -26,7 +26,7 @@ from peav.features.prepared import check_prepared
 from peav.features.store import FeatureCache
 from peav.inference.tokenizer import train_tokenizer
 from peav.jobs import GOES_ON, stoppable
-from peav.model import PEAV, PEAFrame, PEAVConfig, preset
+from peav.model import PEAV, PLM, PEAFrame, PEAVConfig, preset
 from peav.objectives.auxiliary import AUXILIARY, AuxiliaryLoss, LossContext, loss_name
 from peav.recipes.config import from_options
 from peav.train.batches import BatchStream
@@ -35,6 +35,7 @@ from peav.train.finetune import drop_unused_pairs, reinit
 from peav.train.initialize import INITIALIZERS, InitContext, Initializer, take_codec, take_frames, take_text
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe
+from peav.train.task_captioner import CaptionCollator, CaptionTask, make_captioner
 from peav.train.task_contrastive import ContrastiveTask
 from peav.train.task_frames import FrameCollator, FrameTask
 from peav.train.trackers import OnStep, tracked
@@ -99,7 +100,11 @@ def _train(
         result["data_wait"] = data_wait(output)
         figures = {split: result[split] for split in ("validation", "test")}
         licenses = Counter(row.license or "unknown" for row in clips.training())
-        save_pretrained(whole, output / "model", tokenizer, card=_card(recipe, whole, figures, licenses))
+        if isinstance(task, CaptionTask):
+            task.captioner.save_pretrained(output / "model", figures=figures, licenses=licenses)
+        else:
+            assert not isinstance(whole, PLM)
+            save_pretrained(whole, output / "model", tokenizer, card=_card(recipe, whole, figures, licenses))
         write_all(output / "result.json", json.dumps(result, indent=1))
     # Nobody goes on before the model is written.
     dist.barrier()
@@ -125,7 +130,7 @@ def _card(recipe: Recipe, model: PEAV | PEAFrame, figures: Mapping[str, Any], li
 def _task(
     recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache, clips: Clips, dist: DistContext
 ) -> Task:
-    """What the recipe trains: frames where it has `align`, else pairs."""
+    """What the recipe trains: frames where it has `align`, a captioner where it has one, else pairs."""
     data, codec = recipe.data, model.config.audio.codec
     losses = _auxiliary(recipe, model, clips)
     targets = {name: loss.target for name, loss in losses.items() if loss.has_targets}
@@ -137,6 +142,11 @@ def _task(
         timed = FrameCollator(collator, frame_targets, recipe.align.prior)
         feed = BatchStream(*batches, timed, clips.transforms, dist)
         return FrameTask(recipe, PEAFrame.from_peav(model), feed, collator, frame_targets, dist)
+    if recipe.captioner is not None:
+        captioner = make_captioner(recipe)
+        captioner.model.to(next(model.parameters()).device)
+        collate = CaptionCollator(collator, captioner.language, recipe.captioner)
+        return CaptionTask(captioner, BatchStream(*batches, collate, clips.transforms, dist), collate, dist)
     feed = BatchStream(*batches, collator, clips.transforms, dist)
     return ContrastiveTask(recipe, model, feed, collator, losses, dist)
 

@@ -21,16 +21,16 @@ from peav.data.manifest import Row
 from peav.distributed import ALONE, DistContext, full, wrap
 from peav.errors import StateError, TrainingError
 from peav.jobs import Stopped, stop_asked
-from peav.model import PEAV, PEAFrame
+from peav.model import PEAV, PLM, PEAFrame
+from peav.model.lora import merge_low_rank
 from peav.train.batches import BatchStream
 from peav.train.finetune import Average
-from peav.train.lora import merge_low_rank
 from peav.train.optimizer import make_optimizer, take_step
 from peav.train.recipe import Recipe, recipe_of
 from peav.train.train_checkpoint import load_state, remove_state, save_state, states, step_of
 from peav.utils.storage import write_all
 
-Model = PEAV | PEAFrame
+Model = PEAV | PEAFrame | PLM
 
 
 class Task(Protocol):

@@ -43,6 +43,9 @@ class Log(Progress):
         """A job that is shorter than the first wait prints nothing."""
         self.said = self.get_time()
 
+    def stop(self) -> None:
+        """Older versions of Rich end with an empty line."""
+
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """As of the bar; `track` moves it so."""
         super().advance(task_id, advance)

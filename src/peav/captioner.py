@@ -1,0 +1,266 @@
+"""Captioner: tells in words what is heard and seen, by a language model behind a PE-AV encoder (PLM-AV)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from peav.checkpoint import CheckpointError, resolve
+from peav.checkpoint.bundle import as_dtype
+from peav.checkpoint.card import figures_table, licenses_list
+from peav.checkpoint.files import CARD, CONFIG, WEIGHTS, read_json, write_json, write_safetensors
+from peav.checkpoint.identity import same_model, weights_sha256
+from peav.checkpoint.native import CAPTIONER, FORMAT, VERSION
+from peav.encoder import Encoder
+from peav.inference.batching import audio_latents, or_raise, reader_for, video_features
+from peav.inference.isolation import IsolatedReader
+from peav.inference.language_model import STREAMS, LanguageModel
+from peav.inference.sources import Finished, MediaWindow, Streams, is_single, read_ahead
+from peav.model import PLM, PLMConfig
+from peav.types import DecodeFailure, Modality
+from peav.utils.storage import write_all
+
+WINDOW = 10.0
+"""Seconds that are told of at once, as long as the clips of training."""
+
+
+_CARD = """---
+library_name: peav
+tags: [audio, video, captioning]
+---
+
+# {title}
+
+PLM-AV: a language model that hears and sees through a PE-AV encoder, made with peav.
+
+```python
+import peav
+
+captioner = peav.Captioner.load("{path}")
+print(captioner.caption("clip.mp4"))
+```
+
+Encoder: `{encoder}`. Language model: `{language}`. Both are needed beside this file, and are checked when it is loaded.
+{rate:.2f} positions for a second of sound, one for {stride} frames; {parameters:.2f} M trained parameters, LoRA of rank
+{rank}.
+"""
+
+
+@dataclass(frozen=True)
+class WindowCaption:
+    """What is said of one window of one input.
+
+    Attributes:
+        index: place of the input in the list that was given.
+        source: its path, or its kind and place for anything that has none.
+        start, end: of the window, in seconds from the start of the input.
+        modality: the streams that the model was given.
+        text: on one line; it may be empty.
+    """
+
+    index: int
+    source: str
+    start: float
+    end: float
+    modality: Modality
+    text: str
+
+
+class Captioner:
+    """Writes captions; made by `Captioner.load`, or by training (docs/captioning.md).
+
+    Inputs are as of `Encoder`: paths, bytes, file objects, waveforms (with `sampling_rate=`), frames, or `{"audio":
+    ..., "video": ...}`. Long ones are told of window by window. Answers are greedy: the likeliest token at each step.
+    """
+
+    def __init__(self, model: PLM, encoder: Encoder, language: LanguageModel, name: str = "captioner") -> None:
+        self.model, self.encoder, self.language, self.name = model.eval(), encoder, language, name
+
+    @classmethod
+    def load(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        encoder: str | os.PathLike[str] | None = None,
+        language_model: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | str | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> Captioner:
+        """Load a captioner, and the encoder and the language model that it was trained with.
+
+        Args:
+            name: a directory or a hub name.
+            encoder, language_model: where these are, if not where they were in training.
+            device: where to put all of it; None: the first GPU if there is one, else the CPU.
+            dtype: of weights and computation; None: float32.
+            revision, cache_dir: of hub names, as in `peav.load`.
+
+        Raises:
+            CheckpointError: nothing there, another kind of model, or an encoder or a language model that is not the one
+                it was trained with.
+        """
+        folder = resolve(name, revision, cache_dir=cache_dir)
+        config = _read(folder)
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        hears = Encoder.from_pretrained(encoder or config["encoder"]["name"], device="cpu", cache_dir=cache_dir)
+        tells = LanguageModel.load(language_model or config["language_model"]["name"])
+        pairs = (("encoder", hears.name, hears.model_id), ("language_model", tells.name, tells.model_id))
+        for part, found, identity in pairs:
+            if not same_model(config[part]["id"], identity):
+                raise CheckpointError(
+                    f"{os.fspath(name)}: was trained with {config[part]['name']} ({config[part]['id']}), and {found} "
+                    f"({identity}) is another model; give the right one as {part}="
+                )
+        model = PLM(hears.model, tells.model, PLMConfig(**config["config"]))
+        state = load_file(folder / WEIGHTS)
+        if state.keys() != model.state_dict().keys():
+            odd = sorted(state.keys() ^ model.state_dict().keys())
+            raise CheckpointError(f"{os.fspath(name)}: {odd[0]} is missing or unknown in {WEIGHTS}; copy it again")
+        model.load_state_dict(state)
+        return cls(model.to(target, as_dtype(dtype)), hears, tells, os.fspath(name))
+
+    def save_pretrained(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        figures: Mapping[str, Mapping[str, float]] | None = None,
+        licenses: Mapping[str, int] | None = None,
+    ) -> None:
+        """Write config.json, model.safetensors and a model card. Encoder and language model are named, not copied.
+
+        Args:
+            figures, licenses: of a model that was trained, for the card; as in `checkpoint.card.model_card`.
+        """
+        folder, state = Path(directory), self.model.state_dict()
+        write_safetensors(folder / WEIGHTS, state)
+        card = self._card(folder.resolve().name, os.fspath(directory))
+        write_all(folder / CARD, card + figures_table(figures or {}) + licenses_list(licenses or {}))
+        config = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": CAPTIONER,
+            "weights_sha256": weights_sha256(state),
+            "encoder": {"name": self.encoder.name, "id": self.encoder.model_id},
+            "language_model": {"name": self.language.name, "id": self.language.model_id},
+            "config": asdict(self.model.config),
+        }
+        write_json(folder / CONFIG, config)
+
+    @overload
+    def caption(self, inputs: str | bytes | os.PathLike[str], prompt: str = ..., **options: Any) -> str: ...
+    @overload
+    def caption(self, inputs: Any, prompt: str = ..., **options: Any) -> Any: ...
+    def caption(self, inputs: Any, prompt: str = "caption", **options: Any) -> Any:
+        """One text for each input, a str for a single one; those of its windows one after the other.
+
+        Args:
+            inputs: one input or many, see the class.
+            prompt: `caption`, `events`, `environment`, or any words.
+            options: as of `stream`.
+
+        Raises:
+            MediaError: an input that cannot be read.
+        """
+        items = [inputs] if is_single(inputs) else list(inputs)
+        windows = list(or_raise(self.stream(items, prompt, **options)))
+        texts = [""] * len(items)
+        for index, own in groupby(windows, key=lambda window: window.index):
+            texts[index] = "; ".join(text for text, _ in groupby(window.text for window in own) if text)
+        return texts[0] if is_single(inputs) else texts
+
+    def stream(
+        self,
+        inputs: Any,
+        prompt: str = "caption",
+        *,
+        streams: Streams = "any",
+        sampling_rate: int | None = None,
+        batch_size: int = 8,
+        window: float | None = WINDOW,
+        max_new_tokens: int = 64,
+        isolate: bool = False,
+    ) -> Iterator[WindowCaption | DecodeFailure]:
+        """Captions of every window of every input, in their order; an input that cannot be read is a `DecodeFailure`.
+
+        Args:
+            inputs, prompt: as of `caption`.
+            streams: `any`: tell of what each input has; `audio`, `video` or `audio_video`: of these streams alone.
+            sampling_rate: of waveforms, in Hz.
+            batch_size: windows that are told of at once.
+            window: seconds; None takes each input whole.
+            max_new_tokens: the most that an answer may have; it is cut there.
+            isolate: decode in worker processes, as in `Encoder.stream`.
+
+        Raises:
+            ValueError: an empty prompt, or a batch size, window or number of tokens that is not above 0.
+        """
+        if not prompt.strip() or min(batch_size, max_new_tokens) < 1:
+            raise ValueError("prompt is not empty, batch_size and max_new_tokens are at least 1")
+        reader = reader_for(self.encoder.model.config, streams, window)
+        items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
+        read = IsolatedReader(reader, items, sampling_rate) if isolate else reader.read(items, sampling_rate)
+        yield from self._told(read_ahead(read), prompt, batch_size, max_new_tokens)
+
+    def _told(
+        self, read: Iterator[Any], prompt: str, batch_size: int, max_new_tokens: int
+    ) -> Iterator[WindowCaption | DecodeFailure]:
+        while batch := list(islice(read, batch_size)):
+            clips = [one for one in batch if isinstance(one, MediaWindow)]
+            texts = iter(self._answers(clips, prompt, max_new_tokens))
+            for one in batch:
+                if isinstance(one, MediaWindow):
+                    yield WindowCaption(one.index, one.source, one.start, one.end, one.modality, next(texts))
+                elif not isinstance(one, Finished):
+                    yield one
+
+    @torch.inference_mode()
+    def _answers(self, clips: Sequence[MediaWindow], prompt: str, max_new_tokens: int) -> list[str]:
+        """What is said of some windows."""
+        if not clips:
+            return []
+        given: list[dict[str, Tensor]] = [{} for _ in clips]
+        for stream, inputs_of in (("audio", audio_latents), ("video", video_features)):
+            having = [place for place, clip in enumerate(clips) if stream in STREAMS[clip.modality]]
+            if having:
+                inputs = inputs_of(self.encoder.model, [clips[place] for place in having])
+                for place, positions in zip(having, self.model.positions(stream, *inputs), strict=True):
+                    given[place][stream] = positions
+        sequences = [
+            self.model.embedded(self.language.question(prompt, clip.modality).filled(positions))
+            for clip, positions in zip(clips, given, strict=True)
+        ]
+        tokens = self.model.generate(sequences, self.language.end, max_new_tokens)
+        return [self.language.text(one) for one in tokens]
+
+    def _card(self, title: str, path: str) -> str:
+        config = self.model.config
+        return _CARD.format(
+            title=title,
+            path=path,
+            encoder=self.encoder.name,
+            language=self.language.name,
+            rate=25 / config.audio_stride,
+            stride=config.video_stride,
+            parameters=sum(one.numel() for one in self.model.parameters()) / 1e6,
+            rank=config.rank or "none",
+        )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The config of a captioner. Raises CheckpointError: it is none, or one of a newer peav."""
+    config = read_json(folder / CONFIG)
+    if (config.get("format"), config.get("model")) != (FORMAT, CAPTIONER):
+        raise CheckpointError(f"{folder}: no captioner; peav.load and peav.Detector.load take other models")
+    if config.get("version") != VERSION:
+        raise CheckpointError(f"{folder}: version {config.get('version')!r}; this peav reads {VERSION}: upgrade peav")
+    return config
