@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,32 @@ def test_another_encoder_or_language_model_is_refused(captioner: Captioner, part
         Encoder.from_pretrained(tmp_path / "told")
     with pytest.raises(CheckpointError, match="no language model that transformers can load"):
         LanguageModel.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"rank": -1}}, r"config\.json: config: .*rank and encoder_layers from 0"),
+        ({"config": {"rank": 10**9}}, "rank and encoder_layers from 0 to 10,000"),
+        ({"config": {"audio_stride": "many"}}, r"config\.audio_stride"),
+        ({"encoder": "tiny"}, "encoder is 'tiny', which is no object"),
+        ({"language_model": {"name": "x"}}, "language_model"),
+        ({"version": 2}, "version 2; this peav reads 1: upgrade peav"),
+        (
+            {"config": {"audio_stride": 3, "rank": 5, "encoder_layers": 1}},
+            "has another shape than config.json asks for",
+        ),
+        ({"config": {"audio_stride": 3}}, "adapters"),
+    ],
+)
+def test_a_damaged_config_names_the_field(
+    captioner: Captioner, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    captioner.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        Captioner.load(tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("template", [None, "{{ messages[0]['content'] }}"])

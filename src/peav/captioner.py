@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from peav.checkpoint import CheckpointError, resolve
 from peav.checkpoint.bundle import as_dtype
 from peav.checkpoint.card import figures_table, licenses_list
-from peav.checkpoint.files import CARD, CONFIG, WEIGHTS, read_json, write_json, write_safetensors
+from peav.checkpoint.fields import Section
+from peav.checkpoint.files import CARD, CONFIG, WEIGHTS, read_json, read_safetensors, write_json, write_safetensors
 from peav.checkpoint.identity import same_model, weights_sha256
+from peav.checkpoint.key_map import check_names
 from peav.checkpoint.native import CAPTIONER, FORMAT, VERSION
 from peav.encoder import Encoder
 from peav.inference.batching import audio_latents, or_raise, reader_for, video_features
@@ -110,22 +111,21 @@ class Captioner:
                 it was trained with.
         """
         folder = resolve(name, revision, cache_dir=cache_dir)
-        config = _read(folder)
+        saved = _read(folder)
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        hears = Encoder.from_pretrained(encoder or config["encoder"]["name"], device="cpu", cache_dir=cache_dir)
-        tells = LanguageModel.load(language_model or config["language_model"]["name"])
-        pairs = (("encoder", hears.name, hears.model_id), ("language_model", tells.name, tells.model_id))
-        for part, found, identity in pairs:
-            if not same_model(config[part]["id"], identity):
+        hears = Encoder.from_pretrained(encoder or saved.encoder.name, device="cpu", cache_dir=cache_dir)
+        tells = LanguageModel.load(language_model or saved.language_model.name)
+        for part, wanted, found in (("encoder", saved.encoder, hears), ("language_model", saved.language_model, tells)):
+            if not same_model(wanted.id, found.model_id):
                 raise CheckpointError(
-                    f"{os.fspath(name)}: was trained with {config[part]['name']} ({config[part]['id']}), and {found} "
-                    f"({identity}) is another model; give the right one as {part}="
+                    f"{os.fspath(name)}: was trained with {wanted.name} ({wanted.id}), and {found.name} "
+                    f"({found.model_id}) is another model; give the right one as {part}="
                 )
-        model = PLM(hears.model, tells.model, PLMConfig(**config["config"]))
-        state = load_file(folder / WEIGHTS)
-        if state.keys() != model.state_dict().keys():
-            odd = sorted(state.keys() ^ model.state_dict().keys())
-            raise CheckpointError(f"{os.fspath(name)}: {odd[0]} is missing or unknown in {WEIGHTS}; copy it again")
+        model = PLM(hears.model, tells.model, saved.config)
+        state, own = read_safetensors(folder / WEIGHTS), model.state_dict()
+        check_names(set(own), set(state), str(folder / WEIGHTS))
+        if odd := next((key for key, value in own.items() if state[key].shape != value.shape), None):
+            raise CheckpointError(f"{folder / WEIGHTS}: {odd} has another shape than {CONFIG} asks for: copy them")
         model.load_state_dict(state)
         return cls(model.to(target, as_dtype(dtype)), hears, tells, os.fspath(name))
 
@@ -256,11 +256,29 @@ class Captioner:
         )
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """The config of a captioner. Raises CheckpointError: it is none, or one of a newer peav."""
-    config = read_json(folder / CONFIG)
-    if (config.get("format"), config.get("model")) != (FORMAT, CAPTIONER):
+@dataclass(frozen=True)
+class _Part:
+    """A model that a captioner is built on."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What a captioner's config.json says."""
+
+    encoder: _Part
+    language_model: _Part
+    config: PLMConfig
+
+
+def _read(folder: Path) -> _Saved:
+    """The config of a captioner. Raises CheckpointError: it is none, one of a newer peav, or names a field of it."""
+    root = Section(read_json(folder / CONFIG), str(folder / CONFIG))
+    if (root.values.get("format"), root.values.get("model")) != (FORMAT, CAPTIONER):
         raise CheckpointError(f"{folder}: no captioner; peav.load and peav.Detector.load take other models")
-    if config.get("version") != VERSION:
-        raise CheckpointError(f"{folder}: version {config.get('version')!r}; this peav reads {VERSION}: upgrade peav")
-    return config
+    if (version := root.values.get("version")) != VERSION:
+        raise CheckpointError(f"{folder}: version {version!r:.60}; this peav reads {VERSION}: upgrade peav")
+    encoder, language = (root.section(part).read(_Part) for part in ("encoder", "language_model"))
+    return _Saved(encoder, language, root.section("config").read(PLMConfig))

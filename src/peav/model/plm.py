@@ -35,8 +35,9 @@ class PLMConfig:
     encoder_layers: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.audio_stride, self.video_stride) < 1 or min(self.rank, self.encoder_layers) < 0:
-            raise ValueError(f"strides are at least 1, rank and encoder_layers at least 0, not {self}")
+        strides, adapters = (self.audio_stride, self.video_stride), (self.rank, self.encoder_layers)
+        if min(strides) < 1 or min(adapters) < 0 or max(*strides, *adapters) > 10_000:
+            raise ValueError(f"strides are from 1, rank and encoder_layers from 0 to 10,000, not {self}")
 
 
 class Projector(nn.Module):
