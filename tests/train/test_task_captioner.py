@@ -20,7 +20,7 @@ from training_runs import Noting, Silent, losses, recipe_file
 from peav.captioner import Captioner
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.train import read_recipe, train
+from peav.train import plan, read_recipe, train
 from peav.train.recipe import Captioning
 from peav.train.train_checkpoint import read_state, remove_state, states
 from peav.types import Event
@@ -159,6 +159,8 @@ def test_what_is_only_seen_is_never_learned_to_be_heard(parts: Path) -> None:
 
 
 def test_a_captioner_that_cannot_be_says_what_to_change(world: Path, parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="a captioner cannot be planned, only trained"):
+        plan(read_recipe(recipe(tmp_path, world, parts, "planned")))
     for change, message in (
         ({"language_model": None}, "give either language_model or checkpoint"),
         ({"audio_stride": 0}, "strides are at least 1"),

@@ -84,7 +84,7 @@ def train(
     pairs |= {} if data is None else {"data.sources": json.dumps([{"place": data}])}
     pairs |= dict(_split(override) for override in overrides or ())
     if init is not None and read_recipe(recipe, pairs).from_scratch:
-        fail(f"--init goes with a recipe that has `tune:` (finetune) or `align:`, and {recipe} has neither")
+        fail(f"--init goes with a recipe that has `tune:` (finetune), `align:` or `captioner:`, and {recipe} has none")
     if dry_run:
         cost = plan(read_recipe(recipe, pairs), devices, teraflops)
         if as_json:
@@ -102,7 +102,8 @@ def train(
         print_json(result | {"model": str(made)})
     else:
         out.print(result_table(result))
-        out.print(f"[bold]the model:[/] {shown(made)}  [dim]for --model, or peav.load[/]", soft_wrap=True)
+        loads = "peav.load" if wanted.captioner is None else "peav.Captioner.load"
+        out.print(f"[bold]the model:[/] {shown(made)}  [dim]for --model, or {loads}[/]", soft_wrap=True)
         out.print(f"[bold]the curves:[/] {shown(made.with_name('curves.html'))}", soft_wrap=True)
 
 

@@ -83,6 +83,8 @@ def plan(recipe: Recipe, devices: int = 1, teraflops: float = TERAFLOPS) -> Plan
 def _config(recipe: Recipe) -> PEAVConfig:
     if recipe.align is not None:
         raise RecipeError("align: a run that trains frames cannot be planned, only trained")
+    if recipe.captioner is not None:
+        raise RecipeError("captioner: a run that trains a captioner cannot be planned, only trained")
     try:
         config = preset(recipe.model) if recipe.from_scratch else load_config(recipe.model, cache_dir=recipe.hub_cache)
     except CheckpointError as error:
