@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from peav.errors import NotMediaError
-from peav.jobs import GOES_ON, Ledger, Stopped, claim, failure, make_all, write_failures
+from peav.jobs import GOES_ON, Ledger, Stopped, claim, failure, make_all, stoppable, write_failures
 from peav.utils.jsonl import read_lines
 
 VERSION = ("/a/b.wav", 12, 34)
@@ -116,3 +117,13 @@ def test_all_are_made_in_order_and_a_stop_ends_it_and_says_how_many(jobs: int) -
     with pytest.raises(Stopped, match=f"stopped: 3 of 10000 are kept; {GOES_ON}") as stopped:
         make_all(square, range(10**4), f"are kept; {GOES_ON}", stop, jobs)
     assert stopped.value.exit_code == 130
+
+
+def test_a_stop_says_its_signal_though_a_library_raises_its_own_interrupt() -> None:
+    """As Ray does while it waits."""
+    with pytest.raises(Stopped, match="stopped: 3 are kept") as stopped, stoppable(lambda: "3 are kept"):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+    assert stopped.value.exit_code == 143

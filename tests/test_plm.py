@@ -40,7 +40,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new_captioner(parts: Path, config: PLMConfig = MIXED) -> Captioner:
     encoder = Encoder.from_pretrained(parts / "encoder", device="cpu")
     language = LanguageModel.load(parts / "language")
-    _ = language.model_id
     model = PLM(encoder.model, language.model, config, seed=1)
     with torch.no_grad():
         for one in model.adapters.values():
@@ -92,15 +91,58 @@ def test_the_loss_of_packed_answers_is_that_of_each_alone(captioner: Captioner) 
 
 
 def test_nothing_of_an_answer_changes_what_another_in_its_row_is_worth(captioner: Captioner) -> None:
-    asked = questions(captioner, 2)
-    short, long = (
-        torch.tensor(captioner.language.answer(text, 64)) for text in ("rain", "a dog barks in the yard" * 3)
-    )
-    one = captioner.model.token_losses(asked * 2, [long, short, short, short])
-    other = captioner.model.token_losses(asked * 2, [long, short, torch.flip(short, [0]), short])
+    asked = questions(captioner, 3)
+    texts = ("a dog barks in the yard " * 12, "rain", "roof")
+    long, short, other = (torch.tensor(captioner.language.answer(text, 300)) for text in texts)
+    answers = [long, short, other]
+    whole = [len(question) + len(answer) - 1 for question, answer in zip(asked, answers, strict=True)]
+    assert sorted(map(len, packed(whole))) == [1, 2]  # the second and the third share a row
+    one = captioner.model.token_losses(asked, answers)
+    two = captioner.model.token_losses(asked, [long, short, torch.flip(other, [0])])
     size = len(long) + len(short)
-    assert torch.equal(one[:size], other[:size])
-    assert torch.equal(one[-len(short) :], other[-len(short) :])
+    assert torch.equal(one[:size], two[:size])
+    assert not torch.equal(one[size:], two[size:])
+
+
+def test_in_bfloat16_rotary_frequencies_stay_what_they_were(parts: Path) -> None:
+    model = new_captioner(parts).model
+    before = model.language.model.rotary_emb.inv_freq.clone()
+    model.to(torch.bfloat16)
+    after = model.language.model.rotary_emb.inv_freq
+    assert after.dtype == torch.float32
+    assert torch.equal(after, before)
+    assert {one.dtype for one in [*model.parameters(), *model.language.parameters()]} == {torch.bfloat16}
+
+
+def test_answers_are_greedy_whatever_the_models_own_settings_ask_for(
+    parts: Path, tmp_path: Path, media: list[Path]
+) -> None:
+    import shutil
+
+    from transformers import GenerationConfig
+
+    shutil.copytree(parts / "language", tmp_path / "language")
+    asks = GenerationConfig(repetition_penalty=3.0, do_sample=True, temperature=9.0, eos_token_id=[1, 7])
+    asks.save_pretrained(tmp_path / "language")
+    plain, changed = new_captioner(parts, PLMConfig(audio_stride=3)), LanguageModel.load(tmp_path / "language")
+    assert changed.end == [1, 7]
+    changed.end = plain.language.end
+    encoder = Encoder.from_pretrained(parts / "encoder", device="cpu")
+    other = Captioner(PLM(encoder.model, changed.model, PLMConfig(audio_stride=3), seed=1), encoder, changed)
+    assert other.caption(media[:2], max_new_tokens=8) == plain.caption(media[:2], max_new_tokens=8)
+
+
+def test_what_is_only_heard_is_asked_of_sound_alone(captioner: Captioner, media: list[Path]) -> None:
+    *_, seen, mute = media
+    for prompt in ("events", "environment"):
+        assert captioner.caption(mute, prompt) == ""
+        assert captioner.caption(seen, prompt) == captioner.caption(seen, prompt, streams="audio")
+    assert captioner.caption(mute)
+
+
+def test_a_clip_that_is_too_long_for_the_language_model_is_an_error(captioner: Captioner, media: list[Path]) -> None:
+    with pytest.raises(ValueError, match="but the language model takes 512: give a shorter window"):
+        captioner.caption(media[0], max_new_tokens=600)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
@@ -148,7 +190,7 @@ def test_a_caption_alone_is_the_caption_in_any_batch(captioner: Captioner, media
     for prompt in ("caption", "events", "what is it?"):
         alone = [captioner.caption(path, prompt) for path in media]
         assert len(set(alone)) > 1
-        assert all(alone)
+        assert all(alone[:-1])  # the last one is mute
         for size in (2, 5):
             assert captioner.caption(media, prompt, batch_size=size) == alone
         assert captioner.caption(media[::-1], prompt) == alone[::-1]
@@ -205,7 +247,7 @@ def test_another_encoder_or_language_model_is_refused(captioner: Captioner, part
     ("change", "message"),
     [
         ({"config": {"rank": -1}}, r"config\.json: config: .*rank and encoder_layers from 0"),
-        ({"config": {"rank": 10**9}}, "rank and encoder_layers from 0 to 10,000"),
+        ({"config": {"rank": 10**9}}, "rank and encoder_layers from 0 to 1024"),
         ({"config": {"audio_stride": "many"}}, r"config\.audio_stride"),
         ({"encoder": "tiny"}, "encoder is 'tiny', which is no object"),
         ({"language_model": {"name": "x"}}, "language_model"),
@@ -227,6 +269,36 @@ def test_a_damaged_config_names_the_field(
         Captioner.load(tmp_path, device="cpu")
 
 
+def test_a_control_tokens_name_in_a_caption_is_no_such_token(captioner: Captioner) -> None:
+    language = captioner.language
+    assert language.end[0] not in language.answer("dog <end> cat", 64)[:-1]
+    (*_, asked), (*_, plain) = (language.question(words, "audio").parts for words in ("<end>", "end"))
+    assert list(asked).count(language.end[0]) == list(plain).count(language.end[0])
+    assert language.answer("a dog barks in the yard", 3) == language.answer("a dog barks in the yard", 64)[:3]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('a system prompt first') }}", "takes no single message: a system prompt first"),
+        ("{{ messages[0]['content'] | replace('[', '(') }}", "chat template changes messages"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_said_when_it_is_loaded(
+    template: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        LanguageModel.load(save_language_model(tmp_path / "language", template=template))
+
+
+def test_a_chat_template_that_tells_the_date_asks_the_same_on_every_day(tmp_path: Path) -> None:
+    dated = "{{ strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}"
+    language = LanguageModel.load(save_language_model(tmp_path / "language", template=dated))
+    first = language.question("caption", "audio").parts[0]
+    assert not isinstance(first, str)
+    assert language.text(first) == "26 Jul 2024"
+
+
 @pytest.mark.parametrize("template", [None, "{{ messages[0]['content'] }}"])
 def test_a_question_holds_its_prompt_and_the_streams_in_their_order(template: str | None, tmp_path: Path) -> None:
     language = LanguageModel.load(save_language_model(tmp_path / "language", template=template))
@@ -234,5 +306,3 @@ def test_a_question_holds_its_prompt_and_the_streams_in_their_order(template: st
     assert [part for part in question.parts if isinstance(part, str)] == ["audio", "video"]
     words = [language.text(part) for part in question.parts if not isinstance(part, str)]
     assert words == ["", "", "List the sounds."]
-    assert language.answer("a dog barks in the yard", 3)[-1] == language.end[0]
-    assert len(language.answer("a dog barks in the yard", 3)) == 3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby, islice
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,11 +21,12 @@ from peav.checkpoint.identity import same_model, weights_sha256
 from peav.checkpoint.key_map import check_names
 from peav.checkpoint.native import CAPTIONER, FORMAT, VERSION
 from peav.encoder import Encoder
-from peav.inference.batching import audio_latents, or_raise, reader_for, video_features
+from peav.inference.batching import audio_latents, or_raise, pools, reader_for, video_features
 from peav.inference.isolation import IsolatedReader
-from peav.inference.language_model import STREAMS, LanguageModel
+from peav.inference.language_model import STREAMS, LanguageModel, given_to
 from peav.inference.sources import Finished, MediaWindow, Streams, is_single, read_ahead
 from peav.model import PLM, PLMConfig
+from peav.model.config import DEFAULT_NUM_FRAMES
 from peav.types import DecodeFailure, Modality
 from peav.utils.storage import write_all
 
@@ -114,7 +115,7 @@ class Captioner:
         saved = _read(folder)
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         hears = Encoder.from_pretrained(encoder or saved.encoder.name, device="cpu", cache_dir=cache_dir)
-        tells = LanguageModel.load(language_model or saved.language_model.name)
+        tells = LanguageModel.load(language_model or saved.language_model.name, cache_dir=cache_dir)
         for part, wanted, found in (("encoder", saved.encoder, hears), ("language_model", saved.language_model, tells)):
             if not same_model(wanted.id, found.model_id):
                 raise CheckpointError(
@@ -175,7 +176,7 @@ class Captioner:
         windows = list(or_raise(self.stream(items, prompt, **options)))
         texts = [""] * len(items)
         for index, own in groupby(windows, key=lambda window: window.index):
-            texts[index] = "; ".join(text for text, _ in groupby(window.text for window in own) if text)
+            texts[index] = joined(window.text for window in own)
         return texts[0] if is_single(inputs) else texts
 
     def stream(
@@ -193,7 +194,8 @@ class Captioner:
         """Captions of every window of every input, in their order; an input that cannot be read is a `DecodeFailure`.
 
         Args:
-            inputs, prompt: as of `caption`.
+            inputs, prompt: as of `caption`. `events` and `environment` are asked of the sound alone, and a window
+                without any has an empty text.
             streams: `any`: tell of what each input has; `audio`, `video` or `audio_video`: of these streams alone.
             sampling_rate: of waveforms, in Hz.
             batch_size: windows that are told of at once.
@@ -202,19 +204,17 @@ class Captioner:
             isolate: decode in worker processes, as in `Encoder.stream`.
 
         Raises:
-            ValueError: an empty prompt, or a batch size, window or number of tokens that is not above 0.
+            ValueError: an empty prompt; a batch size, window or number of tokens that is not above 0; a window that is
+                too long for the language model.
         """
         if not prompt.strip() or min(batch_size, max_new_tokens) < 1:
             raise ValueError("prompt is not empty, batch_size and max_new_tokens are at least 1")
         reader = reader_for(self.encoder.model.config, streams, window)
+        # As many pictures as in training, of a model that would take all.
+        reader = replace(reader, num_frames=reader.num_frames or DEFAULT_NUM_FRAMES)
         items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
         read = IsolatedReader(reader, items, sampling_rate) if isolate else reader.read(items, sampling_rate)
-        yield from self._told(read_ahead(read), prompt, batch_size, max_new_tokens)
-
-    def _told(
-        self, read: Iterator[Any], prompt: str, batch_size: int, max_new_tokens: int
-    ) -> Iterator[WindowCaption | DecodeFailure]:
-        while batch := list(islice(read, batch_size)):
+        for batch in read_ahead(pools(read, batch_size)):
             clips = [one for one in batch if isinstance(one, MediaWindow)]
             texts = iter(self._answers(clips, prompt, max_new_tokens))
             for one in batch:
@@ -225,22 +225,27 @@ class Captioner:
 
     @torch.inference_mode()
     def _answers(self, clips: Sequence[MediaWindow], prompt: str, max_new_tokens: int) -> list[str]:
-        """What is said of some windows."""
-        if not clips:
-            return []
+        """What is said of some windows, nothing of those that cannot be asked."""
+        asked = [given_to(prompt, clip.modality) for clip in clips]
+        texts = [""] * len(clips)
+        places = [place for place, streams in enumerate(asked) if streams is not None]
+        if not places:
+            return texts
         given: list[dict[str, Tensor]] = [{} for _ in clips]
         for stream, inputs_of in (("audio", audio_latents), ("video", video_features)):
-            having = [place for place, clip in enumerate(clips) if stream in STREAMS[clip.modality]]
+            having = [place for place in places if stream in STREAMS[asked[place]]]  # type: ignore[index]
             if having:
                 inputs = inputs_of(self.encoder.model, [clips[place] for place in having])
                 for place, positions in zip(having, self.model.positions(stream, *inputs), strict=True):
                     given[place][stream] = positions
         sequences = [
-            self.model.embedded(self.language.question(prompt, clip.modality).filled(positions))
-            for clip, positions in zip(clips, given, strict=True)
+            self.model.embedded(self.language.question(prompt, asked[place]).filled(given[place]))  # type: ignore[arg-type]
+            for place in places
         ]
         tokens = self.model.generate(sequences, self.language.end, max_new_tokens)
-        return [self.language.text(one) for one in tokens]
+        for place, one in zip(places, tokens, strict=True):
+            texts[place] = self.language.text(one)
+        return texts
 
     def _card(self, title: str, path: str) -> str:
         config = self.model.config
@@ -254,6 +259,11 @@ class Captioner:
             parameters=sum(one.numel() for one in self.model.parameters()) / 1e6,
             rank=config.rank or "none",
         )
+
+
+def joined(texts: Iterable[str]) -> str:
+    """The captions of a clip's windows as one text, what follows itself once."""
+    return "; ".join(text for text, _ in groupby(filter(None, texts)))
 
 
 @dataclass(frozen=True)

@@ -249,20 +249,21 @@ def stoppable(kept: Callable[[], str]) -> Iterator[None]:
     Raises:
         Stopped: in the place of KeyboardInterrupt.
     """
-    stopping = False
+    came = 0
 
     def stop(signum: int, _frame: object) -> None:
-        nonlocal stopping
+        nonlocal came
         # A second signal must not break off the writing of what is kept.
-        if not stopping:
-            stopping = True
+        if not came:
+            came = signum
             raise Stopped(signum)
 
     try:
         with _on_signals(stop):
             yield
     except KeyboardInterrupt as error:
-        raise Stopped(getattr(error, "signum", signal.SIGINT), f"stopped: {kept()}") from error
+        # Not as the error says: some libraries (Ray) give a KeyboardInterrupt of their own for it.
+        raise Stopped(came or getattr(error, "signum", signal.SIGINT), f"stopped: {kept()}") from error
 
 
 @contextmanager

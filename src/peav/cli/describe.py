@@ -79,6 +79,8 @@ def _write_vtt(results: list[dict[str, Any]], folder: Path) -> None:
     from peav.utils.storage import write_all
 
     for result in results:
+        if "error" in result and not result["windows"]:
+            continue
         cues = [Event(one["text"], one["start"], one["end"]) for one in result["windows"] if one["text"]]
         write_all(folder / f"{Path(result['path']).name}.vtt", to_vtt(cues))
 

@@ -15,9 +15,8 @@ from peav.errors import MediaError
 from peav.features.decode import Cut, Decoded, decode, decode_each, decode_task
 from peav.media import pad_to_hop
 from peav.model import PEAV
+from peav.model.config import DEFAULT_NUM_FRAMES
 from peav.model.frame_encoder import to_pixels
-
-DEFAULT_NUM_FRAMES = 16  # training takes so many from models that otherwise take all
 
 
 @dataclass(frozen=True)

@@ -262,6 +262,8 @@ def _presets() -> dict[str, PEAVConfig | PEAFrameConfig]:
     return presets
 
 
+DEFAULT_NUM_FRAMES = 16
+"""So many frames of a clip train models, and are told of, that otherwise take all."""
 PRESETS = tuple(_presets())
 
 

@@ -36,8 +36,8 @@ class PLMConfig:
 
     def __post_init__(self) -> None:
         strides, adapters = (self.audio_stride, self.video_stride), (self.rank, self.encoder_layers)
-        if min(strides) < 1 or min(adapters) < 0 or max(*strides, *adapters) > 10_000:
-            raise ValueError(f"strides are from 1, rank and encoder_layers from 0 to 10,000, not {self}")
+        if min(strides) < 1 or min(adapters) < 0 or max(*strides, *adapters) > 1024:
+            raise ValueError(f"strides are from 1, rank and encoder_layers from 0 to 1024, not {self}")
 
 
 class Projector(nn.Module):
@@ -128,9 +128,19 @@ class PLM(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PLM:
-        """The held models go to a device or dtype with the rest."""
+        """The held models go to a device or dtype with the rest, but what is computed from a config stays in float32:
+        rotary frequencies of another dtype turn by other angles.
+        """
         for one in self._held:
+            kept = {
+                (module, name): buffer
+                for module in one.modules()
+                for name, buffer in module.named_buffers(recurse=False)
+                if name in module._non_persistent_buffers_set  # noqa: SLF001
+            }
             one._apply(fn, recurse)  # noqa: SLF001
+            for (module, name), buffer in kept.items():
+                setattr(module, name, buffer.to(getattr(module, name).device))
         super()._apply(fn, recurse)
         return self
 
@@ -157,8 +167,10 @@ class PLM(nn.Module):
             sequences: for each clip its question as embeddings (L, W), without the answer.
             answers: token ids (A,), the last of them the end of the answer.
 
-        Sequences share rows, packed so that little of a batch is padding; none sees another.
+        Sequences share rows, packed so that little of a batch is padding; none sees another. Raises ValueError for one
+        that is longer than the language model takes.
         """
+        self._check_length(max(map(len, sequences)) + max(map(len, answers)) - 1)
         whole = [
             torch.cat([question, self.embeddings(answer[:-1])])
             for question, answer in zip(sequences, answers, strict=True)
@@ -168,16 +180,16 @@ class PLM(nn.Module):
         blocks = [[len(whole[i]) for i in row] for row in rows]
         positions, mask = block_causal(blocks, inputs.shape[1], inputs.device)
         bias = inputs.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(inputs.dtype).min)[:, None]
-        states = self.language.base_model(
+        logits = self.language(
             inputs_embeds=inputs, attention_mask=bias, position_ids=positions, use_cache=False
-        ).last_hidden_state  # (R, L, W)
+        ).logits  # (R, L, vocabulary)
         losses: dict[int, Tensor] = {}
-        for row, states_of_row in zip(rows, states, strict=True):
+        for row, logits_of_row in zip(rows, logits, strict=True):
             at = 0
             for i in row:
                 end = at + len(whole[i])
-                logits = self.language.get_output_embeddings()(states_of_row[end - len(answers[i]) : end])
-                losses[i] = F.cross_entropy(logits.float(), answers[i], reduction="none")
+                told = logits_of_row[end - len(answers[i]) : end]
+                losses[i] = F.cross_entropy(told.float(), answers[i], reduction="none")
                 at = end
         return torch.cat([losses[i] for i in range(len(whole))])
 
@@ -187,7 +199,10 @@ class PLM(nn.Module):
 
         Args:
             sequences: for each clip its question as embeddings (L, W).
+
+        Raises ValueError where one and its answer may be longer than the language model takes.
         """
+        self._check_length(max(map(len, sequences)) + max_new_tokens)
         lengths = torch.tensor([len(one) for one in sequences])
         longest = int(lengths.max())
         # On the left, so that every answer follows its question without a gap.
@@ -204,6 +219,13 @@ class PLM(nn.Module):
         )
         return [_until(row, set(end)) for row in tokens.tolist()]
 
+    def _check_length(self, length: int) -> None:
+        most = getattr(self.language.config, "max_position_embeddings", None)
+        if most is not None and length > most:
+            raise ValueError(
+                f"{length} positions and tokens of one clip, but the language model takes {most}: give a shorter window"
+            )
+
 
 def _adapters(encoder: PEAV, language: Any, config: PLMConfig, seed: int) -> dict[str, nn.Parameter]:
     """Freeze two models but for what a config lets train of them: those parameters, by name."""
@@ -212,6 +234,8 @@ def _adapters(encoder: PEAV, language: Any, config: PLMConfig, seed: int) -> dic
     found: dict[str, nn.Parameter] = {}
     if config.encoder_layers:
         for stream, tower in (("audio", encoder.audio.tower), ("video", encoder.video.tower)):
+            if config.encoder_layers > len(tower.layers):
+                raise ValueError(f"encoder_layers: the {stream} tower has {len(tower.layers)} layers")
             chosen = nn.ModuleList([*tower.layers[-config.encoder_layers :], tower.norm, tower.output])
             found |= {f"{stream}-{name}": one for name, one in chosen.named_parameters()}
     if config.rank:
@@ -222,6 +246,8 @@ def _adapters(encoder: PEAV, language: Any, config: PLMConfig, seed: int) -> dic
         for name, module in decoder.named_modules():
             if isinstance(module, LowRank):
                 found |= {f"language-{name}-down": module.down, f"language-{name}-up": module.up}
+        if not any(name.startswith("language-") for name in found):
+            raise ValueError("rank: the language model has no linear layers that LoRA could train; set rank: 0")
     for one in found.values():
         one.requires_grad_(True)
     return {name.replace(".", "-"): one for name, one in found.items()}

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from peav.checkpoint import load_config
 from peav.errors import CheckpointError, RecipeError
-from peav.features.extract import DEFAULT_NUM_FRAMES
 from peav.model import PEAV, PEAVConfig, preset
+from peav.model.config import DEFAULT_NUM_FRAMES
 from peav.train.finetune import set_trainable
 from peav.train.recipe import Recipe
 

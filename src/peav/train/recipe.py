@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from peav.errors import RecipeError
 from peav.eval.directions import CLIPS, SPEECH
-from peav.model import PRESETS
+from peav.model import PRESETS, PLMConfig
 from peav.objectives.auxiliary import loss_name
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 from peav.recipes.config import from_mapping, read_mapping
@@ -264,8 +264,10 @@ class Captioning:
     def __post_init__(self) -> None:
         if (self.language_model is None) == (self.checkpoint is None):
             raise RecipeError("captioner: give either language_model or checkpoint")
-        if min(self.audio_stride, self.video_stride) < 1 or min(self.rank, self.encoder_layers) < 0:
-            raise RecipeError("captioner: strides are at least 1, rank and encoder_layers at least 0")
+        try:
+            PLMConfig(self.audio_stride, self.video_stride, self.rank, self.encoder_layers)
+        except ValueError as error:
+            raise RecipeError(f"captioner: {error}") from error
         if self.max_tokens < 2 or not 0 <= self.events <= 1:
             raise RecipeError("captioner: max_tokens is at least 2, events a share from 0 to 1")
 

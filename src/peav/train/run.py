@@ -85,7 +85,7 @@ def _train(
     if (tune := recipe.tune) is not None:
         recipe = drop_unused_pairs(recipe, clips.training(), cache)
         reinit(model, tune.fresh, recipe.objective.table())
-    task = _task(recipe, model.to(device), tokenizer, cache, clips, dist)
+    task = _task(recipe, model, tokenizer, cache, clips, dist, device)
 
     def on_step(record: Mapping[str, Any]) -> None:
         reporter.step(record)
@@ -128,10 +128,18 @@ def _card(recipe: Recipe, model: PEAV | PEAFrame, figures: Mapping[str, Any], li
 
 
 def _task(
-    recipe: Recipe, model: PEAV, tokenizer: Tokenizer, cache: FeatureCache, clips: Clips, dist: DistContext
+    recipe: Recipe,
+    model: PEAV,
+    tokenizer: Tokenizer,
+    cache: FeatureCache,
+    clips: Clips,
+    dist: DistContext,
+    device: torch.device,
 ) -> Task:
     """What the recipe trains: frames where it has `align`, a captioner where it has one, else pairs."""
     data, codec = recipe.data, model.config.audio.codec
+    if recipe.captioner is None:  # which has an encoder of its own: features are made, and this one is not needed
+        model.to(device)
     losses = _auxiliary(recipe, model, clips)
     targets = {name: loss.target for name, loss in losses.items() if loss.has_targets}
     collator = Collator(tokenizer, model.config.text.max_length, data.transcript_share, data.real_share, targets)
@@ -144,7 +152,7 @@ def _task(
         return FrameTask(recipe, PEAFrame.from_peav(model), feed, collator, frame_targets, dist)
     if recipe.captioner is not None:
         captioner = make_captioner(recipe)
-        captioner.model.to(next(model.parameters()).device)
+        captioner.model.to(device)
         collate = CaptionCollator(collator, captioner.language, recipe.captioner)
         return CaptionTask(captioner, BatchStream(*batches, collate, clips.transforms, dist), collate, dist)
     feed = BatchStream(*batches, collator, clips.transforms, dist)

@@ -15,7 +15,7 @@ from peav.data.collate import Batch, Collator, Movable
 from peav.data.manifest import Row
 from peav.distributed import ALONE, DistContext
 from peav.encoder import Encoder
-from peav.errors import RecipeError
+from peav.errors import CheckpointError, RecipeError
 from peav.features.extract import ClipFeatures
 from peav.features.store import FeatureCache
 from peav.inference.language_model import LanguageModel, Question
@@ -24,6 +24,8 @@ from peav.train.batches import BatchStream
 from peav.train.recipe import Captioning, Recipe
 from peav.types import Modality, modalities
 from peav.utils.text import readable
+
+BATCH = 16  # clips of an evaluation that are told of at once
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class CaptionModule(nn.Module):
         """This process's share of the mean over all tokens of all processes: an fp32 scalar."""
         losses = self.token_losses(batch)
         count = torch.tensor(float(len(losses)), device=losses.device)
-        return {"caption": losses.sum() / self.dist.all_reduce_sum(count).clamp(min=1)}
+        # A part of a batch without any caption has a gradient, too: of zero.
+        nothing = 0.0 * torch.stack([one.sum() for one in self.model.parameters()]).sum()
+        return {"caption": losses.sum() / self.dist.all_reduce_sum(count).clamp(min=1) + nothing}
 
     def token_losses(self, batch: CaptionBatch) -> Tensor:
         """The loss of every token of every answer: (sum of their lengths,) fp32."""
@@ -119,6 +123,7 @@ class CaptionTask:
         self, captioner: Captioner, feed: BatchStream, collate: CaptionCollator, dist: DistContext = ALONE
     ) -> None:
         self.captioner, self.feed, self.collate = captioner, feed, collate
+        check_packing(captioner.model)
         self.module = CaptionModule(captioner.model, dist)
 
     def losses(self, wrapped: nn.Module, batch: CaptionBatch, number: int) -> dict[str, Tensor]:  # noqa: ARG002
@@ -133,21 +138,25 @@ class CaptionTask:
         `shuffled` is the same where each clip is told of with the sound and the pictures of another: what the language
         model knows without listening.
         """
-        rows, cache = rows[:candidates], self.feed.cache
-        return {} if len(rows) < 2 else {
-            "likelihood": self._likelihood(rows, rows, cache),
-            "shuffled": self._likelihood(rows, [*rows[1:], rows[0]], cache),
-        }  # fmt: skip
+        rows, half = rows[:candidates], min(len(rows), candidates) // 2
+        # Not of the neighbor, which is often of the same recording.
+        others = [*rows[half:], *rows[:half]]
+        losses: dict[str, list[Tensor]] = {"likelihood": [], "shuffled": []}
+        for at in range(0, len(rows), BATCH):
+            own, other = (self._batch(rows, heard, at) for heard in (rows, others))
+            both = _answerable(own) & _answerable(other)  # questions about streams that both clips have
+            for name, batch in (("likelihood", own), ("shuffled", other)):
+                losses[name].append(self.module.token_losses(_asked_alone(batch, both)).cpu())
+        if len(rows) < 2 or not any(map(len, losses["likelihood"])):
+            return {}
+        return {name: math.exp(-float(torch.cat(found).mean())) for name, found in losses.items()}
 
-    def _likelihood(self, rows: Sequence[Row], heard: Sequence[Row], cache: FeatureCache, size: int = 16) -> float:
-        device = next(self.module.parameters()).device
-        losses = []
-        for at in range(0, len(rows), size):
-            some, rng = rows[at : at + size], np.random.default_rng((0, at))
-            clips = [cache.load(row) for row in heard[at : at + size]]
-            batch = self.collate(some, clips, rng)
-            losses.append(self.module.token_losses(_told_of_what_is_there(batch).to(device)).cpu())
-        return math.exp(-float(torch.cat(losses).mean())) if any(map(len, losses)) else 0.0
+    def _batch(self, rows: Sequence[Row], heard: Sequence[Row], at: int) -> CaptionBatch:
+        """What is told of some rows, with the media of others; the same captions each time."""
+        cache: FeatureCache = self.feed.cache
+        clips = [cache.load(row) for row in heard[at : at + BATCH]]
+        batch: CaptionBatch = self.collate(rows[at : at + BATCH], clips, np.random.default_rng((0, at)))
+        return batch.to(next(self.module.parameters()).device)
 
 
 def make_captioner(recipe: Recipe) -> Captioner:
@@ -158,24 +167,46 @@ def make_captioner(recipe: Recipe) -> Captioner:
     if how.checkpoint is None:
         assert how.language_model is not None
         encoder = Encoder.from_pretrained(recipe.model, device="cpu", cache_dir=recipe.hub_cache)
-        language = LanguageModel.load(how.language_model)
-        _ = language.model_id, encoder.model_id  # before LoRA changes what they are made of
+        language = LanguageModel.load(how.language_model, cache_dir=recipe.hub_cache)
         return Captioner(PLM(encoder.model, language.model, config, recipe.seed), encoder, language, recipe.name)
     before = Captioner.load(how.checkpoint, encoder=recipe.model, device="cpu", cache_dir=recipe.hub_cache)
     if before.model.config.rank or before.model.config.encoder_layers:
         raise RecipeError(f"captioner.checkpoint: {how.checkpoint} has adapters; go on from one with projectors alone")
+    if (before.model.config.audio_stride, before.model.config.video_stride) != (how.audio_stride, how.video_stride):
+        raise RecipeError(f"captioner.checkpoint: set the strides of {how.checkpoint}, {before.model.config}")
     model = PLM(before.encoder.model, before.language.model, config, recipe.seed)
     model.projectors.load_state_dict(before.model.projectors.state_dict())
     return Captioner(model, before.encoder, before.language, recipe.name)
 
 
-def _told_of_what_is_there(batch: CaptionBatch) -> CaptionBatch:
-    """Without the questions about a stream that a clip lacks, as another clip's may."""
+@torch.no_grad()
+def check_packing(model: PLM) -> None:
+    """Raises CheckpointError for a language model in which sequences that share a row see each other.
+
+    So do those that remember by other means than attention.
+    """
+    width, like = model.embeddings.embedding_dim, model.embeddings.weight
+    draw = torch.Generator().manual_seed(0)
+    sequences = [(torch.randn(length, width, generator=draw) * 0.1).to(like) for length in (9, 3, 3)]
+    answers = [torch.tensor([1, 2], device=like.device)] * 3
+    alone = [model.token_losses([one], [answer]) for one, answer in zip(sequences, answers, strict=True)]
+    if not torch.allclose(model.token_losses(sequences, answers), torch.cat(alone), rtol=1e-2, atol=1e-2):
+        raise CheckpointError(
+            "language_model: clips of one batch would see each other in it; take one of attention alone"
+        )
+
+
+def _answerable(batch: CaptionBatch) -> set[int]:
+    """The places of clips that have all streams that their question is about."""
     lengths = {"audio": batch.clips.audio_lengths, "video": batch.clips.frame_lengths}
+    return {
+        place
+        for place, question in enumerate(batch.questions)
+        if question is not None and all(lengths[part][place] > 0 for part in question.parts if isinstance(part, str))
+    }
 
-    def there(place: int, question: Question | None) -> bool:
-        streams = [part for part in (question.parts if question else ()) if isinstance(part, str)]
-        return all(lengths[stream][place] > 0 for stream in streams)
 
-    questions = [one if there(place, one) else None for place, one in enumerate(batch.questions)]
+def _asked_alone(batch: CaptionBatch, places: set[int]) -> CaptionBatch:
+    """Without the questions of all other places."""
+    questions = [one if place in places else None for place, one in enumerate(batch.questions)]
     return replace(batch, questions=tuple(questions))

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from peav.captioner import Captioner as Model
+from peav.captioner import joined
 from peav.engine import fingerprint
 from peav.engine.captioners.base import Captioner
 from peav.engine.clip import Answer, Sample
 from peav.engine.stage import OUTSIDE
+from peav.errors import RecipeError
+from peav.inference.language_model import given_to
 from peav.types import DecodeFailure
 
 
@@ -40,6 +43,13 @@ class PlmAv(Captioner):
     dtype: str | None = None
     device: str | None = field(default=None, metadata=OUTSIDE)
     at_once: int = field(default=8, metadata=OUTSIDE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window <= 0 or min(self.max_new_tokens, self.at_once) < 1:
+            raise RecipeError(f"captioner {self.name}: window is above 0, max_new_tokens and at_once are at least 1")
+        if given_to(self.prompt, self.kind) != self.kind:
+            raise RecipeError(f"captioner {self.name}: {self.prompt} is asked of sound alone; set kind: audio")
 
     def identity(self) -> Mapping[str, Any]:
         """The options, with a hash of the model's files, which name encoder and language model by theirs."""
@@ -79,10 +89,10 @@ class PlmAv(Captioner):
         for one in found:
             if isinstance(one, DecodeFailure):
                 failed[there[one.index]] = one.error
-            elif one.text not in told[there[one.index]]:
+            else:
                 told[there[one.index]].append(one.text)
         for place in there:
-            yield place, failed.get(place) or Answer("; ".join(filter(None, told[place])))
+            yield place, failed.get(place) or Answer(joined(told[place]))
 
     def _given(self, sample: Sample) -> dict[str, Any]:
         assert sample.media is not None
