@@ -121,9 +121,14 @@ def test_all_are_made_in_order_and_a_stop_ends_it_and_says_how_many(jobs: int) -
 
 def test_a_stop_says_its_signal_though_a_library_raises_its_own_interrupt() -> None:
     """As Ray does while it waits."""
-    with pytest.raises(Stopped, match="stopped: 3 are kept") as stopped, stoppable(lambda: "3 are kept"):
+
+    @stoppable(lambda: "3 are kept")
+    def interrupted() -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
         except KeyboardInterrupt:
             raise KeyboardInterrupt from None
+
+    with pytest.raises(Stopped, match="stopped: 3 are kept") as stopped:
+        interrupted()
     assert stopped.value.exit_code == 143
