@@ -41,6 +41,13 @@ def save_encoder(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def save_parts(folder: Path) -> Path:
+    """An encoder in `folder/encoder` and a language model in `folder/language`; the folder."""
+    save_language_model(folder / "language")
+    save_encoder(folder / "encoder")
+    return folder
+
+
 def save_captioner(folder: Path) -> Path:
     """A captioner of random weights with its two parts beside it; its directory."""
     from peav.captioner import Captioner
@@ -48,8 +55,9 @@ def save_captioner(folder: Path) -> Path:
     from peav.inference.language_model import LanguageModel
     from peav.model import PLM, PLMConfig
 
-    encoder = Encoder.from_pretrained(save_encoder(folder / "encoder"), device="cpu")
-    language = LanguageModel.load(save_language_model(folder / "language"))
+    save_parts(folder)
+    encoder = Encoder.from_pretrained(folder / "encoder", device="cpu")
+    language = LanguageModel.load(folder / "language")
     model = PLM(encoder.model, language.model, PLMConfig(audio_stride=3), seed=1)
     Captioner(model, encoder, language).save_pretrained(folder / "captioner")
     return folder / "captioner"

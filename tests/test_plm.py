@@ -22,7 +22,7 @@ from peav.model.plm import Projector, block_causal, packed
 from peav.types import DecodeFailure
 
 pytest.importorskip("transformers", reason="pip install transformers")
-from random_captioner import save_encoder, save_language_model
+from random_captioner import save_encoder, save_language_model, save_parts
 
 from peav.inference.language_model import LanguageModel
 
@@ -31,10 +31,7 @@ MIXED = PLMConfig(audio_stride=3, video_stride=2, rank=4, encoder_layers=1)
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plm")
-    save_language_model(folder / "language")
-    save_encoder(folder / "encoder")
-    return folder
+    return save_parts(tmp_path_factory.mktemp("plm"))
 
 
 def new_captioner(parts: Path, config: PLMConfig = MIXED) -> Captioner:

@@ -64,7 +64,7 @@ class WindowCaption:
         index: place of the input in the list that was given.
         source: its path, or its kind and place for anything that has none.
         start, end: of the window, in seconds from the start of the input.
-        modality: the streams that the model was given.
+        modality: the streams that the window holds.
         text: on one line; it may be empty.
     """
 

@@ -26,7 +26,7 @@ from peav.train.train_checkpoint import read_state, remove_state, states
 from peav.types import Event
 
 pytest.importorskip("transformers", reason="pip install transformers")
-from random_captioner import save_encoder, save_language_model
+from random_captioner import save_parts
 
 from peav.data.collate import Collator
 from peav.encoder import Encoder
@@ -40,10 +40,7 @@ SETTINGS = {"rank": 2, "encoder_layers": 1, "audio_stride": 8, "events": 0.5}
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plm")
-    save_language_model(folder / "language")
-    save_encoder(folder / "encoder")
-    return folder
+    return save_parts(tmp_path_factory.mktemp("plm"))
 
 
 def recipe(folder: Path, world: Path, parts: Path, name: str, **settings: object) -> Path:

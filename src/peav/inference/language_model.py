@@ -63,6 +63,7 @@ class LanguageModel:
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
+        self._questions: dict[tuple[str, Modality], Question] = {}
         self.model_id = weights_sha256(model.state_dict())[:32]  # now: what trains changes them
         own = model.generation_config.eos_token_id
         listed = [tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
@@ -109,16 +110,17 @@ class LanguageModel:
             raise CheckpointError(f"{full}: no language model that transformers can load: {error}") from error
         return cls(model, tokenizer, full)
 
-    @property
-    def max_positions(self) -> int:
-        """The most tokens and positions of a question and its answer."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 30)
-
     def question(self, prompt: str, given: Modality) -> Question:
         """A prompt about media, a name of `PROMPTS` or any words, in the model's own chat format where it has one.
 
-        Raises CheckpointError: a chat template that takes no such message, or changes it.
+        Made once, since every clip is asked. Raises CheckpointError: a chat template that takes no such message, or
+        changes it.
         """
+        if (prompt, given) not in self._questions:
+            self._questions[prompt, given] = self._question(prompt, given)
+        return self._questions[prompt, given]
+
+    def _question(self, prompt: str, given: Modality) -> Question:
         prompt = PROMPTS.get(prompt, {}).get(given, prompt)
         marks = [_MARKS[stream] for stream in STREAMS[given]]
         content = "\n".join([*marks, _PROMPT])
