@@ -187,9 +187,8 @@ def classify(folder: Path) -> str:
 
 @check
 def describe(folder: Path) -> str:
-    try:
-        from transformers import LlamaForCausalLM  # noqa: F401
-    except ImportError:  # not there, or not beside this torchvision
+    asked = [sys.executable, "-c", "from transformers import LlamaForCausalLM"]  # by a process such as the verb's own
+    if subprocess.run(asked, capture_output=True, check=False).returncode:  # not there, or not beside this torchvision
         (folder / "told").mkdir()
         parts = {"encoder": {"name": "tiny", "id": ""}, "language_model": {"name": "none", "id": ""}}
         config = {"format": "peav", "version": 1, "model": "plm_av", "config": {}, **parts}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from training_runs import Silent, recipe_file
 
 from peav.checkpoint import load_model, load_tokenizer, resolve
@@ -42,7 +43,7 @@ def test_a_mixed_source_trains_on_clips_in_which_something_is_heard_and_tells_wh
     assert [row.captions["audio"] for row in clips.sources[0]] == [["a a"], ["a b"], ["c"]]
     model, tokenizer = load_model("tiny"), load_tokenizer(resolve("tiny"))
     cache = FeatureCache(tmp_path / "cache", model)
-    feed = _task(recipe, model, tokenizer, cache, clips, ALONE).feed
+    feed = _task(recipe, model, tokenizer, cache, clips, ALONE, torch.device("cpu")).feed
     assert len(feed.sources[0]) == 2
     batch = feed.batch(0)
     assert batch.audio_lengths.tolist() == [50] * 8
