@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ Modality = Literal["audio", "video", "audio_video"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
+@cache
 def modalities(audio: bool, video: bool) -> tuple[Modality, ...]:
     """Those of a clip with these streams: both, and with both also the two together."""
     there = (audio, video, audio and video)

@@ -39,6 +39,7 @@ class _Item:
 
     def __init__(self, clip: Clip) -> None:
         self.clip, self.place = clip, 0
+        self.keys: dict[int, str | None] = {}  # by the stage's place: a clip is no other one when a stage asks again
         self.sample = Sample(clip)
         self.mark = media_mark(clip.row)
 
@@ -101,10 +102,11 @@ class Asker:
         if not stage.journaled:
             ready(stage)
         try:
-            key = self._key(item, place)
-            if key is not None and not stage.journaled:
-                work_out(stage, item.clip)
+            if not stage.journaled:
+                if stage.request(item.clip) is not None:
+                    work_out(stage, item.clip)
                 return True
+            key = self._key(item, place)
         except Exception as error:  # what a stage makes of one clip never costs the job
             item.clip.failed = _failed(stage, error)
             return True
@@ -115,7 +117,9 @@ class Asker:
         return key is None or line is not None
 
     def _key(self, item: _Item, place: int) -> str | None:
-        return answer_key(self.stages[place], self._identities[place], item.clip, item.mark)
+        if place not in item.keys:
+            item.keys[place] = answer_key(self.stages[place], self._identities[place], item.clip, item.mark)
+        return item.keys[place]
 
     def _decoded(self, todo: Sequence[_Item]) -> Generator[_Item, None, None]:
         """Each clip with its media, where a stage that lies before it needs them; decoded ahead."""

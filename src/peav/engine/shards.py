@@ -100,7 +100,7 @@ def _record(clip: Clip) -> dict[str, Any]:
         "synthetic": {kind: [clip.captions[kind]] if kind in clip.captions else None for kind in MODALITIES},
         "transcript": row.transcript or clip.transcript,
         "transcript_by": None if row.transcript else clip.transcript_by,
-        "weak": [{"captioner": name, **asdict(weak)} for name, weak in clip.weak.items()],
+        "weak": [{"captioner": name, **vars(weak)} for name, weak in clip.weak.items()],
         **{f"{kind}_by": clip.provenance.get(kind) for kind in MODALITIES},
         "fallback": clip.fallback,
         "rejected": clip.rejected,

@@ -20,6 +20,11 @@ def plain(text: str) -> str:
     return " ".join(text.encode(errors="ignore").decode().split())
 
 
+def _on_one_line(weak: WeakCaption) -> WeakCaption:
+    text = plain(weak.text)
+    return weak if text == weak.text else replace(weak, text=text)
+
+
 @dataclass(frozen=True)
 class Sources:
     """Weak captions that say something, by kind and in the recipe's order.
@@ -37,8 +42,7 @@ class Sources:
     @classmethod
     def of(cls, clip: Clip) -> Sources:
         """Those of a clip."""
-        said = [replace(weak, text=plain(weak.text)) for weak in clip.weak.values()]
-        said = [weak for weak in said if words(weak.text)]
+        said = [_on_one_line(weak) for weak in clip.weak.values() if words(weak.text)]
         weak = {kind: tuple(one for one in said if one.kind == kind) for kind in MODALITIES}
         transcript = plain(clip.transcript or "")
         spoken = transcript if words(transcript) else None

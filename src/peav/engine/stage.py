@@ -100,6 +100,9 @@ class Stage:
         raise NotImplementedError
 
 
+_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # made once: there is a key for each clip and stage
+
+
 def identity_of(stage: Stage) -> str:
     """A stage's identity as one text."""
     return json.dumps(stage.identity(), sort_keys=True, ensure_ascii=False, default=str)
@@ -107,7 +110,7 @@ def identity_of(stage: Stage) -> str:
 
 def request_key(identity: str, request: Any, media: str) -> str:
     """The hash under which an answer is kept; `media` tells the clip's decoded streams, empty where none are needed."""
-    said = json.dumps([identity, request, media], sort_keys=True, ensure_ascii=False)
+    said = _SORTED.encode([identity, request, media])
     return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:32]
 
 

@@ -88,10 +88,6 @@ class Template(Stage):
         """The rules' version."""
         return {"class": "Template", "version": self.version}
 
-    def request(self, clip: Clip) -> Any:
-        """All that is known of the clip."""
-        return Sources.of(clip).as_json()
-
     def __call__(self, batch: Sequence[Sample]) -> Iterable[tuple[int, Answer]]:
         """Captions by kind."""
         for place, sample in enumerate(batch):
@@ -111,7 +107,7 @@ class Fallback(Template):
 
     def request(self, clip: Clip) -> Any:
         """None unless the rewrite in hand is rejected."""
-        return super().request(clip) if clip.rejected else None
+        return {} if clip.rejected else None
 
     def apply(self, clip: Clip, value: Any) -> None:
         """Write the captions on the clip and mark it."""
