@@ -296,6 +296,15 @@ def test_a_chat_template_that_tells_the_date_asks_the_same_on_every_day(tmp_path
     assert language.text(first) == "26 Jul 2024"
 
 
+def test_a_question_has_no_system_prompt_that_a_template_would_add(tmp_path: Path) -> None:
+    add = "{% if messages[0]['role'] != 'system' %}I am a dog. {% endif %}"
+    told = "{% for one in messages %}{{ one['content'] }}{% endfor %}"
+    language = LanguageModel.load(save_language_model(tmp_path / "language", template=add + told))
+    first = language.question("caption", "audio").parts[0]
+    assert not isinstance(first, str)
+    assert language.text(first) == ""
+
+
 @pytest.mark.parametrize("template", [None, "{{ messages[0]['content'] }}"])
 def test_a_question_holds_its_prompt_and_the_streams_in_their_order(template: str | None, tmp_path: Path) -> None:
     language = LanguageModel.load(save_language_model(tmp_path / "language", template=template))

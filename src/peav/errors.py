@@ -130,6 +130,10 @@ class EventsError(PeavError):
     """A file of events or scores cannot be read or written; of one that is read, the message names the line."""
 
 
+class CaptionsError(PeavError):
+    """Captions of files cannot be read, or another process is writing them."""
+
+
 class PreparedError(PeavError):
     """A folder of precomputed features is missing, unfinished or made by something else."""
 

@@ -48,6 +48,15 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a captioner says of the part of a recording between two times, in seconds from its start."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Word:
     """A spoken word and its time, in seconds from the start of what it is spoken in."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
@@ -95,13 +95,24 @@ def demo(folder: Path, model: str) -> Path:
     return folder / "index.html"
 
 
+def told(folder: Path, files: Iterable[Path]) -> Path:
+    """Captions of all files, in windows of two seconds, as `peav describe -o` writes them."""
+    texts = ["a dog barks while rain falls on a roof", "a-word-that-does-not-end-" * 6, "the same again"]
+    windows = [{"start": 2.0 * place, "end": 2.0 * place + 2, "text": text} for place, text in enumerate(texts)]
+    lines = (json.dumps({"path": str(file), "windows": windows}) + "\n" for file in files)
+    (folder / "told").mkdir()
+    (folder / "told" / "captions.jsonl").write_text("".join(lines))
+    return folder / "told"
+
+
 def hits(folder: Path, model: str) -> Path:
     """One of the files has gone since."""
     files, library = media(folder / "media"), folder / "library.parquet"
     gone = write_audio(files / f"gone-{LONG}.wav", tone(4.0))
     run("embed", files, "-o", library, "--model", model, "--window", 4)
     gone.unlink()
-    run("search", library, "rain on a roof", "--html", folder / "hits.html")
+    captions = ("--captions", told(folder, files.iterdir()))
+    run("search", library, "rain on a roof", "--html", folder / "hits.html", *captions)
     return folder / "hits.html"
 
 
@@ -111,7 +122,8 @@ def timeline(folder: Path, model: str) -> Path:
     save_pretrained(detector.model, folder / "detector", detector.tokenizer)
     sound = write_audio(folder / f"{LONG}.wav", tone(8.0, seed=1))
     labels = ("--labels", "dog,siren,rain on a roof", "--threshold", "0.5")
-    run("detect", sound, *labels, "--model", folder / "detector", "--html", page)
+    captions = ("--captions", told(folder, [sound]))
+    run("detect", sound, *labels, "--model", folder / "detector", "--html", page, *captions)
     return page
 
 
@@ -270,6 +282,7 @@ def test_an_event_of_the_timeline_plays_from_its_onset(page: Any, made: Callable
     onset = 60 * float(minutes) + float(seconds)
     assert 2 < onset < 6
     assert onset - 0.1 < row.get_by_role("button").evaluate(BEGINS) < onset + 1
+    assert 3.9 < page.get_by_role("button", name="0:04").evaluate(BEGINS) < 5
 
 
 def test_the_report_plays_its_clips_finds_words_and_leads_to_the_worst(page: Any, made: Callable[[str], Path]) -> None:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from peav.cli import options
-from peav.cli.console import escape, fail, out, print_csv, print_json, shown
-from peav.utils.progress import bar
-from peav.utils.text import clock
+from peav.cli.console import (
+    clock,
+    escape,
+    exit_if_all_failed,
+    fail,
+    out,
+    print_csv,
+    print_json,
+    report_failures,
+    shown,
+)
+from peav.utils.text import counted
+
+if TYPE_CHECKING:
+    from peav.describe import DescribeRun
+    from peav.types import Told
 
 
 def describe(
@@ -30,17 +43,28 @@ def describe(
     cache_dir: options.CacheDir = None,
     window: options.Window = 10.0,
     batch_size: options.BatchSize = 8,
-    vtt: Annotated[Path | None, typer.Option(help="A folder for captions as WebVTT, FILE.vtt for each file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder for captions.jsonl, instead of stdout.")
+    ] = None,
+    vtt: Annotated[Path | None, typer.Option(help="A folder for captions as WebVTT, one for each file.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Tell of at most so many files.")] = None,
+    resume: options.Resume = True,
+    retry_failed: options.RetryFailed = False,
     as_csv: options.Csv = False,
     as_json: options.Json = False,
 ) -> None:
-    """Tell in words what is heard and seen in files, window by window, by a captioner (docs/captioning.md)."""
-    from peav.captioner import Captioner
-    from peav.types import DecodeFailure
+    """Tell in words what is heard and seen in files, window by window, by a captioner (docs/captioning.md).
 
-    paths = [path.absolute() for path in options.media_in(files)]
-    if vtt is not None and len({path.name for path in paths}) < len(paths):
-        fail("--vtt: two files have the same name; describe them one folder at a time")
+    Without -o results go to stdout when all files are done. With -o, the folder gets captions.jsonl (a line for each
+    file), which the pages of `peav search` and `peav detect` show with --captions, and failures.jsonl; a run that was
+    killed goes on from there. Exit code: 0, or 1 if every single file failed.
+    """
+    from peav.captioner import Captioner
+    from peav.describe import describe_files
+
+    if as_csv and output is not None:
+        fail("--csv goes to stdout, and -o is a folder for captions.jsonl; give one")
+    paths = options.media_in(files)
     captioner = Captioner.load(
         model,
         encoder=encoder,
@@ -50,39 +74,61 @@ def describe(
         revision=revision,
         cache_dir=cache_dir,
     )
-    results: list[dict[str, Any]] = [{"path": str(path), "windows": []} for path in paths]
-    with bar() as progress:
-        task = progress.add_task("describing", total=len(paths))
-        for one in captioner.stream(paths, prompt, window=window, batch_size=batch_size, isolate=True):
-            if isinstance(one, DecodeFailure):
-                results[one.index]["error"] = str(one.error)
-            else:
-                results[one.index]["windows"].append({"start": one.start, "end": one.end, "text": one.text})
-            progress.update(task, completed=one.index)
-        progress.update(task, completed=len(paths))
+    run = describe_files(
+        captioner,
+        paths,
+        output,
+        prompt=prompt,
+        window=window,
+        batch_size=batch_size,
+        limit=limit,
+        resume=resume,
+        retry_failed=retry_failed,
+        show_progress=True,
+    )
+    results = [one.to_dict() for one in run.files]
+    summary = run.summary() | {"model": captioner.name}
     if vtt is not None:
-        _write_vtt(results, vtt)
-    if as_json:
+        _write_vtt(_told(run, paths, output), vtt)
+    if output is not None and as_json:
+        print_json(summary | {"output": str(output)})
+    elif output is not None:
+        _report(summary, output)
+    elif as_json:
         print_json(results)
     elif as_csv:
         lines = [one | window for one in results for window in one["windows"] or [{}]]
         print_csv(("path", "start", "end", "text", "error"), lines)
     else:
         out.print(_table(results))
-    if all("error" in result for result in results):
-        raise typer.Exit(1)
+    exit_if_all_failed(summary, summary["described"])
 
 
-def _write_vtt(results: list[dict[str, Any]], folder: Path) -> None:
+def _told(run: DescribeRun, paths: list[Path], output: Path | None) -> dict[Path, list[Told]]:
+    """What is said of each file, now or by an earlier run into the same folder."""
+    from peav.describe import read_captions
+
+    if output is None:
+        return {one.path: one.told() for one in run.files if one.windows}
+    every = read_captions(output)
+    return {path.absolute(): every[str(path.absolute())] for path in paths if str(path.absolute()) in every}
+
+
+def _write_vtt(told: dict[Path, list[Told]], folder: Path) -> None:
+    """A file for each recording, called as it is without its suffix, which players look for."""
     from peav.events.formats import to_vtt
+    from peav.events.names import unique_names
     from peav.types import Event
     from peav.utils.storage import write_all
 
-    for result in results:
-        if "error" in result and not result["windows"]:
-            continue
-        cues = [Event(one["text"], one["start"], one["end"]) for one in result["windows"] if one["text"]]
-        write_all(folder / f"{Path(result['path']).name}.vtt", to_vtt(cues))
+    for path, name in unique_names(told).items():
+        write_all(folder / f"{name}.vtt", to_vtt([Event(one.text, one.start, one.end) for one in told[path]]))
+
+
+def _report(summary: dict[str, Any], output: Path) -> None:
+    windows, files = counted(summary["windows"], "window"), counted(summary["described"], "file")
+    out.print(f"{shown(output)}: [bold]{windows}[/] of {files}; {summary['skipped']} were there already")
+    report_failures(summary, output / "failures.jsonl")
 
 
 def _table(results: list[dict[str, Any]]) -> Table:

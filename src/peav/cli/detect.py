@@ -60,6 +60,7 @@ def detect(
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw a timeline, a PNG; of several files, each its own.")] = None,
     html: Annotated[Path | None, typer.Option(help="A timeline with a player, one HTML file; likewise.")] = None,
+    captions: options.Captions = None,
     model: options.FrameModel = "frame-tiny",
     device: options.Device = None,
     revision: options.Revision = None,
@@ -91,11 +92,14 @@ def detect(
     texts = options.label_texts(labels, labels_file, prompt)
     live = Path("-") in files
     if live:
-        lines = _check_live(format, len(files), given=bool(output or scores or plot or html or limit or retry_failed))
+        lines = _check_live(
+            format, len(files), given=bool(output or scores or plot or html or captions or limit or retry_failed)
+        )
     elif sampling_rate is not None:
         fail("--sampling-rate is of bare samples on stdin; files tell theirs: peav detect - --sampling-rate 16000")
     paths = [] if live else options.media_in(files)
     _check_outputs(format, output, scores, len(paths))
+    told = options.captions(captions, html)
     detector = load_detector(model, device, revision, dtype, cache_dir)
     how = options.postprocessing(detector.postprocessing, texts, threshold, low, median, min_gap, min_length)
     if live:
@@ -111,6 +115,7 @@ def detect(
         scores=scores,
         plot=plot,
         html=html,
+        told=told,
         limit=limit,
         resume=resume,
         retry_failed=retry_failed,

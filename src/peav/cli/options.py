@@ -13,6 +13,7 @@ from peav.utils.text import lines, read_text, readable
 
 if TYPE_CHECKING:
     from peav.events import Postprocessing
+    from peav.types import Told
 
 Files = Annotated[list[Path], typer.Argument(help="Files and folders; folders are searched for media.")]
 Library = Annotated[Path, typer.Argument(help="What `peav embed -o` wrote.")]
@@ -32,6 +33,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV on stdout instead of tables.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown on stdout instead of tables.")]
 Resume = Annotated[bool, typer.Option(help="Skip files that were done or failed before, unchanged; else start anew.")]
+Captions = Annotated[
+    Path | None, typer.Option(help="With --html: captions beside the players, from what `peav describe -o` wrote.")
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")]
 
 # Of detection:
@@ -65,6 +69,17 @@ MinGap = Annotated[
     float | None, typer.Option(min=0.0, help="Join events with a shorter pause, in seconds; as the model says.")
 ]
 MinLength = Annotated[float | None, typer.Option(min=0.0, help="Drop shorter events, in seconds; as the model says.")]
+
+
+def captions(folder: Path | None, html: Path | None) -> dict[str, list[Told]]:
+    """What `--captions` names, by path, for a page."""
+    if folder is None:
+        return {}
+    if html is None:
+        fail("--captions stand in a page; give --html PAGE too")
+    from peav.describe import read_captions
+
+    return read_captions(folder)
 
 
 def media_in(paths: Sequence[Path]) -> list[Path]:

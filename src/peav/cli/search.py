@@ -12,7 +12,7 @@ from rich.table import Table
 
 from peav.cli import options
 from peav.cli.console import clock, err, escape, fail, load, meter, out, print_csv, print_json, say_written, shown
-from peav.types import Modality
+from peav.types import Modality, Told
 from peav.utils.text import counted
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def search(
     dtype: options.Dtype = None,
     cache_dir: options.CacheDir = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with a player for each hit here.")] = None,
+    captions: options.Captions = None,
     m3u: Annotated[Path | None, typer.Option(help="Write a playlist here; VLC begins each file at the moment.")] = None,
     clips: Annotated[Path | None, typer.Option(help="Cut the windows out, as files in this folder.")] = None,
     as_csv: options.Csv = False,
@@ -71,7 +72,7 @@ def search(
     query = make_query(encoder, text, audio=audio, video=video, space=space)
     hits = search_library(library, query, encoder.model_id, top, min_score=min_score, by_file=by == "file")
     title = " + ".join(str(part) for part in (audio and audio.name, video and video.name, text) if part)
-    _write(hits, title, html, m3u, clips)
+    _write(hits, title, html, m3u, clips, options.captions(captions, html))
     if as_json:
         print_json([hit.to_dict() for hit in hits])
     elif as_csv:
@@ -82,7 +83,14 @@ def search(
         out.print(f"nothing scores {min_score:g} or more")
 
 
-def _write(hits: Sequence[Hit], title: str, html: Path | None, m3u: Path | None, clips: Path | None) -> None:
+def _write(
+    hits: Sequence[Hit],
+    title: str,
+    html: Path | None,
+    m3u: Path | None,
+    clips: Path | None,
+    told: dict[str, list[Told]],
+) -> None:
     """The files that were asked for; a hit whose file cannot be read any more is left out with a word."""
     from peav.search.export import cut_clips, page, to_m3u
     from peav.utils.storage import write_all
@@ -90,7 +98,7 @@ def _write(hits: Sequence[Hit], title: str, html: Path | None, m3u: Path | None,
     def failed(error: MediaError) -> None:
         err.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
-    texts = [(html, lambda: page(f"peav: {title}", hits, failed)), (m3u, lambda: to_m3u(hits))]
+    texts = [(html, lambda: page(f"peav: {title}", hits, failed, told)), (m3u, lambda: to_m3u(hits))]
     for path, text in texts:
         if path is not None:
             write_all(path, text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from peav.events.names import unique_names
 from peav.events.postprocess import Postprocessing
 from peav.events.types import FrameScores
 from peav.events.writers import EventFormat
-from peav.types import Event
+from peav.types import Event, Told
 from peav.utils.atomic import atomic_write
 from peav.utils.storage import write_all
 
@@ -66,7 +66,8 @@ class Outputs:
     """Where results go.
 
     Files in the folder are called like the input without its suffix, or with it where two inputs would share a name.
-    Timelines of several inputs have that name added: timeline.png becomes timeline-dog.png.
+    Timelines of several inputs have that name added: timeline.png becomes timeline-dog.png. Captions by path, `told`,
+    stand in the pages.
     """
 
     paths: Sequence[Path]
@@ -75,6 +76,7 @@ class Outputs:
     scores: bool = False
     plot: Path | None = None
     html: Path | None = None
+    told: Mapping[str, Sequence[Told]] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> dict[Path, str]:
@@ -110,12 +112,17 @@ class Outputs:
         if "scores" in targets:
             write_scores(targets["scores"], scores)
         if drawn:
-            _draw(path, scores, events, how, targets)
+            _draw(path, scores, events, how, targets, self.told.get(str(path), ()))
         return found
 
 
 def _draw(
-    path: Path, scores: FrameScores, events: Sequence[Event], how: Postprocessing, targets: Mapping[str, Path]
+    path: Path,
+    scores: FrameScores,
+    events: Sequence[Event],
+    how: Postprocessing,
+    targets: Mapping[str, Path],
+    told: Sequence[Told],
 ) -> None:
     from peav.events.render.page import page, sound
     from peav.events.render.timeline import Timeline, loudness, picture
@@ -125,4 +132,4 @@ def _draw(
         with atomic_write(targets["plot"]) as temporary:
             picture(timeline).save(temporary, "PNG")
     if "html" in targets:
-        write_all(targets["html"], page(timeline, sound(path, scores.duration, targets["html"].parent)))
+        write_all(targets["html"], page(timeline, sound(path, scores.duration, targets["html"].parent), told))

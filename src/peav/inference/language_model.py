@@ -143,14 +143,26 @@ class LanguageModel:
         return " ".join("".join(one if one.isprintable() else " " for one in said).split())
 
     def _framed(self, content: str) -> str:
-        """A message as the model's chat template has it; a template that tells the date tells always the same."""
+        """A message as the model's chat template has it; a template that tells the date tells always the same.
+
+        With an empty system message where there can be one: what many templates say in its place, of assistants and
+        their makers, costs each clip as many tokens as its sound.
+        """
         if not self.tokenizer.chat_template:
             return f"{self.tokenizer.bos_token or ''}{content}\n"
-        chat = [{"role": "user", "content": content}]
+        system, user = {"role": "system", "content": ""}, {"role": "user", "content": content}
+        try:
+            framed = self._from_template([system, user])
+        except CheckpointError:
+            framed = ""
+        return framed if content in framed else self._from_template([user])
+
+    def _from_template(self, chat: list[dict[str, str]]) -> str:
+        template = _DATE + self.tokenizer.chat_template
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    chat, chat_template=_DATE + self.tokenizer.chat_template, tokenize=False, add_generation_prompt=True
+                    chat, chat_template=template, tokenize=False, add_generation_prompt=True
                 )
             )
         except Exception as error:  # whatever a template may raise

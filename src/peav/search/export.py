@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from peav.errors import MediaError
 from peav.media import Window, iter_audio, iter_frames, probe
 from peav.media.write import write_media
 from peav.search.query import Hit
+from peav.types import Told
 from peav.utils.atomic import atomic_write
 from peav.utils.page import document, resource
 from peav.utils.terminal import visible
@@ -77,9 +78,13 @@ def _int16(block: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(block * 32768), -32768, 32767).astype(np.int16)
 
 
-def page(title: str, hits: Sequence[Hit], failed: Failed) -> str:
-    """One HTML file with everything in it: a card for each hit whose player holds the window that was found."""
-    cards = "".join(_card(rank, hit, failed) for rank, hit in enumerate(hits, 1))
+def page(title: str, hits: Sequence[Hit], failed: Failed, told: Mapping[str, Sequence[Told]] | None = None) -> str:
+    """One HTML file with everything in it: a card for each hit whose player holds the window that was found.
+
+    Args:
+        told: captions of files, by path: a card has those of its window.
+    """
+    cards = "".join(_card(rank, hit, failed, (told or {}).get(hit.path, ())) for rank, hit in enumerate(hits, 1))
     body = (
         f"<main><h1>{escape(title)}</h1>"
         f"<p>{counted(len(hits), 'window')}, best first. Each player holds the window that was found.</p>"
@@ -88,7 +93,7 @@ def page(title: str, hits: Sequence[Hit], failed: Failed) -> str:
     return document(title, body, resource("peav.search", "templates", "hits.css"))
 
 
-def _card(rank: int, hit: Hit, failed: Failed) -> str:
+def _card(rank: int, hit: Hit, failed: Failed, told: Sequence[Told]) -> str:
     from peav.media.preview import excerpt
 
     name = escape(visible(Path(hit.path).name))
@@ -101,8 +106,10 @@ def _card(rank: int, hit: Hit, failed: Failed) -> str:
     else:
         kind = "video" if pictures else "audio"
         player = f'<{kind} controls preload="metadata" aria-label="{label}" src="{address}"></{kind}>'
+    said = [one.text for one in told if one.start < hit.end and one.end > hit.start]
+    words = f"<p>{escape('; '.join(dict.fromkeys(said)))}</p>" if said else ""
     return (
         f'<li>{player}<h2 title="{escape(visible(hit.path))}">{rank}. {name}</h2>'
         f"<p><b>{clock(hit.start)} - {clock(hit.end)}</b> in {hit.space.replace('_', '+')}"
-        f"<span>{hit.score:.3f}</span></p></li>"
+        f"<span>{hit.score:.3f}</span></p>{words}</li>"
     )

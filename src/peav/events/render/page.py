@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import zlib
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,26 @@ import numpy as np
 from peav.events.render.timeline import COLORS, Timeline
 from peav.media import Source, iter_audio
 from peav.media.write import write_media
+from peav.types import Told
 from peav.utils.page import document, resource
+from peav.utils.text import clock
 
 BIT_RATE = "64000"  # half a megabyte a minute
 LONGEST = 300.0  # seconds of sound that a page holds: an hour's would be 38 MB of text
 
 
-def page(timeline: Timeline, sound: str) -> str:
+def page(timeline: Timeline, sound: str, told: Sequence[Told] = ()) -> str:
     """The page as one string; nothing is fetched but, of a long recording, its sound.
 
     Wave and scores are in it as bytes: an hour is at most 0.12 MB a label.
 
     Args:
         sound: the player's address, as `sound` gives it.
+        told: captions of the recording, listed below its events.
     """
     labels = timeline.scores.labels
     bands = "".join(_band(timeline, row, label) for row, label in enumerate(labels))
-    filled = {"title": escape(timeline.title), "sound": escape(sound), "bands": bands}
+    filled = {"title": escape(timeline.title), "sound": escape(sound), "bands": bands, "told": _told(told)}
     body, style, script = (
         resource("peav.events.render", "templates", f"timeline.{kind}") for kind in ("html", "css", "js")
     )
@@ -68,6 +72,16 @@ def _band(timeline: Timeline, row: int, label: str) -> str:
         f'<section class="band" style="--color:{COLORS[row % len(COLORS)]}">'
         f"<h2><b></b>{escape(label)} <small>{about}</small></h2><canvas></canvas></section>"
     )
+
+
+def _told(told: Sequence[Told]) -> str:
+    """Captions, each with a button that goes to its time."""
+    if not told:
+        return ""
+    lines = "".join(
+        f'<li><button data-start="{one.start:.3f}">{clock(one.start)}</button> {escape(one.text)}</li>' for one in told
+    )
+    return f'<h2>In words</h2><ol class="told">{lines}</ol>'
 
 
 def _data(timeline: Timeline) -> dict[str, Any]:

@@ -136,13 +136,15 @@ function tableRow([row, onset, offset, score]) {
   Object.assign(line.dataset, { onset, offset });
   mark.style.setProperty("--color", bands[row].style.getPropertyValue("--color"));
   button.textContent = data.labels[row];
-  button.addEventListener("click", () => {
-    go(onset);
-    player.play().catch(() => {}); // without its sound there is nothing to play
-  });
+  button.addEventListener("click", () => playFrom(onset));
   line.insertCell().append(mark, button);
   for (const text of [clock(onset, 1), clock(offset, 1), score.toFixed(2)]) line.insertCell().textContent = text;
   return line;
+}
+
+function playFrom(seconds) {
+  go(seconds);
+  player.play().catch(() => {}); // without its sound there is nothing to play
 }
 
 function show() {
@@ -207,6 +209,9 @@ scroll.addEventListener("keydown", (event) => {
 });
 $("#zoom").addEventListener("input", () => magnify(Number($("#zoom").value)));
 for (const id of ["#find", "#least", "#heard"]) $(id).addEventListener("input", filter);
+for (const button of document.querySelectorAll(".told button")) {
+  button.addEventListener("click", () => playFrom(Number(button.dataset.start)));
+}
 $("#more").addEventListener("click", () => {
   all = true;
   filter();
