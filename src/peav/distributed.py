@@ -56,6 +56,14 @@ class DistContext:
         """The largest of each element over all processes, without gradient."""
         return self._all_reduce(x, torch_dist.ReduceOp.MAX)
 
+    def gather_text(self, text: str) -> list[str]:
+        """A text of every process, in rank order."""
+        if self.world_size == 1:
+            return [text]
+        said: list[Any] = [None] * self.world_size
+        torch_dist.all_gather_object(said, text, group=self.group)
+        return said
+
     def barrier(self) -> None:
         """Return when every process has come here."""
         if self.world_size > 1:

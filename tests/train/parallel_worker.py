@@ -1,6 +1,8 @@
 """One process of a distributed test: the losses and gradients of seeded batches, to compare with one process alone.
 
-python -m torch.distributed.run --nproc-per-node 2 parallel_worker.py OUT ddp|fsdp float32|float64 SEED...
+python -m torch.distributed.run --nproc-per-node 2 parallel_worker.py OUT ddp|fsdp float32|float64|bfloat16 SEED...
+
+With bfloat16, weights are float32 and the forward pass is under autocast, as in training.
 """
 
 from __future__ import annotations
@@ -104,15 +106,18 @@ def losses_and_gradients(seed: int, how: str, dist: DistContext, dtype: torch.dt
     small = model(seed)
     module = ContrastiveModule(small, objective, auxiliary(small.config), dist)
     module.model.audio.codec.requires_grad_(False)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
+    dtype = torch.float32 if dtype == torch.bfloat16 else dtype
     module.to(dtype)
     wrapped = wrap(module, module.model.towers(), how, dist)
     batch = part_of(random_batch(seed, seed % 3 == 0), dist.local_rows(SIZE))
     batch = replace(batch, audio=batch.audio.to(dtype))
     places = range(SIZE)[dist.local_rows(SIZE)]
     generators = [torch.Generator().manual_seed(seed * 100 + place) for place in places]
-    if seed % 2 == 0:
-        module.start(batch)
-    losses = wrapped(batch, generators)
+    with autocast:  # of both, as in `Trainer`
+        if seed % 2 == 0:
+            module.start(batch)
+        losses = wrapped(batch, generators)
     weights = loss_weights(objective)
     (sum(weights[name] * loss for name, loss in losses.items()) * dist.world_size).backward()
     totals = dist.all_reduce_sum(torch.stack(list(losses.values())))

@@ -257,6 +257,7 @@ class ContrastiveModule(nn.Module):
         if not fresh and (self.loss != "sigmoid" or not unbiased):
             return
         output = self.embed(batch, needed(self.pairs))
+        torch.clear_autocast_cache()  # weights cast without a graph: in shards the first step would be taken with these
         if isinstance(self, FSDPModule):
             self.reshard()  # else the whole copy is set, which is thrown away
         self._start_scales([pair for pair in self.pairs if pair.name in fresh], output)

@@ -29,6 +29,7 @@ from peav.jobs import GOES_ON, stoppable
 from peav.model import PEAV, PLM, PEAFrame, PEAVConfig, preset
 from peav.objectives.auxiliary import AUXILIARY, AuxiliaryLoss, LossContext, loss_name
 from peav.recipes.config import from_options
+from peav.train.agreement import agree_on_recipe, agree_on_start
 from peav.train.batches import BatchStream
 from peav.train.clips import Clips, gather, prepared_folders, texts_of, with_features
 from peav.train.finetune import drop_unused_pairs, reinit
@@ -80,12 +81,14 @@ def _train(
     emulated = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")
     if recipe.optim.bf16 and emulated and dist.is_main:
         warnings.warn("this processor is tens of times slower in bf16 than in fp32: set optim.bf16=false", stacklevel=2)
+    agree_on_recipe(recipe, dist)
     with dist.main_first():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
     if (tune := recipe.tune) is not None:
         recipe = drop_unused_pairs(recipe, clips.training(), cache)
         reinit(model, tune.fresh, recipe.objective.table())
     task = _task(recipe, model, tokenizer, cache, clips, dist, device)
+    agree_on_start(clips.groups(), task.module.state_dict(), dist)
 
     def on_step(record: Mapping[str, Any]) -> None:
         reporter.step(record)

@@ -80,6 +80,7 @@ class FrameModule(nn.Module):
         audio = self.model.audio_hidden(batch.clips.audio, batch.clips.audio_lengths)
         texts = self.model.text_embedding(batch.ids, batch.mask)  # (N, E)
         raw = (texts @ self.model.heads["audio"](audio.sequence).transpose(1, 2))[known].double()  # (cells,)
+        torch.clear_autocast_cache()  # weights cast without a graph: in shards the first step would be taken with these
         total = self.dist.all_reduce_sum
         count = total(known.sum()).clamp(min=2)
         mean = total(raw.sum()) / count

@@ -23,6 +23,7 @@ from peav.errors import StateError, TrainingError
 from peav.jobs import Stopped, stop_asked
 from peav.model import PEAV, PLM, PEAFrame
 from peav.model.lora import merge_low_rank
+from peav.train.agreement import changes
 from peav.train.batches import BatchStream
 from peav.train.finetune import Average
 from peav.train.optimizer import make_optimizer, take_step
@@ -241,7 +242,7 @@ class Trainer:
             before = json.loads(json.dumps(before))  # tuples as lists, as in `recipe`
             may_change = ("output", "report_to")
             changed = [
-                name for key in recipe if key not in may_change for name in _changes(key, before[key], recipe[key])
+                name for key in recipe if key not in may_change for name in changes(key, before[key], recipe[key])
             ]
             if changed:
                 raise TrainingError(
@@ -323,10 +324,3 @@ def learning_rate(step: int, steps: int, warmup: int, final: float) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _changes(name: str, before: Any, now: Any) -> list[str]:
-    """What differs between two values of a recipe's key: `optim.bf16 (true there, false here)`."""
-    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
-        return [change for key in now for change in _changes(f"{name}.{key}", before[key], now[key])]
-    return [] if before == now else [f"{name} ({json.dumps(before)} there, {json.dumps(now)} here)"]
