@@ -14,7 +14,7 @@ from peav.recipes import SHIPPED, find_recipe
 from peav.train.clips import Clips
 from peav.train.recipe import Data, Optim, Recipe, Source, read_recipe
 
-ABLATIONS = [SHIPPED / f"{name}.yaml" for name in ("ablations", "ablation_loss", "ablation_engine")]
+ABLATIONS = [SHIPPED / f"{name}.yaml" for name in ("ablations", "ablation_loss", "ablation_engine", "ablation_stage2")]
 RECIPES = sorted(set(SHIPPED.glob("*.yaml")) - set(ABLATIONS))
 MINIMAL = "{name: x, output: o, data: {cache: c, sources: [{place: m.jsonl}]}, optim: {steps: 3, batch_size: 2}}"
 
