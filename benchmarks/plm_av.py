@@ -14,12 +14,10 @@ was measured.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from captioners import SYNONYMS, names, share
 from rich.console import Console
@@ -38,6 +36,7 @@ from peav.synth.world.kinds import KINDS
 
 RATE = 48_000
 TOKENS = 24
+Named = Callable[[str], set[str]]  # the sounds that a text names
 
 
 def main() -> None:
@@ -52,18 +51,17 @@ def main() -> None:
     asked = parser.parse_args()
     captioners = [Captioner.load(model) for model in asked.model]
 
-    def say(title: str, sounds: Sequence[np.ndarray], there: Sequence[set[str]], tagger: Tagger, words: Any) -> None:
+    def say(title: str, sounds: Sequence[np.ndarray], there: Sequence[set[str]], tagger: Tagger, named: Named) -> None:
         table = Table("captions", "right", "another", "silent", "words", title=f"{title}: {len(sounds)} clips")
-        tagged = texts_of(tagger, sounds)
-        table.add_row("tiny, zero-shot by the template", *figures(there, tagged, words))
+        table.add_row("tiny, zero-shot by the template", *row_of(there, tagged(tagger, sounds), named))
         half = len(sounds) // 2  # the clips stand by class: half of them away is another one
         for captioner in captioners:
-            with torch.inference_mode():
-                texts = captioner.caption(sounds, asked.prompt, sampling_rate=RATE, max_new_tokens=TOKENS)
-            table.add_row(captioner.name, *figures(there, texts, words))
-            table.add_row(f"{captioner.name}, shuffled", *figures(there, [*texts[half:], *texts[:half]], words))
+            texts = captioner.caption(sounds, asked.prompt, sampling_rate=RATE, max_new_tokens=TOKENS)
+            table.add_row(captioner.name, *row_of(there, texts, named))
+            if any(there):
+                table.add_row(f"{captioner.name}, shuffled", *row_of(there, [*texts[half:], *texts[:half]], named))
             if asked.texts:
-                console.print(*(f"{sorted(is_)}: {text}" for is_, text in zip(there, texts, strict=True)), sep="\n")
+                console.print(*(f"{sorted(own)}: {text}" for own, text in zip(there, texts, strict=True)), sep="\n")
         console.print(table)
 
     console = Console(width=120, markup=False)
@@ -96,7 +94,7 @@ def nothing() -> dict[str, list[np.ndarray]]:
     }
 
 
-def texts_of(tagger: Tagger, sounds: Sequence[np.ndarray]) -> list[str]:
+def tagged(tagger: Tagger, sounds: Sequence[np.ndarray]) -> list[str]:
     """What a tagger says."""
     tagger.setup()
     row = Row("clip", audio_path=Path("clip.wav"))
@@ -104,7 +102,7 @@ def texts_of(tagger: Tagger, sounds: Sequence[np.ndarray]) -> list[str]:
     return [answer.value if isinstance(answer, Answer) else "" for _, answer in sorted(answers.items())]
 
 
-def by_regex(words: dict[str, str], labels: Any) -> Any:
+def by_regex(words: dict[str, str], labels: Iterable[str]) -> Named:
     """Gives the labels that a text names."""
     return lambda text: {label for label in labels if names(words[label], text)}
 
@@ -119,11 +117,11 @@ def of_the_world(text: str) -> set[str]:
     }
 
 
-def figures(there: Sequence[set[str]], texts: Sequence[str], words: Any) -> list[str]:
+def row_of(there: Sequence[set[str]], texts: Sequence[str], named: Named) -> list[str]:
     """The columns of a table; of clips in which nothing is there, none is right."""
-    named = [words(text) for text in texts]
-    right = np.array([bool(found & is_) for found, is_ in zip(named, there, strict=True)])
-    another = np.array([bool(found - is_) for found, is_ in zip(named, there, strict=True)])
+    pairs = list(zip(map(named, texts), there, strict=True))
+    right = np.array([bool(said & own) for said, own in pairs])
+    another = np.array([bool(said - own) for said, own in pairs])
     silent = np.array([not text for text in texts])
     return [share(right), share(another), share(silent), f"{np.mean([len(text.split()) for text in texts]):.1f}"]
 

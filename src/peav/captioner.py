@@ -24,7 +24,7 @@ from peav.encoder import Encoder
 from peav.inference.batching import audio_latents, or_raise, pools, reader_for, video_features
 from peav.inference.isolation import IsolatedReader
 from peav.inference.language_model import STREAMS, LanguageModel, given_to
-from peav.inference.sources import Finished, MediaWindow, Streams, is_single, read_ahead
+from peav.inference.sources import Finished, MediaWindow, Streams, WindowReader, is_single, read_ahead
 from peav.model import PLM, PLMConfig
 from peav.model.config import DEFAULT_NUM_FRAMES
 from peav.types import DecodeFailure, Modality
@@ -32,6 +32,7 @@ from peav.utils.storage import write_all
 
 WINDOW = 10.0
 """Seconds that are told of at once, as long as the clips of training."""
+MAX_NEW_TOKENS = 64
 
 
 _CARD = """---
@@ -188,7 +189,7 @@ class Captioner:
         sampling_rate: int | None = None,
         batch_size: int = 8,
         window: float | None = WINDOW,
-        max_new_tokens: int = 64,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         isolate: bool = False,
     ) -> Iterator[WindowCaption | DecodeFailure]:
         """Captions of every window of every input, in their order; an input that cannot be read is a `DecodeFailure`.
@@ -207,11 +208,8 @@ class Captioner:
             ValueError: an empty prompt; a batch size, window or number of tokens that is not above 0; a window that is
                 too long for the language model.
         """
-        if not prompt.strip() or min(batch_size, max_new_tokens) < 1:
-            raise ValueError("prompt is not empty, batch_size and max_new_tokens are at least 1")
-        reader = reader_for(self.encoder.model.config, streams, window)
-        # As many pictures as in training, of a model that would take all.
-        reader = replace(reader, num_frames=reader.num_frames or DEFAULT_NUM_FRAMES)
+        self.check(prompt, window, batch_size, max_new_tokens)
+        reader = self._reader(streams, window)
         items: Iterable[Any] = [inputs] if is_single(inputs) else inputs
         read = IsolatedReader(reader, items, sampling_rate) if isolate else reader.read(items, sampling_rate)
         for batch in read_ahead(pools(read, batch_size)):
@@ -222,6 +220,23 @@ class Captioner:
                     yield WindowCaption(one.index, one.source, one.start, one.end, one.modality, next(texts))
                 elif not isinstance(one, Finished):
                     yield one
+
+    def check(
+        self, prompt: str, window: float | None = WINDOW, batch_size: int = 8, max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> None:
+        """Raises ValueError as `stream` does, before anything is read."""
+        if not prompt.strip() or min(batch_size, max_new_tokens) < 1:
+            raise ValueError("prompt is not empty, batch_size and max_new_tokens are at least 1")
+        frames = self._reader("any", window).num_frames
+        if window is not None:
+            question = self.language.question(prompt, "audio_video").parts
+            words = sum(len(part) for part in question if not isinstance(part, str))
+            self.model.check_window(window, frames or DEFAULT_NUM_FRAMES, words + max_new_tokens)
+
+    def _reader(self, streams: Streams, window: float | None) -> WindowReader:
+        """As many pictures as in training, of a model that would take all."""
+        reader = reader_for(self.encoder.model.config, streams, window)
+        return replace(reader, num_frames=reader.num_frames or DEFAULT_NUM_FRAMES)
 
     @torch.inference_mode()
     def _answers(self, clips: Sequence[MediaWindow], prompt: str, max_new_tokens: int) -> list[str]:

@@ -29,7 +29,7 @@ from peav.jobs import GOES_ON, Ledger, Version, plan, stoppable
 from peav.media import as_waveform, iter_audio
 from peav.media.find import media_files
 from peav.model import PEAFrame
-from peav.types import POSTPROCESSING, Event, Told
+from peav.types import POSTPROCESSING, Event, TimedCaption
 from peav.utils.lock import FolderLock
 from peav.utils.renamed import renamed
 from peav.utils.text import counted
@@ -237,7 +237,7 @@ def detect_files(
     scores: bool = False,
     plot: Path | None = None,
     html: Path | None = None,
-    told: Mapping[str, Sequence[Told]] | None = None,
+    captions: Mapping[str, Sequence[TimedCaption]] | None = None,
     limit: int | None = None,
     resume: bool = True,
     retry_failed: bool = False,
@@ -258,7 +258,7 @@ def detect_files(
             `path/to/file.py:Class`; None: none is written.
         scores: write every frame's scores too, into `output/scores`.
         plot, html: draw a timeline, as PNG and as a page with a player; of several files, each its own.
-        told: captions by path, as `describe.read_captions` gives them, for the pages.
+        captions: by path, as `describe.read_captions` gives them, for the pages.
         limit: listen to at most so many files.
         resume: with `output`, skip files that were done or failed before, unchanged; else start anew.
         retry_failed: try those that failed before again.
@@ -271,7 +271,9 @@ def detect_files(
     files = list(dict.fromkeys(file.absolute() for file in media_files(paths)))
     how, folder = postprocessing or detector.postprocessing, None if output is None else Path(output)
     texts = label_texts(labels)
-    outputs = Outputs(files, folder, None if format is None else event_format(format), scores, plot, html, told or {})
+    outputs = Outputs(
+        files, folder, None if format is None else event_format(format), scores, plot, html, captions or {}
+    )
     read = detector.encode_labels(texts)
 
     def found_in(todo: Sequence[Path], unfinished: Unfinished | None = None) -> Iterator[FileEvents]:

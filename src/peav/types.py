@@ -48,8 +48,8 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a captioner says of the part of a recording between two times, in seconds from its start."""
+class TimedCaption:
+    """What is said of a recording between two times, in seconds from its start."""
 
     start: float
     end: float

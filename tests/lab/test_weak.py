@@ -120,9 +120,9 @@ def test_the_engines_captions_of_the_world_are_a_source_and_are_made_once(world:
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "shards").glob("*")}
     assert place.rows(PlaceContext()) == rows
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    earlier = [{"class": "earlier", "name": kind, "kind": kind} for kind in STREAMS]
-    (tmp_path / "2.yaml").write_text(json.dumps({"name": "2", "captioners": earlier}))
-    second = Captioned(place.world, str(tmp_path / "2.yaml"), str(tmp_path / "2"), of=place.folder)
+    again = [{"class": "earlier", "name": kind, "kind": kind} for kind in STREAMS]
+    (tmp_path / "2.yaml").write_text(json.dumps({"name": "2", "captioners": again}))
+    second = Captioned(place.world, str(tmp_path / "2.yaml"), str(tmp_path / "2"), earlier=place.folder)
     for first, row in zip(rows, second.rows(PlaceContext()), strict=True):
         assert (row.id, row.split, row.by_people().captions) == (first.id, first.split, first.by_people().captions)
         assert row.synthetic.keys() == first.synthetic.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,8 +24,9 @@ from peav.cli.console import (
 from peav.utils.text import counted
 
 if TYPE_CHECKING:
+    from peav.captioner import WindowCaption
     from peav.describe import DescribeRun
-    from peav.types import Told
+    from peav.types import TimedCaption
 
 
 def describe(
@@ -47,17 +49,18 @@ def describe(
         Path | None, typer.Option("--output", "-o", help="A folder for captions.jsonl, instead of stdout.")
     ] = None,
     vtt: Annotated[Path | None, typer.Option(help="A folder for captions as WebVTT, one for each file.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Tell of at most so many files.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Describe at most so many files.")] = None,
     resume: options.Resume = True,
     retry_failed: options.RetryFailed = False,
     as_csv: options.Csv = False,
     as_json: options.Json = False,
 ) -> None:
-    """Tell in words what is heard and seen in files, window by window, by a captioner (docs/captioning.md).
+    """Describe in words what is heard and seen in files, window by window, by a captioner (docs/captioning.md).
 
     Without -o results go to stdout when all files are done. With -o, the folder gets captions.jsonl (a line for each
     file), which the pages of `peav search` and `peav detect` show with --captions, and failures.jsonl; a run that was
-    killed goes on from there. Exit code: 0, or 1 if every single file failed.
+    killed goes on from there, and another prompt, window or model starts anew.
+    Exit code: 0, or 1 if every single file failed.
     """
     from peav.captioner import Captioner
     from peav.describe import describe_files
@@ -65,6 +68,8 @@ def describe(
     if as_csv and output is not None:
         fail("--csv goes to stdout, and -o is a folder for captions.jsonl; give one")
     paths = options.media_in(files)
+    if vtt is not None:
+        vtt.mkdir(parents=True, exist_ok=True)  # what is in its way is said now
     captioner = Captioner.load(
         model,
         encoder=encoder,
@@ -88,8 +93,6 @@ def describe(
     )
     results = [one.to_dict() for one in run.files]
     summary = run.summary() | {"model": captioner.name}
-    if vtt is not None:
-        _write_vtt(_told(run, paths, output), vtt)
     if output is not None and as_json:
         print_json(summary | {"output": str(output)})
     elif output is not None:
@@ -101,28 +104,28 @@ def describe(
         print_csv(("path", "start", "end", "text", "error"), lines)
     else:
         out.print(_table(results))
+    if vtt is not None:
+        _write_vtt(run, paths, output, vtt)
     exit_if_all_failed(summary, summary["described"])
 
 
-def _told(run: DescribeRun, paths: list[Path], output: Path | None) -> dict[Path, list[Told]]:
-    """What is said of each file, now or by an earlier run into the same folder."""
-    from peav.describe import read_captions
-
-    if output is None:
-        return {one.path: one.told() for one in run.files if one.windows}
-    every = read_captions(output)
-    return {path.absolute(): every[str(path.absolute())] for path in paths if str(path.absolute()) in every}
-
-
-def _write_vtt(told: dict[Path, list[Told]], folder: Path) -> None:
+def _write_vtt(run: DescribeRun, paths: list[Path], output: Path | None, folder: Path) -> None:
     """A file for each recording, called as it is without its suffix, which players look for."""
+    from peav.describe import read_captions
     from peav.events.formats import to_vtt
     from peav.events.names import unique_names
     from peav.types import Event
     from peav.utils.storage import write_all
 
-    for path, name in unique_names(told).items():
-        write_all(folder / f"{name}.vtt", to_vtt([Event(one.text, one.start, one.end) for one in told[path]]))
+    told: Mapping[str, Sequence[TimedCaption | WindowCaption]]
+    if output is None:
+        told = {str(one.path): [window for window in one.windows if window.text] for one in run.files if not one.error}
+    else:  # with what an earlier run has written
+        told = read_captions(output, (path.absolute() for path in paths))
+    for path, name in unique_names([path.absolute() for path in paths]).items():
+        if str(path) in told:
+            cues = [Event(one.text, one.start, one.end) for one in told[str(path)]]
+            write_all(folder / f"{name}.vtt", to_vtt(cues))
 
 
 def _report(summary: dict[str, Any], output: Path) -> None:

@@ -99,7 +99,7 @@ def detect(
         fail("--sampling-rate is of bare samples on stdin; files tell theirs: peav detect - --sampling-rate 16000")
     paths = [] if live else options.media_in(files)
     _check_outputs(format, output, scores, len(paths))
-    told = options.captions(captions, html)
+    read = options.captions(captions, html, paths)
     detector = load_detector(model, device, revision, dtype, cache_dir)
     how = options.postprocessing(detector.postprocessing, texts, threshold, low, median, min_gap, min_length)
     if live:
@@ -115,7 +115,7 @@ def detect(
         scores=scores,
         plot=plot,
         html=html,
-        told=told,
+        captions=read,
         limit=limit,
         resume=resume,
         retry_failed=retry_failed,

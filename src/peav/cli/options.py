@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from peav.cli.console import fail
+from peav.cli.console import err, fail, shown
 from peav.utils.text import lines, read_text, readable
 
 if TYPE_CHECKING:
     from peav.events import Postprocessing
-    from peav.types import Told
+    from peav.types import TimedCaption
 
 Files = Annotated[list[Path], typer.Argument(help="Files and folders; folders are searched for media.")]
 Library = Annotated[Path, typer.Argument(help="What `peav embed -o` wrote.")]
@@ -71,15 +71,18 @@ MinGap = Annotated[
 MinLength = Annotated[float | None, typer.Option(min=0.0, help="Drop shorter events, in seconds; as the model says.")]
 
 
-def captions(folder: Path | None, html: Path | None) -> dict[str, list[Told]]:
-    """What `--captions` names, by path, for a page."""
+def captions(folder: Path | None, html: Path | None, files: Iterable[Path] = ()) -> dict[str, list[TimedCaption]]:
+    """What `--captions` names, for a page of these files; says so where it has none of them."""
     if folder is None:
         return {}
     if html is None:
-        fail("--captions stand in a page; give --html PAGE too")
+        fail("--captions needs a page to stand in; give --html PAGE too")
     from peav.describe import read_captions
 
-    return read_captions(folder)
+    found = read_captions(folder, files)
+    if not found:
+        err.print(f"[yellow]no captions[/] of these files in {shown(folder)}", soft_wrap=True, highlight=False)
+    return found
 
 
 def media_in(paths: Sequence[Path]) -> list[Path]:

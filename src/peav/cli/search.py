@@ -12,7 +12,7 @@ from rich.table import Table
 
 from peav.cli import options
 from peav.cli.console import clock, err, escape, fail, load, meter, out, print_csv, print_json, say_written, shown
-from peav.types import Modality, Told
+from peav.types import Modality
 from peav.utils.text import counted
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def search(
     A score is the model's logit, which is comparable between sound and pictures, or the cosine (-1 to 1) of like with
     like; only the order counts, so look at a few before you choose a --min-score.
     """
+    if captions is not None:
+        options.captions(captions, html)  # what is wrong with it is said before a model is loaded
     from peav.search import make_query
     from peav.search import search as search_library
     from peav.search.library import model_of, open_library
@@ -72,7 +74,7 @@ def search(
     query = make_query(encoder, text, audio=audio, video=video, space=space)
     hits = search_library(library, query, encoder.model_id, top, min_score=min_score, by_file=by == "file")
     title = " + ".join(str(part) for part in (audio and audio.name, video and video.name, text) if part)
-    _write(hits, title, html, m3u, clips, options.captions(captions, html))
+    _write(hits, title, html, m3u, clips, captions)
     if as_json:
         print_json([hit.to_dict() for hit in hits])
     elif as_csv:
@@ -89,7 +91,7 @@ def _write(
     html: Path | None,
     m3u: Path | None,
     clips: Path | None,
-    told: dict[str, list[Told]],
+    captions: Path | None,
 ) -> None:
     """The files that were asked for; a hit whose file cannot be read any more is left out with a word."""
     from peav.search.export import cut_clips, page, to_m3u
@@ -98,7 +100,8 @@ def _write(
     def failed(error: MediaError) -> None:
         err.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
-    texts = [(html, lambda: page(f"peav: {title}", hits, failed, told)), (m3u, lambda: to_m3u(hits))]
+    read = options.captions(captions, html, (Path(hit.path) for hit in hits))
+    texts = [(html, lambda: page(f"peav: {title}", hits, failed, read)), (m3u, lambda: to_m3u(hits))]
     for path, text in texts:
         if path is not None:
             write_all(path, text())

@@ -35,7 +35,7 @@ def short_names(names: Collection[str]) -> dict[str, str]:
     return short
 
 
-def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
+def unique_names(paths: Collection[Path]) -> dict[Path, str]:
     """What the files that are written for each path are called: its stem, its name, or all of its folders, whichever
     is enough; where folders joined by `_` are alike, as those of a_b/c.wav and a/b/c.wav, with a digest of the path.
     """

@@ -15,7 +15,7 @@ from peav.events.names import unique_names
 from peav.events.postprocess import Postprocessing
 from peav.events.types import FrameScores
 from peav.events.writers import EventFormat
-from peav.types import Event, Told
+from peav.types import Event, TimedCaption
 from peav.utils.atomic import atomic_write
 from peav.utils.storage import write_all
 
@@ -66,8 +66,8 @@ class Outputs:
     """Where results go.
 
     Files in the folder are called like the input without its suffix, or with it where two inputs would share a name.
-    Timelines of several inputs have that name added: timeline.png becomes timeline-dog.png. Captions by path, `told`,
-    stand in the pages.
+    Timelines of several inputs have that name added: timeline.png becomes timeline-dog.png. The pages have
+    `captions`, which go by path.
     """
 
     paths: Sequence[Path]
@@ -76,7 +76,7 @@ class Outputs:
     scores: bool = False
     plot: Path | None = None
     html: Path | None = None
-    told: Mapping[str, Sequence[Told]] = field(default_factory=dict)
+    captions: Mapping[str, Sequence[TimedCaption]] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> dict[Path, str]:
@@ -98,8 +98,14 @@ class Outputs:
         return targets
 
     def complete(self, path: Path) -> bool:
-        """Whether everything that is to be written for an input is there."""
-        return all(target.exists() for target in self.of(path).values())
+        """Whether everything that is to be written for an input is there; in a page also the captions."""
+        targets = self.of(path)
+        if not all(target.exists() for target in targets.values()):
+            return False
+        from peav.events.render.page import captions_html
+
+        captions = self.captions.get(str(path), ())
+        return not captions or "html" not in targets or captions_html(captions) in targets["html"].read_text("utf-8")
 
     def write(self, path: Path, scores: FrameScores, events: Sequence[Event], how: Postprocessing) -> FileEvents:
         """Everything for one input, each file whole or not at all; `how` its scores became events."""
@@ -112,7 +118,7 @@ class Outputs:
         if "scores" in targets:
             write_scores(targets["scores"], scores)
         if drawn:
-            _draw(path, scores, events, how, targets, self.told.get(str(path), ()))
+            _draw(path, scores, events, how, targets, self.captions.get(str(path), ()))
         return found
 
 
@@ -122,7 +128,7 @@ def _draw(
     events: Sequence[Event],
     how: Postprocessing,
     targets: Mapping[str, Path],
-    told: Sequence[Told],
+    captions: Sequence[TimedCaption],
 ) -> None:
     from peav.events.render.page import page, sound
     from peav.events.render.timeline import Timeline, loudness, picture
@@ -132,4 +138,4 @@ def _draw(
         with atomic_write(targets["plot"]) as temporary:
             picture(timeline).save(temporary, "PNG")
     if "html" in targets:
-        write_all(targets["html"], page(timeline, sound(path, scores.duration, targets["html"].parent), told))
+        write_all(targets["html"], page(timeline, sound(path, scores.duration, targets["html"].parent), captions))

@@ -124,13 +124,13 @@ class Captioned(Place):
         world: as of the place `world`.
         recipe: of the engine.
         folder: of the engine's run.
-        of: the folder of an earlier run of the engine over the same clips, which this one goes on from (its stage 2).
+        earlier: the folder of a run of the engine over the same clips, which this one goes on from (its stage 2).
     """
 
     world: World
     recipe: str
     folder: str
-    of: str | None = None
+    earlier: str | None = None
 
     def rows(self, context: PlaceContext) -> list[Row]:
         """The rows of all splits."""
@@ -144,6 +144,6 @@ class Captioned(Place):
             context.advance(round(done))
 
         # Its manifest begins with the clips that train.
-        manifest, recipe = self.of or f"{self.world.folder}/manifest.jsonl", read_recipe(self.recipe)
+        manifest, recipe = self.earlier or f"{self.world.folder}/manifest.jsonl", read_recipe(self.recipe)
         caption(manifest, self.folder, recipe, limit=self.world.train, workers=context.workers, progress=progress)
         return [*read_clips(self.folder), *(row for row in rows if not row.trains)]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -218,6 +219,13 @@ class PLM(nn.Module):
             pad_token_id=end[0],
         )
         return [_until(row, set(end)) for row in tokens.tolist()]
+
+    def check_window(self, seconds: float, frames: int, tokens: int) -> None:
+        """Raises ValueError where a clip so long, with so many frames and `tokens` around them, may be too long."""
+        codec = self.encoder.config.audio.codec
+        latents = seconds * codec.sampling_rate / codec.hop_length
+        heard, seen = latents / self.config.audio_stride, frames / self.config.video_stride
+        self._check_length(math.ceil(heard) + math.ceil(seen) + tokens)
 
     def _check_length(self, length: int) -> None:
         most = getattr(self.language.config, "max_position_embeddings", None)

@@ -12,7 +12,7 @@ from peav.errors import MediaError
 from peav.media import Window, iter_audio, iter_frames, probe
 from peav.media.write import write_media
 from peav.search.query import Hit
-from peav.types import Told
+from peav.types import TimedCaption
 from peav.utils.atomic import atomic_write
 from peav.utils.page import document, resource
 from peav.utils.terminal import visible
@@ -22,6 +22,7 @@ FPS = 25
 BLOCK = 2.0  # seconds of frames that are held at once
 LONGEST = 30.0  # seconds of a window that a page holds
 
+Captions = Mapping[str, Sequence[TimedCaption]]
 Failed = Callable[[MediaError], None]
 """Told why a file can no longer be read."""
 
@@ -78,13 +79,13 @@ def _int16(block: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(block * 32768), -32768, 32767).astype(np.int16)
 
 
-def page(title: str, hits: Sequence[Hit], failed: Failed, told: Mapping[str, Sequence[Told]] | None = None) -> str:
+def page(title: str, hits: Sequence[Hit], failed: Failed, captions: Captions | None = None) -> str:
     """One HTML file with everything in it: a card for each hit whose player holds the window that was found.
 
     Args:
-        told: captions of files, by path: a card has those of its window.
+        captions: of files, by path: a card has those of its window.
     """
-    cards = "".join(_card(rank, hit, failed, (told or {}).get(hit.path, ())) for rank, hit in enumerate(hits, 1))
+    cards = "".join(_card(rank, hit, failed, (captions or {}).get(hit.path, ())) for rank, hit in enumerate(hits, 1))
     body = (
         f"<main><h1>{escape(title)}</h1>"
         f"<p>{counted(len(hits), 'window')}, best first. Each player holds the window that was found.</p>"
@@ -93,7 +94,7 @@ def page(title: str, hits: Sequence[Hit], failed: Failed, told: Mapping[str, Seq
     return document(title, body, resource("peav.search", "templates", "hits.css"))
 
 
-def _card(rank: int, hit: Hit, failed: Failed, told: Sequence[Told]) -> str:
+def _card(rank: int, hit: Hit, failed: Failed, captions: Sequence[TimedCaption]) -> str:
     from peav.media.preview import excerpt
 
     name = escape(visible(Path(hit.path).name))
@@ -106,7 +107,7 @@ def _card(rank: int, hit: Hit, failed: Failed, told: Sequence[Told]) -> str:
     else:
         kind = "video" if pictures else "audio"
         player = f'<{kind} controls preload="metadata" aria-label="{label}" src="{address}"></{kind}>'
-    said = [one.text for one in told if one.start < hit.end and one.end > hit.start]
+    said = [one.text for one in captions if one.start < hit.end and one.end > hit.start]
     words = f"<p>{escape('; '.join(dict.fromkeys(said)))}</p>" if said else ""
     return (
         f'<li>{player}<h2 title="{escape(visible(hit.path))}">{rank}. {name}</h2>'

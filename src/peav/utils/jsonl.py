@@ -25,7 +25,7 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     for line in data.split(b"\n"):
         try:
             entry = json.loads(line)
-        except ValueError:  # torn, or nothing
+        except (ValueError, RecursionError):  # torn, or nothing, or thousands of brackets
             continue
         if isinstance(entry, dict):
             found.append(entry)

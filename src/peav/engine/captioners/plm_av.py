@@ -15,7 +15,7 @@ from peav.engine.captioners.base import Captioner
 from peav.engine.clip import Answer, Sample
 from peav.engine.stage import OUTSIDE
 from peav.errors import RecipeError
-from peav.inference.language_model import given_to
+from peav.inference.language_model import PROMPTS, given_to
 from peav.types import DecodeFailure
 
 
@@ -53,7 +53,10 @@ class PlmAv(Captioner):
 
     def identity(self) -> Mapping[str, Any]:
         """The options, with a hash of the model's files, which name encoder and language model by theirs."""
-        return {**super().identity(), "model": self._files or self.model}
+        asked = PROMPTS.get(self.prompt, {}).get(
+            self.kind, self.prompt
+        )  # its words, which a version of peav may change
+        return {**super().identity(), "model": self._files or self.model, "prompt": asked}
 
     @property
     def model_name(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from peav.events.render.timeline import COLORS, Timeline
 from peav.media import Source, iter_audio
 from peav.media.write import write_media
-from peav.types import Told
+from peav.types import TimedCaption
 from peav.utils.page import document, resource
 from peav.utils.text import clock
 
@@ -25,18 +25,23 @@ BIT_RATE = "64000"  # half a megabyte a minute
 LONGEST = 300.0  # seconds of sound that a page holds: an hour's would be 38 MB of text
 
 
-def page(timeline: Timeline, sound: str, told: Sequence[Told] = ()) -> str:
+def page(timeline: Timeline, sound: str, captions: Sequence[TimedCaption] = ()) -> str:
     """The page as one string; nothing is fetched but, of a long recording, its sound.
 
     Wave and scores are in it as bytes: an hour is at most 0.12 MB a label.
 
     Args:
         sound: the player's address, as `sound` gives it.
-        told: captions of the recording, listed below its events.
+        captions: of the recording, listed below its events.
     """
     labels = timeline.scores.labels
     bands = "".join(_band(timeline, row, label) for row, label in enumerate(labels))
-    filled = {"title": escape(timeline.title), "sound": escape(sound), "bands": bands, "told": _told(told)}
+    filled = {
+        "title": escape(timeline.title),
+        "sound": escape(sound),
+        "bands": bands,
+        "captions": captions_html(captions),
+    }
     body, style, script = (
         resource("peav.events.render", "templates", f"timeline.{kind}") for kind in ("html", "css", "js")
     )
@@ -74,14 +79,15 @@ def _band(timeline: Timeline, row: int, label: str) -> str:
     )
 
 
-def _told(told: Sequence[Told]) -> str:
-    """Captions, each with a button that goes to its time."""
-    if not told:
+def captions_html(captions: Sequence[TimedCaption]) -> str:
+    """A list of captions, each with a button that goes to its time."""
+    if not captions:
         return ""
     lines = "".join(
-        f'<li><button data-start="{one.start:.3f}">{clock(one.start)}</button> {escape(one.text)}</li>' for one in told
+        f'<li><button data-start="{one.start:.3f}">{clock(one.start)}</button> {escape(one.text)}</li>'
+        for one in captions
     )
-    return f'<h2>In words</h2><ol class="told">{lines}</ol>'
+    return f'<h2>In words</h2><ol class="captions">{lines}</ol>'
 
 
 def _data(timeline: Timeline) -> dict[str, Any]:

@@ -209,7 +209,7 @@ scroll.addEventListener("keydown", (event) => {
 });
 $("#zoom").addEventListener("input", () => magnify(Number($("#zoom").value)));
 for (const id of ["#find", "#least", "#heard"]) $(id).addEventListener("input", filter);
-for (const button of document.querySelectorAll(".told button")) {
+for (const button of document.querySelectorAll(".captions button")) {
   button.addEventListener("click", () => playFrom(Number(button.dataset.start)));
 }
 $("#more").addEventListener("click", () => {
