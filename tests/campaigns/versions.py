@@ -151,7 +151,7 @@ def installed(python: Path) -> dict[str, str]:
 
 
 def count_verbs(text: str) -> str:
-    lines = re.findall(r"(?m)^(\w+) +\d+ s  (FAILED)?", text)
+    lines = re.findall(r"(?m)^(\w+(?: \w+)?) +\d+ s  (FAILED)?", text)
     bad = [verb for verb, failed in lines if failed]
     return f"{len(lines) - len(bad)} of {len(lines)} verbs" + (f"; {', '.join(bad)} FAILED" if bad else "")
 
