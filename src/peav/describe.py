@@ -26,7 +26,7 @@ from peav.utils.terminal import visible
 from peav.utils.text import counted
 
 CAPTIONS = "captions.jsonl"
-"""The file that says what was told of each file, in a folder of results."""
+"""The file that has the captions of each file, in a folder of results."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,14 @@ def describe_files(
     return DescribeRun(found, work.skipped, work.failed_before)
 
 
+def captions_file(folder: str | os.PathLike[str]) -> Path:
+    """The file that `describe_files` wrote into a folder. Raises CaptionsError: there is none."""
+    path = Path(folder) / CAPTIONS
+    if not path.is_file():
+        raise CaptionsError(f"{folder}: holds no {CAPTIONS}; give the folder of: peav describe FILES -o FOLDER")
+    return path
+
+
 def read_captions(
     folder: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]] | None = None
 ) -> dict[str, list[TimedCaption]]:
@@ -146,9 +154,7 @@ def read_captions(
     Raises:
         CaptionsError: the folder holds none, or a line of its file is not as it was written.
     """
-    path = Path(folder) / CAPTIONS
-    if not path.is_file():
-        raise CaptionsError(f"{folder}: holds no {CAPTIONS}; give the folder of: peav describe FILES -o FOLDER")
+    path = captions_file(folder)
     wanted = None if files is None else {os.path.realpath(file): os.fspath(file) for file in files}
     found: dict[str, list[TimedCaption]] = {}
     for line in read_lines(path):

@@ -111,6 +111,7 @@ def test_captions_stand_in_the_pages_of_search_and_detection(peav: Run, tmp_path
     assert peav("embed", str(sound), "-o", library, "--window", "2").exit_code == 0
     found = peav("search", library, "a dog", "--top", "1", "--html", hits, "--captions", str(told), "--json")
     assert found.exit_code == 0, found.output
+    assert "no captions" not in found.stderr
     first = json.loads(found.stdout)[0]["start"] == 0
     shown = Path(hits).read_text()
     assert ("a &lt;b&gt;dog&lt;/b&gt;" in shown, "a cat" in shown) == (first, not first)

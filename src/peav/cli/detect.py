@@ -99,7 +99,8 @@ def detect(
         fail("--sampling-rate is of bare samples on stdin; files tell theirs: peav detect - --sampling-rate 16000")
     paths = [] if live else options.media_in(files)
     _check_outputs(format, output, scores, len(paths))
-    read = options.captions(captions, html, paths)
+    options.check_captions(captions, html)
+    read = options.captions_of(captions, (path.absolute() for path in paths))
     detector = load_detector(model, device, revision, dtype, cache_dir)
     how = options.postprocessing(detector.postprocessing, texts, threshold, low, median, min_gap, min_length)
     if live:

@@ -71,12 +71,20 @@ MinGap = Annotated[
 MinLength = Annotated[float | None, typer.Option(min=0.0, help="Drop shorter events, in seconds; as the model says.")]
 
 
-def captions(folder: Path | None, html: Path | None, files: Iterable[Path] = ()) -> dict[str, list[TimedCaption]]:
+def check_captions(folder: Path | None, html: Path | None) -> None:
+    """What is wrong with `--captions` is said before a model is loaded."""
+    if folder is not None:
+        if html is None:
+            fail("--captions needs a page to stand in; give --html PAGE too")
+        from peav.describe import captions_file
+
+        captions_file(folder)
+
+
+def captions_of(folder: Path | None, files: Iterable[Path]) -> dict[str, list[TimedCaption]]:
     """What `--captions` names, for a page of these files; says so where it has none of them."""
     if folder is None:
         return {}
-    if html is None:
-        fail("--captions needs a page to stand in; give --html PAGE too")
     from peav.describe import read_captions
 
     found = read_captions(folder, files)

@@ -59,8 +59,7 @@ def search(
     A score is the model's logit, which is comparable between sound and pictures, or the cosine (-1 to 1) of like with
     like; only the order counts, so look at a few before you choose a --min-score.
     """
-    if captions is not None:
-        options.captions(captions, html)  # what is wrong with it is said before a model is loaded
+    options.check_captions(captions, html)
     from peav.search import make_query
     from peav.search import search as search_library
     from peav.search.library import model_of, open_library
@@ -100,7 +99,7 @@ def _write(
     def failed(error: MediaError) -> None:
         err.print(f"[yellow]left out:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
-    read = options.captions(captions, html, (Path(hit.path) for hit in hits))
+    read = options.captions_of(captions, (Path(hit.path) for hit in hits))
     texts = [(html, lambda: page(f"peav: {title}", hits, failed, read)), (m3u, lambda: to_m3u(hits))]
     for path, text in texts:
         if path is not None:
