@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -73,6 +74,7 @@ def caption(
         Stopped: Ctrl-C or SIGTERM.
     """
     out = Path(out)
+    gc.freeze()  # as in `work`
     with _lock(out):
         _claim(out, listed(places), recipe, limit)
         summary, settings = Summary(), settings_of(recipe)

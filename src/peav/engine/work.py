@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ def _of_recipe(text: str, _settings: str, workers: int) -> tuple[EngineRecipe, l
     """A recipe and its stages; kept, with their models, from one partition to the next of the same settings: the
     prompts in its files are others under others.
     """
+    gc.freeze()  # what is loaded by now stays: to look through it for garbage again and again takes a tenth of the time
     recipe = from_mapping(EngineRecipe, json.loads(text))
     weak, final = weak_stages(recipe), final_stages(recipe)
     for stage in [*weak, *final]:
