@@ -53,9 +53,8 @@ class PlmAv(Captioner):
 
     def identity(self) -> Mapping[str, Any]:
         """The options, with a hash of the model's files, which name encoder and language model by theirs."""
-        asked = PROMPTS.get(self.prompt, {}).get(
-            self.kind, self.prompt
-        )  # its words, which a version of peav may change
+        # The words of a named prompt, which a version of peav may change.
+        asked = PROMPTS.get(self.prompt, {}).get(self.kind, self.prompt)
         return {**super().identity(), "model": self._files or self.model, "prompt": asked}
 
     @property
