@@ -140,6 +140,13 @@ def test_what_is_only_heard_is_asked_of_sound_alone(captioner: Captioner, media:
 def test_a_clip_that_is_too_long_for_the_language_model_is_an_error(captioner: Captioner, media: list[Path]) -> None:
     with pytest.raises(ValueError, match="but the language model takes 512: give a shorter window"):
         captioner.caption(media[0], max_new_tokens=600)
+    model = captioner.model
+    width = model.embeddings.embedding_dim
+    long, short = torch.zeros(400, width), torch.zeros(20, width)
+    words = torch.ones(300, dtype=torch.long)
+    assert len(model.token_losses([long, short], [words[:3], words])) == 303  # each clip counts by itself
+    with pytest.raises(ValueError, match="699 positions and tokens of one clip, but the language model takes 512"):
+        model.token_losses([long, short], [words, words[:3]])
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))

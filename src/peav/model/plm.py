@@ -171,11 +171,9 @@ class PLM(nn.Module):
         Sequences share rows, packed so that little of a batch is padding; none sees another. Raises ValueError for one
         that is longer than the language model takes.
         """
-        self._check_length(max(map(len, sequences)) + max(map(len, answers)) - 1)
-        whole = [
-            torch.cat([question, self.embeddings(answer[:-1])])
-            for question, answer in zip(sequences, answers, strict=True)
-        ]
+        told = list(zip(sequences, answers, strict=True))
+        self._check_length(max(len(question) + len(answer) for question, answer in told) - 1)
+        whole = [torch.cat([question, self.embeddings(answer[:-1])]) for question, answer in told]
         rows = packed([len(one) for one in whole])
         inputs = pad_sequence([torch.cat([whole[i] for i in row]) for row in rows], batch_first=True)  # (R, L, W)
         blocks = [[len(whole[i]) for i in row] for row in rows]
@@ -189,8 +187,8 @@ class PLM(nn.Module):
             at = 0
             for i in row:
                 end = at + len(whole[i])
-                told = logits_of_row[end - len(answers[i]) : end]
-                losses[i] = F.cross_entropy(told.float(), answers[i], reduction="none")
+                own = logits_of_row[end - len(answers[i]) : end]
+                losses[i] = F.cross_entropy(own.float(), answers[i], reduction="none")
                 at = end
         return torch.cat([losses[i] for i in range(len(whole))])
 
