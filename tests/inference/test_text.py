@@ -12,7 +12,7 @@ from random_model import random_encoder
 from tokenizers import Tokenizer
 
 from peav.checkpoint import load_tokenizer, resolve
-from peav.inference.text import check_texts, tokenize
+from peav.inference.text import check_texts, of_like_length, tokenize
 
 TEXTS = ["", "a dog", "a door is slammed " * 40, "ünïcödé 犬 🐕", "rain"]
 
@@ -85,3 +85,15 @@ def test_eight_threads_on_one_encoder_get_what_one_gets() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(encoder.encode_text, texts))
     assert all((one == other).all() for one, other in zip(found, expected, strict=True))
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(1, 512), max_size=80), st.integers(1, 40))
+def test_batches_of_texts_hold_each_once_and_little_padding(lengths: list[int], batch_size: int) -> None:
+    batches = of_like_length(lengths, batch_size)
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    for batch in batches:
+        own = [lengths[place] for place in batch]
+        assert 1 <= len(own) <= batch_size
+        assert own == sorted(own)
+        assert own[-1] <= max(1.25 * own[0], own[0] + 2)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from peav.inference import batching
-from peav.model import PEAV, FrameEncoderConfig, preset
+from peav.model import PEAV, FrameEncoderConfig, PEAVConfig, preset
 from peav.model.frame_encoder import FrameEncoder, to_pixels
 
 CONFIG = FrameEncoderConfig(64, 16, 32, 2, 2, output_dim=24, pool_heads=4)
@@ -90,3 +90,30 @@ def test_inference_and_training_see_the_same_pixels() -> None:
     frames = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(batching.frame_features(model, frames.numpy()), model.frame_features(to_pixels(frames)))
+
+
+def test_equal_frames_are_encoded_once_and_each_has_its_own_features() -> None:
+    torch.manual_seed(0)
+    model = PEAV(preset("nano")).eval()
+    slides = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    shown = [2, 2, 0, 2, 3, 0, 0, 1]  # a slide may come again
+    given_to: list[int] = []
+    model.video.frame_encoder.register_forward_pre_hook(lambda _, inputs: given_to.append(len(inputs[0])))
+    with torch.inference_mode():
+        found = batching.frame_features(model, slides[shown].numpy())
+        assert sum(given_to) == 4
+        whole = model.frame_features(to_pixels(slides[shown]))
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[1], found[2])
+
+
+@pytest.mark.parametrize("name", ["nano", "tiny", "small", "large"])
+def test_what_frames_take_on_a_cpu_is_bounded_by_their_number(name: str) -> None:
+    config = preset(name)
+    assert isinstance(config, PEAVConfig)
+    frames = config.video.frame_encoder
+    at_once = batching.frames_at_once(frames)
+    widest = (frames.grid**2 + 1) * frames.mlp_width * 4
+    assert 8 <= at_once <= 64
+    assert at_once == 8 or at_once * widest <= 64 * 2**20

@@ -177,3 +177,21 @@ def test_recomputed_layers_give_the_same_gradients_and_keep_less() -> None:
     assert plain.keys() == recomputed.keys()
     assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
     assert little < much / 2
+
+
+def test_no_layer_asks_the_device_how_long_a_row_is() -> None:
+    """Tensors on `meta` have no values, so that every question, which on a GPU waits for it, is an error here."""
+    with torch.device("meta"):
+        model = PEAV(preset("nano"))
+        waveform, pixels = torch.empty(2, 10 * 1920), torch.empty(2, 4, 64)
+    samples, frames = torch.tensor([10 * 1920, 4 * 1920]), torch.tensor([4, 2])
+    with torch.no_grad():
+        latents = model.encode_codec(waveform, samples)
+        audio = model.audio_hidden(latents, samples // 1920)
+        video = model.video_hidden(pixels, frames)
+        fused = model.audio_video_hidden(audio.sequence, samples // 1920, video.sequence, frames, cls_only=True)
+    assert fused.pooled.is_meta
+    assert fused.pooled.shape == (2, 64)
+    # The question itself is what fails.
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        model.audio_hidden(latents, (samples // 1920).to("meta"))

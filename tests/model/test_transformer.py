@@ -114,8 +114,9 @@ def test_the_cls_counts_among_a_towers_positions_and_too_many_steps_say_to_cut_i
 
 
 def test_no_mask_is_built_when_nothing_is_padded() -> None:
-    assert valid_mask(None, 4) is None
-    assert valid_mask(torch.tensor([4, 4]), 4) is None
-    mask = valid_mask(torch.tensor([4, 2]), 4)
+    cpu = torch.device("cpu")
+    assert valid_mask(None, 4, cpu) is None
+    assert valid_mask(torch.tensor([4, 4]), 4, cpu) is None
+    mask = valid_mask(torch.tensor([4, 2]), 4, cpu)
     assert mask is not None
     assert mask.tolist() == [[True] * 4, [True, True, False, False]]

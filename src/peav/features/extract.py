@@ -13,10 +13,11 @@ from torch import nn
 from peav.data.manifest import Row
 from peav.errors import MediaError
 from peav.features.decode import Cut, Decoded, decode, decode_each, decode_task
+from peav.inference.batching import frame_features
+from peav.inference.lanes import in_lanes
 from peav.media import pad_to_hop
 from peav.model import PEAV
 from peav.model.config import DEFAULT_NUM_FRAMES
-from peav.model.frame_encoder import to_pixels
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,15 @@ class FeatureExtractor:
         return self.of_decoded(decode(row.audio_path, row.video_path, row.start, row.end, self.cut))
 
     def of_rows(self, rows: Iterable[Row], workers: int) -> Iterator[ClipFeatures | MediaError]:
-        """The features of each clip, or why it has none; decoded in worker processes, ahead of the codec's work."""
+        """The features of each clip, or why it has none; decoded in worker processes, ahead of the codec's work, which
+        on a CPU is done for several clips at a time.
+        """
         tasks = (decode_task(row.audio_path, row.video_path, row.start, row.end, self.cut) for row in rows)
-        for decoded in decode_each(tasks, self.max_seconds, workers):
-            yield decoded if isinstance(decoded, MediaError) else self.of_decoded(decoded)
+        decoded = decode_each(tasks, self.max_seconds, workers)
+        return in_lanes(self._made, decoded, _device(self.model.audio.codec))
+
+    def _made(self, decoded: Decoded | MediaError) -> ClipFeatures | MediaError:
+        return decoded if isinstance(decoded, MediaError) else self.of_decoded(decoded)
 
     def of_decoded(self, clip: Decoded) -> ClipFeatures:
         """Those of a decoded clip."""
@@ -85,8 +91,7 @@ class FeatureExtractor:
         """The clip with what the model's frame encoder makes of its pixels: (N, F) float16."""
         if clip.frames is None:
             return clip
-        pixels = torch.from_numpy(clip.frames).to(_device(self.model.video.frame_encoder))
-        features = self.model.frame_features(to_pixels(pixels))
+        features = frame_features(self.model, clip.frames)
         return replace(clip, frames=features.to(torch.float16).cpu().numpy())
 
     @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -14,8 +15,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from peav.errors import NonFiniteError
 from peav.inference.isolation import IsolatedReader
+from peav.inference.lanes import in_lanes
 from peav.inference.sources import Finished, Item, MediaWindow, Streams, WindowReader, read_ahead
 from peav.model import PEAV, PEAVConfig
+from peav.model.config import FrameEncoderConfig
 from peav.model.frame_encoder import to_pixels
 from peav.types import DecodeFailure
 from peav.utils.progress import by_index
@@ -23,6 +26,9 @@ from peav.utils.progress import by_index
 JOINT = {"audio_plus_text": "audio", "video_plus_text": "video"}
 T = TypeVar("T")
 FRAMES_AT_ONCE = 64
+# On a CPU fewer of a large frame encoder: as many as keep the widest activation under 64 MiB, but no fewer than 8,
+# below which reading the weights would take longer than multiplying by them.
+LEAST_FRAMES, FRAME_BYTES = 8, 64 * 2**20
 # A pool is sorted by length before it is cut into batches, so that like windows meet.
 POOL_BATCHES = 4
 POOL_BYTES = 192 * 2**20  # three pools are in memory at most: decoding, waiting, being embedded
@@ -107,8 +113,8 @@ def embed_stream(
         wanted: the heads to embed a window with: `audio`, `video`, `audio_video`, `audio_plus_text`, `video_plus_text`.
         texts: (inputs, D) CLS states of the text tower, for the joint heads.
         save: keeps what was handed back. With it, each window is handed back as soon as its batch is done, and it is
-            called before the next batch is begun. What says that an input has ended comes after all of its windows
-            either way.
+            called before the next batch is handed back. What says that an input has ended comes after all of its
+            windows either way.
 
     An embedding that is not finite is never handed back: it makes its input a `DecodeFailure` from there on.
     """
@@ -183,17 +189,25 @@ def embed_clips(
 ) -> Iterator[list[tuple[int, dict[str, Tensor]]]]:
     """Embed decoded windows, each with its own heads; yields each batch, as places and embeddings of its windows.
 
-    Arguments as in `embed_stream`.
+    Arguments as in `embed_stream`. On a CPU several batches are computed at a time.
     """
     # Windows of one kind and similar length share a batch, so that little of it is padding.
     order = sorted(range(len(clips)), key=lambda i: (spaces[i], _steps(clips[i]), i))
+    batches: list[tuple[tuple[str, ...], list[int]]] = []
     for heads, places in groupby(order, key=lambda i: spaces[i]):
         while batch := list(islice(places, batch_size)):
-            with torch.inference_mode():
-                states = None if texts is None else texts[[clips[i].index for i in batch]]
-                embedded = _forward(model, [clips[i] for i in batch], heads, states)
-                rows = {space: embeddings.float() for space, embeddings in embedded.items()}
-            yield [(i, {space: row[place] for space, row in rows.items()}) for place, i in enumerate(batch)]
+            batches.append((heads, batch))
+
+    def embedded(one: tuple[tuple[str, ...], list[int]]) -> list[tuple[int, dict[str, Tensor]]]:
+        heads, batch = one
+        with torch.inference_mode():
+            states = None if texts is None else texts[[clips[i].index for i in batch]]
+            by_space = _forward(model, [clips[i] for i in batch], heads, states)
+            rows = {space: embeddings.float() for space, embeddings in by_space.items()}
+            return [(i, {space: row[place] for space, row in rows.items()}) for place, i in enumerate(batch)]
+
+    # A batch alone has all of torch's threads to itself.
+    yield from map(embedded, batches) if len(batches) < 2 else in_lanes(embedded, batches, device_and_dtype(model)[0])
 
 
 def _steps(clip: MediaWindow) -> list[int]:
@@ -235,32 +249,49 @@ def _video(model: PEAV, clips: Sequence[MediaWindow]):  # type: ignore[no-untype
 
 
 def audio_latents(model: PEAV, clips: Sequence[MediaWindow]) -> tuple[Tensor, Tensor]:
-    """Of the windows that have sound: latents (B, T, C) and their lengths (B,)."""
+    """Of the windows that have sound: latents (B, T, C) and their lengths (B,), these in the CPU's memory."""
     device, dtype = device_and_dtype(model)
     waveforms = [clip.waveform for clip in clips if clip.waveform is not None]
     samples = [len(waveform) for waveform in waveforms]
     batch = pad_sequence([torch.from_numpy(waveform) for waveform in waveforms], batch_first=True)  # (B, S)
-    lengths = torch.tensor(samples, device=device)
+    lengths = torch.tensor(samples)
     latents = model.encode_codec(batch.to(device, dtype), lengths)  # (B, T, C)
     return latents, lengths // model.config.audio.codec.hop_length
 
 
 def video_features(model: PEAV, clips: Sequence[MediaWindow]) -> tuple[Tensor, Tensor]:
-    """Of the windows that have pictures: frame features (B, N, F) and their lengths (B,)."""
-    device, _ = device_and_dtype(model)
+    """Of the windows that have pictures: frame features (B, N, F) and their lengths (B,), these in the CPU's memory."""
     frames = [clip.frames for clip in clips if clip.frames is not None]
     counts = [len(part) for part in frames]
     # One run of the encoder over all clips' frames, then (N, F) for each clip: (M, F) needs no padding.
-    features = torch.split(frame_features(model, np.concatenate(frames)), counts)
-    lengths = torch.tensor(counts, device=device)
-    return pad_sequence(list(features), batch_first=True), lengths
+    joined = frames[0] if len(frames) == 1 else np.concatenate(frames)
+    features = torch.split(frame_features(model, joined), counts)
+    return pad_sequence(list(features), batch_first=True), torch.tensor(counts)
 
 
 def frame_features(model: PEAV, frames: np.ndarray) -> Tensor:
-    """(M, size, size, 3) uint8 -> (M, F), a fixed number of frames at a time; pixels scaled to [-1, 1]."""
+    """(M, size, size, 3) uint8 -> (M, F), a fixed number of frames at a time; pixels scaled to [-1, 1].
+
+    Frames that are equal, as in still pictures and slides, are encoded once.
+    """
     device, dtype = device_and_dtype(model)
-    chunks = torch.split(torch.from_numpy(frames), FRAMES_AT_ONCE)
-    return torch.cat([model.frame_features(to_pixels(chunk.to(device), dtype)) for chunk in chunks])
+    digests = [hashlib.sha256(frame).digest() for frame in np.ascontiguousarray(frames)]
+    # Of each different frame the first place: the later ones are overwritten by those before them.
+    first = sorted({digest: place for place, digest in reversed(list(enumerate(digests)))}.values())
+    distinct = frames if len(first) == len(frames) else frames[first]
+    at_once = frames_at_once(model.config.video.frame_encoder) if device.type == "cpu" else FRAMES_AT_ONCE
+    chunks = torch.split(torch.from_numpy(distinct), at_once)
+    features = torch.cat([model.frame_features(to_pixels(chunk.to(device), dtype)) for chunk in chunks])
+    if distinct is frames:
+        return features
+    row = {digests[place]: i for i, place in enumerate(first)}
+    return features[torch.tensor([row[digest] for digest in digests], device=device)]
+
+
+def frames_at_once(config: FrameEncoderConfig) -> int:
+    """How many frames a frame encoder is given at a time on a CPU."""
+    widest = (config.grid**2 + config.use_cls_token) * config.mlp_width * 4  # bytes of a frame, in the MLP
+    return min(max(FRAME_BYTES // widest, LEAST_FRAMES), FRAMES_AT_ONCE)
 
 
 def device_and_dtype(model: torch.nn.Module) -> tuple[torch.device, torch.dtype]:

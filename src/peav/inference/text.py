@@ -57,16 +57,29 @@ def text_states(
         raise ValueError(f"batch_size is at least 1, not {batch_size}")
     config, weight = model.config.text, next(model.parameters())
     ids, mask = tokenize(tokenizer, texts, config.max_length, config.pad_token_id)
-    # Texts of like length share a batch, so that little of it is padding; each state goes back to its text's place.
-    lengths = mask.sum(1)
-    order = torch.argsort(lengths, stable=True)
+    lengths = mask.sum(1).tolist()
     states = torch.zeros(len(texts), config.hidden_size, device=weight.device, dtype=weight.dtype)
     with bar(show_progress) as progress:
-        for rows in progress.track(order.split(batch_size) if len(order) else (), description="encoding text"):
-            longest = int(lengths[rows].max())
+        for rows in progress.track(of_like_length(lengths, batch_size), description="encoding text"):
+            longest = lengths[rows[-1]]
             batch = ids[rows, :longest].to(weight.device), mask[rows, :longest].to(weight.device)
-            states[rows.to(weight.device)] = model.text_pooled(*batch)
+            # Each state goes back to its text's place.
+            states[torch.tensor(rows, device=weight.device)] = model.text_pooled(*batch)
     return states
+
+
+def of_like_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Places of texts in batches of at most `batch_size`, shortest first, so that little of a batch is padding: the
+    longest text of one has at most a quarter more tokens than the shortest, or two.
+    """
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        shortest = lengths[batches[-1][0]] if batches else 0
+        if batches and len(batches[-1]) < batch_size and lengths[place] <= max(1.25 * shortest, shortest + 2):
+            batches[-1].append(place)
+        else:
+            batches.append([place])
+    return batches
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterable[tuple[str, Encoding]]:

@@ -32,7 +32,7 @@ LEAST_STEPS = 250
 
 def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
     """Zero x (B, C, L) in place beyond each row's `valid` (B,) positions."""
-    mask = valid_mask(valid, x.shape[-1])  # (B, L), or None where nothing is padding
+    mask = valid_mask(valid, x.shape[-1], x.device)  # (B, L), or None where nothing is padding
     return x if mask is None else x.masked_fill_(~mask[:, None], 0.0)
 
 
@@ -153,6 +153,8 @@ class Codec(nn.Module):
             ValueError: S or a length is not a whole number of hops.
         """
         hop = self.config.hop_length
+        # Every convolution asks whether a row is padded: in the CPU's memory, for on a GPU each question waits for it.
+        lengths = None if lengths is None else lengths.cpu()
         if waveform.shape[-1] % hop or (lengths is not None and bool((lengths % hop).any())):
             raise ValueError(
                 f"samples must come in whole hops of {hop}: pad the waveform, shape {tuple(waveform.shape)}"
@@ -167,7 +169,7 @@ class Codec(nn.Module):
             x, valid = waveform[group, None], None if lengths is None else lengths[group]  # (rows, 1, S), (rows,)
             z = in_windows(self._latents, x, valid, hop, self._halos[-1], chunk_steps or self._span(top, len(x), gpu))
             latents[group] = z.transpose(1, 2)  # (rows, latent_dim, T) -> (rows, T, latent_dim)
-        mask = valid_mask(None if lengths is None else lengths // hop, steps)
+        mask = valid_mask(None if lengths is None else lengths // hop, steps, waveform.device)
         return latents if mask is None else latents.masked_fill(~mask[..., None], 0.0)
 
     def _span(self, level: int, rows: int, gpu: bool) -> int:

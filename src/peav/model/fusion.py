@@ -50,12 +50,17 @@ class Fusion(nn.Module):
         """audio (B, T, Da) and video (B, N, Dv) sequences with valid lengths (B,) or None; output at T positions,
         or with `cls_only` the pooled state alone.
         """
-        batch, steps, _ = audio.shape  # B, T, Da
-        audio_sizes = audio.new_full((batch,), steps, dtype=torch.long) if audio_lengths is None else audio_lengths
-        video_sizes = (
-            video.new_full((batch,), video.shape[1], dtype=torch.long) if video_lengths is None else video_lengths
-        )
+        steps = audio.shape[1]  # T
+        audio_sizes = _sizes(audio, audio_lengths)
+        video_sizes = _sizes(video, video_lengths)
         # Done even where T equals N: padded lengths may agree where the rows' own differ (transformers skips it then).
         aligned = self.align(self.video_proj(video), video_sizes, audio_sizes, steps)  # (B, T, Da)
         joint = torch.cat([audio, self.video_norm(aligned)], dim=-1)  # (B, T, 2 Da)
         return self.tower(self.concat_proj(joint), audio_lengths, cls_only)
+
+
+def _sizes(sequence: Tensor, lengths: Tensor | None) -> Tensor:
+    """The valid lengths (B,) of a sequence (B, L, D), on its device."""
+    if lengths is None:
+        return sequence.new_full((len(sequence),), sequence.shape[1], dtype=torch.long)
+    return lengths.to(sequence.device)

@@ -16,12 +16,15 @@ from torch.utils.checkpoint import checkpoint
 CLS_ROWS = 4
 
 
-def valid_mask(lengths: Tensor | None, size: int) -> Tensor | None:
-    """(B,) valid lengths to a (B, size) bool mask, True where valid; None when every position is."""
+def valid_mask(lengths: Tensor | None, size: int, device: torch.device) -> Tensor | None:
+    """(B,) valid lengths to a (B, size) bool mask on `device`, True where valid; None when every position is.
+
+    Lengths in the CPU's memory are looked at there; those on a device make this wait for it.
+    """
     # No mask where it hides nothing: attention has faster kernels without one.
     if lengths is None or bool((lengths >= size).all()):
         return None
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
+    return torch.arange(size, device=device) < lengths.to(device)[:, None]
 
 
 def inverse_frequencies(dim: int, theta: float, device: torch.device) -> Tensor:

@@ -126,7 +126,8 @@ class TemporalTower(nn.Module):
         self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, cls_only: bool = False) -> TowerOutput:
-        """x (B, T, input_dim) with `lengths` (B,) valid positions a row; None: all are valid.
+        """x (B, T, input_dim) with `lengths` (B,) valid positions a row; None: all are valid. Lengths in the CPU's
+        memory spare a GPU a wait.
 
         `cls_only` spares the last layer what the CLS does not need; the output's `sequence` is then empty.
 
@@ -135,7 +136,7 @@ class TemporalTower(nn.Module):
         length, most = x.shape[1], self.config.max_steps
         if length > most:
             raise ValueError(f"{length} steps, but a tower takes at most {most}: cut the clip into windows")
-        mask = valid_mask(lengths, length)  # (B, T) or None
+        mask = valid_mask(lengths, length, x.device)  # (B, T) or None
         if mask is not None:
             # Padding may hold NaN, and NaN times an attention weight of 0 is NaN.
             x = x.masked_fill(~mask[..., None], 0.0)
