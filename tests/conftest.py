@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from s3_server import ENVIRONMENT, S3Server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -65,3 +67,26 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     generate(folder, 20, seed=5)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A server of the S3 protocol, for all tests."""
+    for name in ("moto", "s3fs", "flask"):
+        pytest.importorskip(name, reason="an S3 server needs moto[server] and s3fs: pip install 'peav[dev]'")
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """The same with the environment that leads to it, and nothing wrong with it."""
+    import fsspec
+
+    for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": s3_server.url}).items():
+        monkeypatch.setenv(name, value)
+    s3_server.reset()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # one keeps the endpoint that it was made with
+    yield s3_server
+    s3_server.reset()

@@ -119,7 +119,15 @@ class TextError(PeavError):
 
 
 class StorageError(PeavError):
-    """An address in object storage cannot be used."""
+    """Storage cannot be used: it cannot be reached, denies access, fails on, or holds another file by now.
+
+    No `MediaError`, since it says nothing of the files there: it ends a job over many files, which goes on when the
+    same command is run again.
+    """
+
+
+class StorageWarning(UserWarning):
+    """Storage fails at the moment; what it was asked for is tried again."""
 
 
 class ManifestError(PeavError):

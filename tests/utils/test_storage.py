@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from peav.errors import StorageError
 from peav.utils import storage
 
 
@@ -29,7 +30,7 @@ def test_a_file_is_written_listed_read_and_removed(folder: str, name: str) -> No
     with storage.open_binary(path) as file:
         file.seek(9)
         assert file.read() == b"9"
-    assert storage.size_and_time(path)[0] == 10
+    assert storage.version_mark(path).startswith("10 ")
     storage.remove(path)
     storage.remove(path)
     assert storage.names_in(folder) == []
@@ -48,12 +49,12 @@ def test_local_names_that_look_like_addresses_are_files(tmp_path: Path, monkeypa
 def test_a_file_that_takes_another_ones_place_is_told_from_it(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
-    first = storage.size_and_time(str(path))
+    first = storage.version_mark(str(path))
     path.write_bytes(b"two")
     os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))  # a nanosecond later
-    assert storage.size_and_time(str(path)) != first
+    assert storage.version_mark(str(path)) != first
 
 
 def test_an_address_of_no_known_kind_says_what_to_install() -> None:
-    with pytest.raises(storage.StorageError, match="pip install"):
+    with pytest.raises(StorageError, match="pip install"):
         storage.read_all("nowhere://bucket/file")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from peav.data.manifest import Row, parse_row, unique
-from peav.errors import ManifestError
-from peav.utils.storage import FilePart, is_remote, join, matching, open_binary, read_all, size_and_time, write_all
+from peav.errors import ManifestError, StorageError
+from peav.utils.storage import FilePart, is_remote, join, matching, open_binary, read_all, version_mark, write_all
 from peav.utils.text import decode, parse_json
 
 SOUND = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "aac")
@@ -65,12 +65,12 @@ def _options(braced: str) -> list[str]:
     return [str(number).zfill(len(found[1])) for number in range(first, last + 1)]
 
 
-def _samples(tar: str, index: str | None) -> tuple[list[Any], list[dict[str, Any]]]:
+def _samples(tar: str, index: str | None) -> tuple[str, list[dict[str, Any]]]:
     """What tells this tar from another in its place, and its clips: `key`, `parts` (name, offset, size by extension),
     `text` and `fields`.
     """
     try:
-        version = list(size_and_time(tar))
+        version = version_mark(tar)
     except FileNotFoundError as error:
         raise ManifestError(f"{tar}: no such tar; check the path and the pattern") from error
     if index is None:
@@ -81,6 +81,8 @@ def _samples(tar: str, index: str | None) -> tuple[list[Any], list[dict[str, Any
         head, *samples = map(json.loads, read_all(kept).splitlines())
         if head == wanted:
             return version, samples
+    except StorageError:
+        raise
     except (FileNotFoundError, ValueError):  # not there, or damaged
         pass
     samples = _scan(tar)
@@ -117,6 +119,8 @@ def _members(tar: str, file: BinaryIO) -> list[tarfile.TarInfo]:
         # "r:" takes no compression: members of a compressed tar have no place from which they can be read.
         with tarfile.open(fileobj=file, mode="r:") as archive:
             return [member for member in archive if member.isfile()]
+    except StorageError:
+        raise
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise ManifestError(f"{tar}: cannot be read ({error}); it must be whole, and not compressed") from error
 
@@ -158,12 +162,11 @@ def _fields(data: bytes, where: str) -> dict[str, Any]:
     return fields
 
 
-def _row(tar: str, version: list[Any], sample: dict[str, Any]) -> Row:
+def _row(tar: str, version: str, sample: dict[str, Any]) -> Row:
     """Sound comes from a sound file where there is one, else from the video."""
     path = tar if is_remote(tar) else str(Path(tar).absolute())
-    mark = " ".join(map(str, version))
     parts = {
-        extension: FilePart(path, offset, size, name, version=mark)
+        extension: FilePart(path, offset, size, name, version=version)
         for extension, (name, offset, size) in sample["parts"].items()
     }
     sound = next((parts[extension] for extension in SOUND if extension in parts), None)

@@ -16,6 +16,7 @@ from typing import Any
 from peav.engine.clip import Answer, Clip, Sample
 from peav.engine.journal import Journal
 from peav.engine.stage import Stage, StopAsking, identity_of, request_key
+from peav.errors import StorageError
 from peav.features.decode import Cut, Decoded, decode_each, decode_task
 from peav.features.keys import media_mark
 
@@ -75,6 +76,7 @@ class Asker:
 
         Raises:
             StopAsking: a stage cannot go on with any clip; what was answered is kept.
+            StorageError: the clips' storage fails.
         """
         items = [_Item(clip) for clip in clips]
         todo = [item for item in items if not self._replay(item)]
@@ -202,14 +204,19 @@ def ready(stage: Stage) -> None:
 
 
 def _answers(stage: Stage, samples: Sequence[Sample]) -> Iterator[tuple[int, Answer | Exception]]:
-    """A stage's answers, each once. Whatever it raises costs the clips without an answer, never the job."""
+    """A stage's answers, each once. Whatever else it raises costs the clips without an answer, never the job.
+
+    Raises StopAsking, StorageError.
+    """
     waiting = set(range(len(samples)))
     failed: Exception = RuntimeError("it gave no answer")
     try:
         for place, answer in stage(samples):
+            if isinstance(answer, StorageError):  # of one that opens the clips' files itself
+                raise answer
             waiting.remove(place)
             yield place, answer
-    except StopAsking:
+    except (StopAsking, StorageError):
         raise
     except Exception as error:
         failed = error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from peav.data.manifest import Row
@@ -14,6 +15,7 @@ from peav.engine.segment import Segmenter, known_duration, probed_duration
 from peav.engine.stage import request_key
 from peav.features.keys import media_mark
 from peav.inference.isolation import as_media, can_cross
+from peav.media.source import fetched_both
 from peav.utils.workers import End, Task, Workers
 
 SEGMENT = "segment"
@@ -65,6 +67,7 @@ def _key(row: Row, segmenter: Segmenter) -> str:
 
 def look(row: Row, segmenter: Segmenter) -> Iterator[dict[str, Any]]:
     """A row's length in seconds and where it may be cut; runs in a worker."""
-    known = known_duration(row)
+    audio, video = fetched_both(row.audio_path, row.video_path)
+    row, known = replace(row, audio_path=audio, video_path=video), known_duration(row)
     cuts = segmenter.cuts(row) if segmenter.cuts_by else []
     yield {"duration": probed_duration(row) if known is None else known, "cuts": cuts}

@@ -15,6 +15,7 @@ from peav.errors import MediaError
 from peav.inference.isolation import as_media, can_cross, limits_for
 from peav.inference.sources import sparing
 from peav.media import MediaInfo, load_audio, load_frames, probe
+from peav.media.source import fetched_both
 from peav.utils.storage import FilePart
 from peav.utils.workers import End, Task, Workers
 
@@ -46,8 +47,9 @@ class Decoded:
 def decode(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Decoded:
     """Decode a clip. A file's stream that cannot be used is lacking, with a warning, where its other one can be.
 
-    Raises MediaError where there is nothing that can be used, or one of two files cannot be.
+    Raises MediaError where there is nothing that can be used, or one of two files cannot be; StorageError.
     """
+    audio, video = fetched_both(audio, video)
     start = start or 0.0
     if cut.max_seconds is not None:
         end = start + cut.max_seconds if end is None else min(end, start + cut.max_seconds)

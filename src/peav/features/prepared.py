@@ -23,7 +23,7 @@ from safetensors.numpy import load
 from peav.data.manifest import Row
 from peav.errors import PreparedError
 from peav.types import Event, Word
-from peav.utils.storage import FilePart, join, read_all
+from peav.utils.storage import FilePart, join, read_all, read_range, whole
 
 SPEC_FILE, CLIPS, FAILURES = "prepared.json", "clips.jsonl", "failures.jsonl"
 FORMAT = 1
@@ -40,9 +40,22 @@ class PreparedClip(FilePart):
     video: bool
     crc: int
 
+    def read(self) -> bytes:
+        """The clip as safetensors, of whichever shard is there: its checksum says whether it is the one."""
+        return whole(self, read_range(self.path, self.offset, self.size))
+
     def arrays(self) -> dict[str, np.ndarray]:
-        """The features by name. Raises PreparedError where the shard is damaged, OSError where it cannot be read."""
-        data = self.read()
+        """The features by name.
+
+        Raises:
+            PreparedError: the shard is damaged or gone. StorageError: the storage fails. OSError: the shard ends early.
+        """
+        try:
+            data = self.read()
+        except FileNotFoundError as error:
+            raise PreparedError(
+                f"{self.path}: no such shard; copy it there again, or prepare the clips again"
+            ) from error
         # safetensors has no checksum of its own.
         if zlib.crc32(data) != self.crc:
             raise PreparedError(f"{self}: damaged; remove this shard and its .jsonl, and prepare the clips again")

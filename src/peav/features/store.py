@@ -28,11 +28,11 @@ from peav.features.failures import Failures
 from peav.features.keys import clip_key, media_version
 from peav.features.prepared import PreparedClip
 from peav.model import PEAV
+from peav.utils.remote import ROUND_TRIPS
 from peav.utils.storage import is_remote, write_all
 
 logger = logging.getLogger(__name__)
 DAMAGE = (SafetensorError, ValueError, KeyError, TypeError, OSError)  # what reading torn features raises
-ROUND_TRIPS = 32  # reads from object storage at a time
 
 
 class FeatureCache:

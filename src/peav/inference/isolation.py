@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from peav.errors import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError
+from peav.errors import DecoderCrashError, DecodingMemoryError, DecodingTimeoutError, MediaError, StorageError
 from peav.inference.sources import Finished, Item, MediaWindow, WindowReader, name_of
 from peav.media import iter_audio
 from peav.types import DecodeFailure
@@ -27,7 +27,7 @@ class IsolatedReader:
     Paths, bytes, parts of archives and mappings of these are decoded in a worker; arrays, tensors and file objects,
     which cannot be handed over cheaply, in a thread of this process. Any exception is a `DecodeFailure` in its input's
     place: what is no `MediaError` becomes a `DecoderCrashError`, a worker that had to be killed one of the kind that
-    says why.
+    says why. Only a `StorageError`, which says nothing of the input, is raised.
 
     Args:
         reader: how to decode.
@@ -117,7 +117,12 @@ def limits_for(seconds: float | None) -> TaskLimits:
 
 
 def as_media(error: Exception, name: str) -> MediaError:
-    """What to list against a file for any error that decoding it gave."""
+    """What to list against a file for any error that decoding it gave.
+
+    Raises StorageError, where it is one: it says nothing of the file.
+    """
+    if isinstance(error, StorageError):
+        raise error
     if isinstance(error, MediaError):
         return error
     if isinstance(error, WorkerFailure):

@@ -33,6 +33,7 @@ from peav.media import (
     resize_frames,
     windows,
 )
+from peav.media.source import fetched, fetched_both
 from peav.types import DecodeFailure, Modality, modalities
 from peav.utils.renamed import renamed
 
@@ -185,6 +186,7 @@ class WindowReader:
         return self._from_file(name, source)
 
     def _from_file(self, name: str, source: Any) -> Iterator[Part]:
+        source = fetched(source)
         info = probe(source)
         wanted = self._wanted(name, info.has_audio, info.has_video)
         spans = self._file_spans(info.duration, len(wanted))
@@ -229,6 +231,7 @@ class WindowReader:
 
     def _from_files(self, name: str, audio: Any, video: Any, sampling_rate: int | None) -> Iterator[Part]:
         """Sound and pictures that lie in files of their own, as if one file held both."""
+        audio, video = fetched_both(audio, video)
         wanted = self._wanted(name, audio is not None, video is not None)
         waveform = self._waveform(audio, name, sampling_rate) if "audio" in wanted and is_array(audio) else None
         lengths = [0.0 if waveform is None else len(waveform) / self.rate]

@@ -16,10 +16,18 @@ from typing import Any, BinaryIO
 import av
 from av.container import InputContainer
 
-from peav.errors import MissingFileError, NotMediaError, UnreadableFileError, UnsupportedInputError, ZeroLengthError
+from peav.errors import (
+    MissingFileError,
+    NotMediaError,
+    PeavError,
+    StorageError,
+    UnreadableFileError,
+    UnsupportedInputError,
+    ZeroLengthError,
+)
 from peav.media.formats import WHITELIST, kind_of
 from peav.media.limits import Limits
-from peav.utils.storage import FilePart
+from peav.utils.storage import FetchedPart, FilePart
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,20 @@ Source = str | os.PathLike[str] | bytes | BinaryIO | FilePart | Section
 # Tags need not be UTF-8. PyAV 19 keeps odd bytes as they are; earlier versions raise unless told otherwise.
 _ODD_TAGS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
+# What the system says of a disk, a network share or a process that fails, whichever file it is asked for.
+OUTAGES = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ENOTCONN,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EMFILE,
+    errno.ENFILE,
+)
 THOROUGH = 1 << 28  # bytes
 LONGEST_PROBED = 30 * 86400 * 1_000_000  # microseconds
 
@@ -57,7 +79,7 @@ def name_of(source: Source) -> str:
 
 @contextmanager
 def open_media(source: Source, *, thorough: bool = False) -> Iterator[InputContainer]:
-    """Open `source` for demuxing; every way in which this can fail is a `MediaError`.
+    """Open `source` for demuxing; whatever is wrong with it is a `MediaError`, and what is with its storage none.
 
     `thorough`: look for streams in all of the file, not in its beginning alone, and hold up to `THOROUGH` bytes for it.
 
@@ -161,7 +183,30 @@ def _part(part: FilePart) -> bytes:
     except FileNotFoundError as error:
         raise MissingFileError(f"{part.path}: no such file; check the path") from error
     except OSError as error:
-        raise UnreadableFileError(f"{part}: cannot be read ({error})") from error
+        raise _unreadable(str(part), error) from error
+
+
+def fetched(source: Any) -> Any:
+    """A part of a file with its bytes in memory, so that they are fetched once; any other source as it is.
+
+    Raises MediaError, StorageError.
+    """
+    if not isinstance(source, FilePart) or isinstance(source, FetchedPart):
+        return source
+    return FetchedPart(source.path, source.offset, source.size, source.name, version=source.version, data=_part(source))
+
+
+def fetched_both(audio: Any, video: Any) -> tuple[Any, Any]:
+    """The two of a clip, as `fetched`; once where they are the same."""
+    sound = fetched(audio)
+    return sound, sound if isinstance(audio, FilePart) and audio == video else fetched(video)
+
+
+def _unreadable(name: str, error: OSError | ValueError) -> PeavError:
+    """Only what is wrong with the file itself may be held against it."""
+    if isinstance(error, OSError) and error.errno in OUTAGES:
+        return StorageError(f"{name}: its storage fails ({error}); check it, and run the same command again")
+    return UnreadableFileError(f"{name}: cannot be read ({error}); check its permissions")
 
 
 def _checked_path(name: str) -> str:
@@ -176,7 +221,7 @@ def _checked_path(name: str) -> str:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError(f"{name}: no such file; check the path") from error
     except (OSError, ValueError) as error:
-        raise UnreadableFileError(f"{name}: cannot be read ({error}); check its permissions") from error
+        raise _unreadable(name, error) from error
     if stat.S_ISDIR(status.st_mode):
         raise UnreadableFileError(f"{name}: a folder, not a file; give the files in it")
     if not stat.S_ISREG(status.st_mode):

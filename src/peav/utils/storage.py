@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from peav.errors import StorageError
 from peav.utils.atomic import atomic_write
+from peav.utils.remote import call, etag_of, fetch, info_of, open_file
+
+_SINCE = "since it was first looked at; run the same command again, for what is there now"
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,31 @@ class FilePart:
         return f"{self.path}/{self.name}"
 
     def read(self) -> bytes:
-        """The part. Raises OSError where the file is missing, or ends before the part does."""
-        data = read_range(self.path, self.offset, self.size)
-        if len(data) < self.size:
-            raise OSError(f"{self.path}: ends at byte {self.offset + len(data)}, within {self.name}; copy it again")
-        return data
+        """The part.
+
+        Raises:
+            OSError: the file is missing, or ends before the part does.
+            StorageError: the storage fails, or the file is not of the part's `version` any more.
+        """
+        return whole(self, read_range(self.path, self.offset, self.size, self.version))
+
+
+@dataclass(frozen=True)
+class FetchedPart(FilePart):
+    """A part whose bytes are in memory, to be read several times."""
+
+    data: bytes = field(repr=False, kw_only=True)
+
+    def read(self) -> bytes:
+        """The part."""
+        return self.data
+
+
+def whole(part: FilePart, data: bytes) -> bytes:
+    """The data of a part. Raises OSError where it ends before the part does."""
+    if len(data) < part.size:
+        raise OSError(f"{part.path}: ends at byte {part.offset + len(data)}, within {part.name}; copy it again")
+    return data
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -46,20 +70,32 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
-def read_range(path: str, offset: int, size: int) -> bytes:
-    """`size` bytes from `offset` on, fewer where the file ends before; one request, safe from several threads."""
-    if not is_remote(path):  # not by fsspec, which takes twice as long, and training reads clips by this
-        with open(path, "rb") as file:
+def read_range(path: str, offset: int, size: int, version: str = "") -> bytes:
+    """`size` bytes from `offset` on, fewer where the file ends before; one request, safe from several threads.
+
+    Args:
+        version: what `version_mark` said of the file that is meant; empty: whichever is there.
+
+    Raises:
+        StorageError: the storage fails, or there is another version. FileNotFoundError: no file, and no `version`.
+    """
+    try:
+        if is_remote(path):
+            return fetch(path, offset, size, version.partition(" ")[2] if version.endswith('"') else "")
+        with open(path, "rb") as file:  # not by fsspec, which takes twice as long, and training reads clips by this
+            if version and version != _mark(os.fstat(file.fileno())):
+                raise StorageError(f"{path}: another file has taken its place {_SINCE}")
             file.seek(offset)
             return file.read(size)
-    system, inner = _system(path)
-    return cast(bytes, system.cat_file(inner, start=offset, end=offset + size))
+    except FileNotFoundError as error:
+        if version:
+            raise StorageError(f"{path}: is gone {_SINCE}") from error
+        raise
 
 
 def open_binary(path: str | Path) -> BinaryIO:
-    """A seekable file to read. Raises FileNotFoundError."""
-    system, inner = _system(path)
-    return cast(BinaryIO, system.open(inner, "rb"))
+    """A seekable file to read. Raises FileNotFoundError, StorageError."""
+    return open_file(str(path)) if is_remote(path) else open(path, "rb")
 
 
 def read_all(path: str | Path) -> bytes:
@@ -68,23 +104,34 @@ def read_all(path: str | Path) -> bytes:
         return file.read()
 
 
-def size_and_time(path: str) -> tuple[int, str]:
-    """What tells one version of a file from another. Raises FileNotFoundError."""
+def version_mark(path: str) -> str:
+    """Tells a file from another in its place: its size and ETag, or its time. Raises FileNotFoundError, StorageError.
+
+    Files that are the same may have several times in object storage, as HEAD and lists of one server round them.
+    """
     if not is_remote(path):  # fsspec rounds the time
-        status = Path(path).stat()
-        return status.st_size, str(status.st_mtime_ns)
-    system, inner = _system(path)
-    info = system.info(inner)
-    marks = [str(info[key]) for key in ("ETag", "etag", "LastModified", "mtime", "created") if key in info]
-    return info["size"], " ".join(marks)
+        return _mark(os.stat(path))
+    info = info_of(path)
+    times = (str(info[key]) for key in ("LastModified", "mtime", "created") if key in info)
+    return f"{info['size']} {etag_of(info) or next(times, '')}"
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # gone, or a link to what is not there
+        return 0
+
+
+def _mark(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def write_all(path: str | Path, data: bytes | str) -> None:
     """Write a file that is whole or absent: renamed into place on disk, one object in object storage; text as UTF-8."""
     data = data.encode() if isinstance(data, str) else data
     if is_remote(path):
-        system, inner = _system(path)
-        system.pipe_file(inner, data)
+        call(str(path), lambda system, inner: system.pipe_file(inner, data))
         return
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
@@ -92,9 +139,11 @@ def write_all(path: str | Path, data: bytes | str) -> None:
 
 def remove(path: str | Path) -> None:
     """Remove a file, if it is there."""
-    system, inner = _system(path)
-    if system.exists(inner):
-        system.rm_file(inner)
+    with suppress(FileNotFoundError):
+        if is_remote(path):
+            call(str(path), lambda system, inner: system.rm_file(inner))
+        else:
+            os.remove(path)
 
 
 def matching(pattern: str) -> list[str]:
@@ -103,30 +152,25 @@ def matching(pattern: str) -> list[str]:
         return [pattern]
     if not is_remote(pattern):
         return sorted(glob(pattern)) or [pattern]
-    system, inner = _system(pattern)
-    system.invalidate_cache()  # another process may have written since
-    return sorted(map(system.unstrip_protocol, system.glob(inner))) or [pattern]
+    found = call(pattern, lambda system, inner: [system.unstrip_protocol(path) for path in system.glob(inner)])
+    return sorted(found) or [pattern]
 
 
 def names_in(folder: str) -> list[str]:
     """The names of the files in a folder, sorted; none where there is no such folder."""
-    system, inner = _system(folder)
-    # fsspec remembers listings; another process may have written since.
-    system.invalidate_cache()
-    paths = system.ls(inner, detail=False) if system.isdir(inner) else []
-    return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
+    return sorted(sizes_in(folder))
 
 
-def _system(path: str | Path) -> tuple[Any, str]:
-    """The file system of a path or an address, and the path in it; fsspec keeps file systems for the next call."""
-    from fsspec.core import url_to_fs
-    from fsspec.implementations.local import LocalFileSystem
+def sizes_in(folder: str) -> dict[str, int]:
+    """The files in a folder by name, with their sizes in bytes; none where there is no such folder."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not is_remote(folder):
+            return {name: _size(os.path.join(folder, name)) for name in os.listdir(folder)}
+        return call(folder, _list)
+    return {}
 
-    if not is_remote(path):
-        return LocalFileSystem(), os.path.abspath(path)
-    try:
-        system, inner = url_to_fs(str(path))
-    except (ImportError, ValueError) as error:
-        fix = "addresses need s3fs or gcsfs: pip install 'peav[s3]' or 'peav[gcs]'"
-        raise StorageError(f"{path}: {error}; {fix}") from error
-    return system, inner
+
+def _list(system: Any, folder: str) -> dict[str, int]:
+    folder = folder.rstrip("/")
+    found = {info["name"].rstrip("/"): info["size"] or 0 for info in system.ls(folder, detail=True)}
+    return {path.rpartition("/")[2]: size for path, size in found.items() if path != folder}  # not itself, a file
