@@ -1,9 +1,9 @@
-"""Manifests: one clip a row, as JSON lines, CSV or Parquet; paths are relative to the manifest's folder."""
+"""Manifests: one clip a row, as JSON lines, CSV, Parquet or Arrow; paths are relative to the manifest's folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ class Row:
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
-    """Read a `.jsonl`, `.csv`, `.tsv` or `.parquet` manifest, all rows or one split of it.
+    """Read a `.jsonl`, `.csv`, `.tsv`, `.parquet` or `.arrow` manifest, all rows or one split of it.
 
     Raises:
         ManifestError: the file is missing, a line cannot be read, a row lacks a path or holds something of another
@@ -92,13 +92,18 @@ def unique(rows: Iterable[tuple[str, Row]]) -> list[Row]:
     places: dict[str, str] = {}
     for where, row in rows:
         if row.id in places:
-            raise ManifestError(
-                f"{where}: id {row.id!r} stands twice, first at {places[row.id]}; give each clip its own id (several "
-                "texts of one clip are one row with a list of them)"
-            )
+            raise twice(row.id, where, places[row.id])
         places[row.id] = where
         found.append(row)
     return found
+
+
+def twice(identity: str, where: str, first: str) -> ManifestError:
+    """What to say of an id that stands in two places."""
+    return ManifestError(
+        f"{where}: id {identity!r} stands twice, first at {first}; give each clip its own id (several texts of one "
+        "clip are one row with a list of them)"
+    )
 
 
 def by_fold(rows: Sequence[Row], test_fold: int, where: str) -> list[Row]:
@@ -107,19 +112,24 @@ def by_fold(rows: Sequence[Row], test_fold: int, where: str) -> list[Row]:
     Raises:
         ManifestError: a row without a fold, or none of this one.
     """
-    folds = {row.extra.get("fold") for row in rows}
+    check_fold({row.extra.get("fold") for row in rows}, test_fold, where)
+    return [replace(row, split="test" if row.extra["fold"] == test_fold else "train") for row in rows]
+
+
+def check_fold(folds: Collection[int | None], test_fold: int, where: str) -> None:
+    """Raises ManifestError unless every row has a fold, and some this one; `folds` are all that there are."""
     if test_fold not in folds or None in folds:
         known = ", ".join(str(fold) for fold in sorted(fold for fold in folds if isinstance(fold, int)))
         reason = "some rows have no `fold`" if None in folds else f"there are folds {known}"
         raise ManifestError(f"{where}: fold {test_fold} cannot be held out: {reason}")
-    return [replace(row, split="test" if row.extra["fold"] == test_fold else "train") for row in rows]
 
 
 def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write plain records, atomically, as JSON lines or Parquet by the file's suffix. Raises ManifestError for CSV."""
     path = Path(path)
-    if path.suffix in (".csv", ".tsv"):
-        raise ManifestError(f"{path}: CSV has no lists and objects; write a .jsonl or .parquet manifest")
+    if path.suffix in (".csv", ".tsv", ".arrow"):
+        reason = "is only read" if path.suffix == ".arrow" else "has no lists and objects"
+        raise ManifestError(f"{path}: {path.suffix[1:].upper()} {reason}; write a .jsonl or .parquet manifest")
     with atomic_write(path) as temporary:
         if path.suffix == ".parquet":
             rows = [dict(record) for record in records]

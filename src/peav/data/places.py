@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from peav.data.manifest import Row, read_manifest, unique
 from peav.data.recordings import manifest_in, read_recordings
 from peav.data.records import SUFFIXES, read_records
+from peav.data.tabulate import count_rows, find_table, is_large, make_table
 from peav.data.webdataset import read_webdataset
 from peav.errors import ManifestError
 from peav.features.prepared import SPEC_FILE, read_prepared
@@ -36,7 +37,7 @@ class PlaceContext:
 class Place:
     """Clips that are made where they are not there yet. Its options are what `__init__` takes."""
 
-    def rows(self, context: PlaceContext) -> list[Row]:
+    def rows(self, context: PlaceContext) -> Sequence[Row]:
         """The rows of all splits."""
         raise NotImplementedError
 
@@ -53,30 +54,29 @@ def read_clips(place: str, index: str | None = None) -> list[Row]:
     """
     if place.endswith(".tar"):
         return read_webdataset(place, index)
-    if place.endswith(SUFFIXES):
-        return _manifests(matching(place))
-    if not Path(place).is_dir():
+    if not place.endswith(SUFFIXES) and not Path(place).is_dir():
         kinds = f"a manifest ({', '.join(SUFFIXES)}), tars (x.tar, x-*.tar) or a folder of recordings"
         raise ManifestError(f"{place}: no clips there; give {kinds}")
-    shards = sorted(map(str, Path(place).glob(f"{SHARDS}/*.parquet")))
-    return _manifests(shards) if shards else _folder(Path(place))
+    if manifests := _manifests(place):
+        return unique((path, row) for path in manifests for row in read_manifest(path))  # in all of them, too
+    return read_recordings(Path(place))
 
 
-def _folder(folder: Path) -> list[Row]:
-    """The rows of a folder with a manifest: of recordings, whose rows say their `kind`, or any other."""
-    manifest = manifest_in(folder)
-    if manifest is not None and all("kind" not in record for _, record in islice(read_records(manifest), 1)):
-        return read_manifest(manifest)
-    return read_recordings(folder)
+def _manifests(place: str) -> list[str]:
+    """The manifests that a path or a pattern names, or those in a folder; none of a folder of recordings, whose rows
+    say their `kind`.
+    """
+    if place.endswith(SUFFIXES):
+        return matching(place)
+    if shards := sorted(map(str, Path(place).glob(f"{SHARDS}/*.parquet"))):
+        return shards
+    found = manifest_in(Path(place))
+    plain = found is not None and all("kind" not in record for _, record in islice(read_records(found), 1))
+    return [str(found)] if plain else []
 
 
-def _manifests(paths: list[str]) -> list[Row]:
-    """The rows of several; an id stands once in all of them."""
-    return unique((path, row) for path in paths for row in read_manifest(path))
-
-
-def read_place(place: str, context: PlaceContext) -> list[Row]:
-    """The rows of a path or an address, of all splits.
+def read_place(place: str, context: PlaceContext) -> Sequence[Row]:
+    """The rows of a path or an address, of all splits; of large manifests, as a `RowTable`.
 
     It is what `read_clips` takes (a manifest, tars, a folder of recordings), or a folder or an address that `peav
     prepare` made.
@@ -84,7 +84,15 @@ def read_place(place: str, context: PlaceContext) -> list[Row]:
     Raises:
         ManifestError, PreparedError: it is none of these, or cannot be read.
     """
-    return read_prepared(place) if is_prepared(place) else read_clips(place, f"{context.cache}/webdataset")
+    if is_prepared(place):
+        return read_prepared(place)
+    manifests = [] if is_remote(place) or place.endswith(".tar") else _manifests(place)
+    if not is_large(manifests):
+        return read_clips(place, f"{context.cache}/webdataset")
+    if (found := find_table(manifests, context.cache)) is not None:
+        return found
+    context.stage("manifest", count_rows(manifests))
+    return make_table(manifests, context.cache, context.advance)
 
 
 def is_prepared(place: str) -> bool:

@@ -6,13 +6,15 @@ recipe names it as `path/to/file.py:Class`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from peav.data.manifest import Row, by_fold
+from peav.data.table import RowTable, select
 from peav.features.extract import ClipFeatures
 from peav.features.store import FeatureCache
 
@@ -43,7 +45,8 @@ class SourceTransform:
 
     Its options are what `__init__` takes, in most a dataclass's fields. `copies` says what it does to a clip that is
     drawn: None: nothing; 0: it is changed; N: N changed copies stand beside it in the batch, on top of
-    `optim.batch_size`. One transform of a source may have `copies`.
+    `optim.batch_size`. One transform of a source may have `copies`. What it is given of a large manifest are all rows in
+    memory, as of any other, unless `takes_tables`.
     """
 
     copies: int | None = None
@@ -51,6 +54,8 @@ class SourceTransform:
     """What clips must have to train, for the message where none has it."""
     needs_codec: ClassVar[bool] = False
     """Whether `draw` runs the codec, which must then be whole in each process."""
+    takes_tables: ClassVar[bool] = False
+    """Whether `all_rows` chooses from a `RowTable` without reading its rows; such a transform changes nothing else."""
 
     def all_rows(self, rows: list[Row]) -> list[Row]:
         """The rows of the source, those held out too, as they shall be read."""
@@ -74,32 +79,45 @@ class SourceTransform:
         raise NotImplementedError
 
 
+class Choice(SourceTransform):
+    """A transform that only chooses rows, of any source."""
+
+    takes_tables = True
+
+    def all_rows(self, rows: Sequence[Row]) -> Sequence[Row]:  # type: ignore[override]
+        """The rows that it chooses, of a list or of a `RowTable`."""
+        raise NotImplementedError
+
+
 @dataclass
-class Transcripts(SourceTransform):
+class Transcripts(Choice):
     """Clips with speech train, nothing is held out: for more speech from a source that is there already."""
 
     fits = "a transcript"
 
-    def all_rows(self, rows: list[Row]) -> list[Row]:
+    def all_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows with a transcript that train."""
-        return [row for row in TrainOnly().all_rows(rows) if row.transcript]
+        return select(rows, lambda row: row.trains and bool(row.transcript))
 
 
 @dataclass
-class TrainOnly(SourceTransform):
+class TrainOnly(Choice):
     """Nothing of the source is held out for the run's own figures."""
 
-    def all_rows(self, rows: list[Row]) -> list[Row]:
+    def all_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows of split `train`, and those without a split."""
-        return [row for row in rows if row.trains]
+        return select(rows, lambda row: row.trains)
 
 
 @dataclass
-class TestFold(SourceTransform):
+class TestFold(Choice):
     """One `fold` of the rows is the test split, whatever split they have; all others train."""
 
     fold: int
 
-    def all_rows(self, rows: list[Row]) -> list[Row]:
+    def all_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows with their new splits. Raises ManifestError where no row has the fold."""
-        return by_fold(rows, self.fold, "the source")
+        if not isinstance(rows, RowTable):
+            return by_fold(rows, self.fold, "the source")
+        check_fold({group.fold for group in rows.groups}, self.fold, "the source")
+        return rows.changed(lambda group: replace(group, split="test" if group.fold == self.fold else "train"))

@@ -26,18 +26,32 @@ def read_text(path: str | Path, error: type[PeavError] = TextError) -> str:
         raise error(f"{path}: a folder; give a file") from folder
 
 
-def decode(data: bytes, where: str, error: type[PeavError] = TextError) -> str:
-    """UTF-8 without its byte order mark; lines end as they did. Raises `error`, which begins with `where`."""
+def text_lines(path: str | Path, error: type[PeavError] = TextError) -> Iterator[str]:
+    """Every line of a text file with its end, one in memory at a time; otherwise as `read_text`."""
+    number = 0
+    with open(path, "rb") as file:
+        for data in file:
+            text = decode(data, str(path), error, number)
+            for line in io.StringIO(text, newline="") if "\r" in text else (text,):  # \r alone ends a line, too
+                yield line
+                number += 1
+
+
+def decode(data: bytes, where: str, error: type[PeavError] = TextError, before: int = 0) -> str:
+    """UTF-8 without its byte order mark; lines end as they did. Raises `error`, which begins with `where`.
+
+    `before` is how many lines of a file stand before these.
+    """
     zeros = [byte == 0 for byte in data[:4]]
     if data.startswith(_UTF16) or zeros in ([True, False] * 2, [False, True] * 2):
         raise error(f"{where}: UTF-16; save it as UTF-8, or: iconv -f UTF-16 -t UTF-8 OLD > NEW")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8" if before else "utf-8-sig")
     except UnicodeDecodeError as wrong:
-        line = data.count(b"\n", 0, wrong.start) + 1
+        line = before + data.count(b"\n", 0, wrong.start) + 1
         raise error(f"{where}:{line}: not UTF-8 ({wrong.reason}); save it as UTF-8") from wrong
     if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
+        line = before + text.count("\n", 0, text.index("\0")) + 1
         raise error(f"{where}:{line}: holds a zero byte; save it as text in UTF-8")
     return text
 
@@ -64,16 +78,18 @@ def parse_json(text: str, where: str, error: type[PeavError] = TextError) -> Any
 
 
 def table(
-    text: str, delimiter: str, where: str, error: type[PeavError], needs: Collection[str] = ()
+    text: str | Iterable[str], delimiter: str, where: str, error: type[PeavError], needs: Collection[str] = ()
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each row of a text table by the names in its first line, with its place; cells may be quoted, as in CSV.
+    """Each row of a text table by the names in its first line, with its place; cells may be quoted, as in CSV. The text
+    may come as its lines with their ends.
 
     Raises:
         error: one of the names in `needs` is missing, a name that stands twice, a row of another length, a quote that
             is not closed.
     """
     skip = delimiter == ","  # `path, caption` is written by hand
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=skip)
+    source = io.StringIO(text, newline="") if isinstance(text, str) else text
+    reader = csv.reader(source, delimiter=delimiter, strict=True, skipinitialspace=skip)
     begins = 1
     try:
         names = [name.strip() for name in next(reader, [])]
