@@ -8,7 +8,7 @@ import gc
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -63,6 +63,10 @@ class DistContext:
         said: list[Any] = [None] * self.world_size
         torch_dist.all_gather_object(said, text, group=self.group)
         return said
+
+    def apart(self) -> DistContext:
+        """The same processes with a group for what is no tensor of the model's, such as batches that a thread loads."""
+        return self if self.world_size == 1 else replace(self, group=torch_dist.new_group(backend="gloo"))
 
     def barrier(self) -> None:
         """Return when every process has come here."""

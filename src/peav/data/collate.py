@@ -55,8 +55,8 @@ class Texts(Movable):
 class Batch(Movable):
     """B clips. Rows without a stream have length 0 in it and anything as content.
 
-    `audio`: latents (B, T, latent_dim), or waveforms (B, S) where the codec trains; `audio_lengths` (B,) in latents
-    or samples. `frames`: (B, N, size, size, 3) uint8, or (B, N, F) features where the frame encoder is frozen;
+    `audio`: latents (B, T, latent_dim), or waveforms (B, S) where the codec runs in the step; `audio_lengths` (B,) in
+    latents or samples. `frames`: (B, N, size, size, 3) uint8, or (B, N, F) features where the frame encoder is frozen;
     `frame_lengths` (B,). `groups`: for `audio` and `video`, (B,) int64: equal media share a number in every batch and
     process, so that a clip that is drawn twice is not held against itself. `targets`: (B, T) int64 by auxiliary loss,
     below 0 where nothing is known.

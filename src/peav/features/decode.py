@@ -99,12 +99,17 @@ def _task(work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...], places
 
 def _each(tasks: Iterable[Task], *how: Any) -> Iterator[Any]:
     """The one item of each task, or why it has none; `how` is what `Workers` takes beside the tasks."""
-    with Workers(tasks, *how) as items:
-        for _, item in items:
-            if not isinstance(item, End):
-                yield item
-            elif item.error is not None:
-                yield as_media(item.error, item.label)
+    with Workers(tasks, *how) as workers:
+        yield from outcomes(workers)
+
+
+def outcomes(workers: Workers) -> Iterator[Any]:
+    """The one item of each task of workers, or why it has none, in their order."""
+    for _, item in workers:
+        if not isinstance(item, End):
+            yield item
+        elif item.error is not None:
+            yield as_media(item.error, item.label)
 
 
 def _decode(audio: Place, video: Place, start: float | None, end: float | None, cut: Cut) -> Iterator[Decoded]:

@@ -25,7 +25,7 @@ class ClipFeatures:
     """One clip, ready for the towers; a stream that it lacks is None.
 
     `latents`: (T, latent_dim) float16 at 25 a second, or None when the waveform is kept instead.
-    `waveform`: (S,) float16 at the codec's rate, a whole number of hops, or None.
+    `waveform`: (S,) float16 (float32 where it is not stored) at the codec's rate, a whole number of hops, or None.
     `frames`: (N, size, size, 3) uint8, or (N, F) float16 features of a frozen frame encoder, or None.
     """
 

@@ -95,6 +95,12 @@ class FeatureCache:
         with ThreadPoolExecutor(ROUND_TRIPS) as pool:
             return list(pool.map(self.load, rows))
 
+    def in_batches(self, rows: Sequence[Row], size: int) -> Iterator[tuple[list[Row], list[ClipFeatures]]]:
+        """The clips, `size` at a time, and their features. All can be read: `prepare` has been through them."""
+        for start in range(0, len(rows), size):
+            some = list(rows[start : start + size])
+            yield some, self.load_all(some)
+
     def streams(self, row: Row) -> tuple[bool, bool]:
         """Whether a clip that `prepare` has been through has audio and video, told without reading its features."""
         place = row.audio_path or row.video_path

@@ -14,6 +14,7 @@ from peav.data.transforms import SourceTransform
 from peav.distributed import ALONE, DistContext
 from peav.errors import TrainingError
 from peav.features.extract import ClipFeatures
+from peav.features.live import LiveFeatures
 from peav.features.store import FeatureCache
 
 
@@ -26,14 +27,70 @@ class Collate(Protocol):
         """One batch."""
 
 
-class BatchStream:
-    """Yields batch k as a function of (seed, k). With several processes each loads its own rows of it.
+class Batches:
+    """The batches of a run: which clips are in batch k is a function of (seed, k). With several processes each loads
+    its own rows of it.
 
     Args:
         sources: the training rows of each source, with `weights` their shares of a batch.
-        cache: holds their features.
-        transforms: by the number of a source, what changes its clips when they are drawn.
+        cache: holds what clips are made of; evaluation asks it, too.
+        copies: how many stand beside each clip of a source, by its number; they come on top of `batch_size`.
     """
+
+    def __init__(
+        self,
+        sources: Sequence[Sequence[Row]],
+        weights: Sequence[float],
+        batch_size: int,
+        seed: int,
+        cache: FeatureCache | LiveFeatures,
+        dist: DistContext = ALONE,
+        copies: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        self.sources, self.seed, self.cache, self.dist = sources, seed, cache, dist
+        self.sampler = MixtureSampler([len(rows) for rows in sources], weights, batch_size, seed)
+        if 0 in self.sampler.counts:
+            raise TrainingError(
+                f"a batch of {batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
+                "never be seen; raise optim.batch_size or its weight"
+            )
+        self.size = batch_size + sum(self.sampler.counts[source] * more for source, more in copies.items())
+        if self.size % dist.world_size:
+            raise TrainingError(
+                f"{self.size} clips a batch do not divide among {dist.world_size} processes; change optim.batch_size"
+                f"{' (copies that transforms make come on top of it)' if self.size > batch_size else ''}"
+            )
+
+    @property
+    def places(self) -> range:
+        """Which places of a batch are this process's."""
+        return range(self.size)[self.dist.local_shard(self.size)]
+
+    @property
+    def queue(self) -> int | None:
+        """How many clips of this process wait, decoded, for their batch; None where nothing is decoded ahead."""
+        return None
+
+    def batch(self, number: int) -> Any:
+        """The collated batch of this number, counted from 0."""
+        raise NotImplementedError
+
+    def ids(self, number: int) -> list[str]:
+        """The ids of the clips of a batch, in its order."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """No more batches are wanted."""
+
+
+class BatchStream(Batches):
+    """Batches of features that are stored.
+
+    Args:
+        transforms: by the number of a source, what changes its clips when they are drawn; for the others see `Batches`.
+    """
+
+    cache: FeatureCache
 
     def __init__(
         self,
@@ -46,27 +103,9 @@ class BatchStream:
         transforms: Mapping[int, SourceTransform] = MappingProxyType({}),
         dist: DistContext = ALONE,
     ) -> None:
-        self.sources, self.seed, self.cache, self.collate = sources, seed, cache, collate
-        self.transforms, self.dist = transforms, dist
-        self.sampler = MixtureSampler([len(rows) for rows in sources], weights, batch_size, seed)
-        if 0 in self.sampler.counts:
-            raise TrainingError(
-                f"a batch of {batch_size} takes {list(self.sampler.counts)} clips from the sources: one would "
-                "never be seen; raise optim.batch_size or its weight"
-            )
-        self.size = batch_size + sum(
-            self.sampler.counts[source] * (transform.copies or 0) for source, transform in transforms.items()
-        )
-        if self.size % dist.world_size:
-            raise TrainingError(
-                f"{self.size} clips a batch do not divide among {dist.world_size} processes; change optim.batch_size"
-                f"{' (copies that transforms make come on top of it)' if self.size > batch_size else ''}"
-            )
-
-    @property
-    def places(self) -> range:
-        """Which places of a batch are this process's."""
-        return range(self.size)[self.dist.local_shard(self.size)]
+        copies = {source: transform.copies or 0 for source, transform in transforms.items()}
+        super().__init__(sources, weights, batch_size, seed, cache, dist, copies)
+        self.collate, self.transforms = collate, transforms
 
     def batch(self, number: int) -> Any:
         """The collated batch of this number, counted from 0."""

@@ -49,6 +49,14 @@ class Clips:
         *sources, validation, test = map(change, self.groups())
         return replace(self, sources=sources, validation=validation, test=test)
 
+    def held_out_by(self, streams: Callable[[Row], tuple[bool, bool]]) -> Clips:
+        """The same with the plain texts of rows that are held out under the kinds of the `streams` of their files."""
+        validation, test = (
+            [row.with_streams(*streams(row)) if row.plain else row for row in rows]
+            for rows in (self.validation, self.test)
+        )
+        return replace(self, validation=validation, test=test)
+
     def sound_alone(self) -> Clips:
         """The clips that have sound, without their pictures."""
         return self.changed(lambda rows: [replace(row, video_path=None) for row in rows if row.audio_path is not None])
@@ -121,6 +129,8 @@ def _transforms(recipe: Recipe, source: Source) -> list[SourceTransform]:
     ]
     if sum(transform.copies is not None for transform in found) > 1:
         raise RecipeError(f"{source}: two transforms change what is drawn; leave one out")
+    if recipe.data.decode is not None and any(transform.copies is not None for transform in found):
+        raise RecipeError(f"{source}: a transform changes what is drawn by stored features; leave out data.decode")
     if recipe.parallel == "fsdp" and any(transform.needs_codec for transform in found):
         raise RecipeError(f"{source}: a transform needs the codec whole in each process; set parallel: ddp")
     if isinstance(source.place, str) and is_prepared(source.place) and any(one.needs_codec for one in found):

@@ -21,6 +21,7 @@ from peav.objectives.contrastive import mean_of_negatives
 from peav.objectives.frame_loss import FrameLoss
 from peav.objectives.pairs import Embedding, Pair, needed, pair_losses
 from peav.train.buckets import in_buckets
+from peav.train.latents import latents_of
 from peav.train.recipe import Objective
 
 HASH_FACTOR = 0x2545F4914F6CDD1D  # odd and large: sums of two 64-bit hashes, the first times this, do not collide
@@ -119,10 +120,7 @@ def _audio(
     buckets: int,
 ) -> tuple[_Stream, dict[str, FrameLoss | Tensor]]:
     rows = batch.audio_lengths > 0  # (B,)
-    audio, lengths = batch.audio[rows], batch.audio_lengths[rows]
-    if audio.dim() == 2:  # waveforms, for a codec that trains
-        audio = model.encode_codec(audio, lengths)
-        lengths = lengths // model.config.audio.codec.hop_length
+    audio, lengths = latents_of(model, batch.audio[rows], batch.audio_lengths[rows])
     heard, hidden = audio, None
     for loss in losses.values():
         if loss.hides:

@@ -13,6 +13,7 @@ from peav.model import PRESETS, PLMConfig
 from peav.objectives.auxiliary import loss_name
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 from peav.recipes.config import from_mapping, read_mapping
+from peav.train.decoding import Decode
 from peav.train.legacy import modernized
 
 FIGURES = (*CLIPS, SPEECH, "auroc", "likelihood")
@@ -54,7 +55,8 @@ class Data:
 
     With a `temperature` T a source's share of every batch is its weight times n^(1/T), n being its number of clips: 1
     draws every clip equally often, higher ones favor small sources, and without one its size does not count.
-    `transcript_share` and `real_share` are as in `data.collate.Collator`.
+    `transcript_share` and `real_share` are as in `data.collate.Collator`. With `decode` no features are made: clips are
+    decoded while training.
     """
 
     cache: str
@@ -64,6 +66,7 @@ class Data:
     transcript_share: float = 0.5
     real_share: float = 1 / 11
     workers: int = 2
+    decode: Decode | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -372,6 +375,7 @@ class Recipe:
             "initializers": bool(self.initializers),
             "frames.checkpoint": self.frames.checkpoint is not None,
             "frames.num_frames": self.frames.num_frames is not None,
+            "data.decode": self.data.decode is not None,
         }
         if given := [name for name, there in wrong.items() if there]:
             raise RecipeError(f"captioner: its training knows no {', '.join(given)}; leave it out")

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from peav.data.collate import Collator
 from peav.data.frame_targets import FrameTargetMaker
 from peav.distributed import DistContext, local_device, process_group
 from peav.errors import RecipeError
+from peav.features.live import LiveFeatures
 from peav.features.prepare import feature_spec
 from peav.features.prepared import check_prepared
 from peav.features.store import FeatureCache
@@ -30,8 +32,9 @@ from peav.model import PEAV, PLM, PEAFrame, PEAVConfig, preset
 from peav.objectives.auxiliary import AUXILIARY, AuxiliaryLoss, LossContext, loss_name
 from peav.recipes.config import from_options
 from peav.train.agreement import agree_on_recipe, agree_on_start
-from peav.train.batches import BatchStream
+from peav.train.batches import Batches, BatchStream, Collate
 from peav.train.clips import Clips, gather, prepared_folders, texts_of, with_features
+from peav.train.decoding import DecodingStream, UnreadableClips
 from peav.train.finetune import drop_unused_pairs, reinit
 from peav.train.initialize import INITIALIZERS, InitContext, Initializer, take_codec, take_frames, take_text
 from peav.train.progress import Reporter
@@ -87,7 +90,7 @@ def _train(
     if (tune := recipe.tune) is not None:
         recipe = drop_unused_pairs(recipe, clips.training(), cache)
         reinit(model, tune.fresh, recipe.objective.table())
-    task = _task(recipe, model, tokenizer, cache, clips, dist, device)
+    task = _task(recipe, model, tokenizer, cache, clips, dist, device, resume)
     agree_on_start(clips.groups(), task.module.state_dict(), dist)
 
     def on_step(record: Mapping[str, Any]) -> None:
@@ -134,10 +137,11 @@ def _task(
     recipe: Recipe,
     model: PEAV,
     tokenizer: Tokenizer,
-    cache: FeatureCache,
+    cache: FeatureCache | LiveFeatures,
     clips: Clips,
     dist: DistContext,
     device: torch.device,
+    resume: bool,
 ) -> Task:
     """What the recipe trains: frames where it has `align`, a captioner where it has one, else pairs."""
     data, codec = recipe.data, model.config.audio.codec
@@ -146,20 +150,36 @@ def _task(
     losses = _auxiliary(recipe, model, clips)
     targets = {name: loss.target for name, loss in losses.items() if loss.has_targets}
     collator = Collator(tokenizer, model.config.text.max_length, data.transcript_share, data.real_share, targets)
-    clips = clips.started(recipe, cache)
-    batches = (clips.sources, clips.shares(data.temperature), recipe.optim.batch_size, recipe.seed, cache)
+    if isinstance(cache, FeatureCache):
+        clips = clips.started(recipe, cache)
+    feed = partial(_feed, recipe, cache, clips, dist, resume)
     if recipe.align is not None:
         frame_targets = FrameTargetMaker(clips.sources, codec.sampling_rate / codec.hop_length)
-        timed = FrameCollator(collator, frame_targets, recipe.align.prior)
-        feed = BatchStream(*batches, timed, clips.transforms, dist)
-        return FrameTask(recipe, PEAFrame.from_peav(model), feed, collator, frame_targets, dist)
+        timed = FrameCollator(collator, frame_targets, recipe.align.prior, codec.hop_length)
+        return FrameTask(recipe, PEAFrame.from_peav(model), feed(timed), collator, frame_targets, dist)
     if recipe.captioner is not None:
         captioner = make_captioner(recipe)
         captioner.model.to(device)
         collate = CaptionCollator(collator, captioner.language, recipe.captioner)
-        return CaptionTask(captioner, BatchStream(*batches, collate, clips.transforms, dist), collate, dist)
-    feed = BatchStream(*batches, collator, clips.transforms, dist)
-    return ContrastiveTask(recipe, model, feed, collator, losses, dist)
+        return CaptionTask(captioner, feed(collate), collate, dist)
+    return ContrastiveTask(recipe, model, feed(collator), collator, losses, dist)
+
+
+def _feed(
+    recipe: Recipe,
+    cache: FeatureCache | LiveFeatures,
+    clips: Clips,
+    dist: DistContext,
+    resume: bool,
+    collate: Collate,
+) -> Batches:
+    """The batches: of stored features, or decoded while training."""
+    drawn = (clips.sources, clips.shares(recipe.data.temperature), recipe.optim.batch_size, recipe.seed)
+    if isinstance(cache, FeatureCache):
+        return BatchStream(*drawn, cache, collate, clips.transforms, dist)
+    dist = dist.apart()  # batches are loaded in a thread
+    unreadable = UnreadableClips(Path(recipe.output) / "failures.jsonl", sum(map(len, clips.sources)), dist, resume)
+    return DecodingStream(*drawn, cache, collate, unreadable, dist)
 
 
 def _auxiliary(recipe: Recipe, model: PEAV, clips: Clips) -> dict[str, AuxiliaryLoss]:
@@ -169,12 +189,14 @@ def _auxiliary(recipe: Recipe, model: PEAV, clips: Clips) -> dict[str, Auxiliary
     for key, options in recipe.objective.losses().items():
         named = {"class": key, **{name: value for name, value in options.items() if name != "weight"}}
         losses[loss_name(key)] = from_options(AuxiliaryLoss, AUXILIARY, named, "objective.auxiliary", context)
+    if recipe.data.decode is not None and any(loss.has_targets for loss in losses.values()):
+        raise RecipeError("objective.auxiliary: a loss with targets needs stored latents; leave out data.decode")
     if sum(loss.hides for loss in losses.values()) > 1:
         raise RecipeError("objective.auxiliary: two losses hide latents from the audio tower; leave one out")
     return losses
 
 
-def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, FeatureCache, Clips]:
+def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, FeatureCache | LiveFeatures, Clips]:
     """Everything before the first step, made or found again."""
     initializers = [from_options(Initializer, INITIALIZERS, options, "initializers") for options in recipe.initializers]
     prepared = prepared_folders(recipe)
@@ -204,6 +226,9 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
         for folder in filter(None, prepared):
             check_prepared(folder, frozen)
     data = recipe.data
+    if data.decode is not None:
+        live = LiveFeatures(model, data.max_seconds, data.decode.workers)
+        return model, tokenizer, live, clips.held_out_by(live.streams)
     cache = FeatureCache(data.cache, model, keep_waveform=recipe.codec.trainable, max_seconds=data.max_seconds)
     clips = with_features(recipe, cache, clips, reporter)
     for one in initializers:
@@ -218,7 +243,14 @@ def _prepare(recipe: Recipe, reporter: Reporter) -> tuple[PEAV, Tokenizer, Featu
 
 
 def _check_prepared(recipe: Recipe, initializers: Sequence[Initializer], prepared: Sequence[str | None]) -> None:
-    """Raises RecipeError where a source is features alone and the recipe needs what they were made of."""
+    """Raises RecipeError where a source is features alone and the recipe needs what they were made of, or there are to
+    be no features and something needs them.
+    """
+    if recipe.data.decode is not None and (any(prepared) or any(one.needs_features for one in initializers)):
+        raise RecipeError(
+            "data.decode: a prepared source has no recordings, some initializers need features, and none are made; "
+            "leave these out, or data.decode"
+        )
     sees = not recipe.frames.frozen and recipe.align is None
     if any(prepared) and (sees or initializers or recipe.codec.trainable):
         raise RecipeError(

@@ -17,10 +17,9 @@ from peav.distributed import ALONE, DistContext
 from peav.encoder import Encoder
 from peav.errors import CheckpointError, RecipeError
 from peav.features.extract import ClipFeatures
-from peav.features.store import FeatureCache
 from peav.inference.language_model import LanguageModel, Question
 from peav.model import PLM, PLMConfig
-from peav.train.batches import BatchStream
+from peav.train.batches import Batches
 from peav.train.recipe import Captioning, Recipe
 from peav.types import Modality, modalities
 from peav.utils.text import readable
@@ -120,7 +119,7 @@ class CaptionTask:
     weights: Mapping[str, float] = {"caption": 1.0}
 
     def __init__(
-        self, captioner: Captioner, feed: BatchStream, collate: CaptionCollator, dist: DistContext = ALONE
+        self, captioner: Captioner, feed: Batches, collate: CaptionCollator, dist: DistContext = ALONE
     ) -> None:
         self.captioner, self.feed, self.collate = captioner, feed, collate
         check_packing(captioner.model)
@@ -153,8 +152,7 @@ class CaptionTask:
 
     def _batch(self, rows: Sequence[Row], heard: Sequence[Row], at: int) -> CaptionBatch:
         """What is told of some rows, with the media of others; the same captions each time."""
-        cache: FeatureCache = self.feed.cache
-        clips = [cache.load(row) for row in heard[at : at + BATCH]]
+        ((_, clips),) = self.feed.cache.in_batches(heard[at : at + BATCH], BATCH)
         batch: CaptionBatch = self.collate(rows[at : at + BATCH], clips, np.random.default_rng((0, at)))
         return batch.to(next(self.module.parameters()).device)
 

@@ -13,7 +13,7 @@ from peav.distributed import ALONE, DistContext
 from peav.model import PEAV
 from peav.objectives.auxiliary import AuxiliaryLoss, loss_name
 from peav.objectives.pairs import Embedding
-from peav.train.batches import BatchStream
+from peav.train.batches import Batches
 from peav.train.contrastive_module import ContrastiveModule, Forward
 from peav.train.evaluate import evaluate
 from peav.train.finetune import set_trainable
@@ -27,7 +27,7 @@ class ContrastiveTask:
         self,
         recipe: Recipe,
         model: PEAV,
-        feed: BatchStream,
+        feed: Batches,
         collator: Collator,
         losses: Mapping[str, AuxiliaryLoss],
         dist: DistContext = ALONE,

@@ -16,12 +16,14 @@ from peav.distributed import ALONE, DistContext
 from peav.eval.detection import auroc, macro
 from peav.eval.metrics import recall_at_k
 from peav.features.extract import ClipFeatures
+from peav.features.live import LiveFeatures
 from peav.features.store import FeatureCache
 from peav.model import PEAFrame
 from peav.objectives.contrastive import infonce_loss
 from peav.objectives.frame_sigmoid import frame_sigmoid_loss
-from peav.train.batches import BatchStream
+from peav.train.batches import Batches
 from peav.train.buckets import in_buckets
+from peav.train.latents import latents_of
 from peav.train.recipe import Recipe
 from peav.utils.text import readable
 
@@ -43,15 +45,16 @@ class FrameBatch(Movable):
 class FrameCollator:
     """Makes `FrameBatch`es; every random draw comes from the generator that a call is given."""
 
-    def __init__(self, collator: Collator, targets: FrameTargetMaker, prior: bool) -> None:
-        self.collator, self.targets, self.prior = collator, targets, prior
+    def __init__(self, collator: Collator, targets: FrameTargetMaker, prior: bool, hop: int) -> None:
+        self.collator, self.targets, self.prior, self.hop = collator, targets, prior, hop
 
     def __call__(
         self, rows: Sequence[Row], clips: Sequence[ClipFeatures], rng: np.random.Generator, part: slice = slice(None)
     ) -> FrameBatch:
         """The batch of `rows[part]`, whose features `clips` are; texts are those of all rows."""
         batch = self.collator(rows, clips, rng, part)
-        targets = self.targets(rows, part, batch.audio_lengths.tolist(), rng)
+        latents = batch.audio_lengths if batch.audio.dim() == 3 else batch.audio_lengths // self.hop
+        targets = self.targets(rows, part, latents.tolist(), rng)
         texts = self.collator.tokenized(targets.texts)
         offsets = targets.offsets if self.prior else torch.zeros_like(targets.offsets)
         return FrameBatch(batch, texts.ids, texts.mask, targets.heard, targets.known, offsets)
@@ -77,7 +80,7 @@ class FrameModule(nn.Module):
         trained, as those of PE-AV's pairs are (`train.optimizer`).
         """
         known = batch.known
-        audio = self.model.audio_hidden(batch.clips.audio, batch.clips.audio_lengths)
+        audio = self.model.audio_hidden(*latents_of(self.model, batch.clips.audio, batch.clips.audio_lengths))
         texts = self.model.text_embedding(batch.ids, batch.mask)  # (N, E)
         raw = (texts @ self.model.heads["audio"](audio.sequence).transpose(1, 2))[known].double()  # (cells,)
         torch.clear_autocast_cache()  # weights cast without a graph: in shards the first step would be taken with these
@@ -92,7 +95,7 @@ class FrameModule(nn.Module):
     def forward(self, batch: FrameBatch) -> dict[str, Tensor]:
         """This process's share of the losses, unweighted, by name: fp32 scalars."""
         model, clips = self.model, batch.clips
-        audio = in_buckets(model.audio_hidden, clips.audio, clips.audio_lengths, self.buckets)
+        audio = in_buckets(model.audio_hidden, *latents_of(model, clips.audio, clips.audio_lengths), self.buckets)
         texts = model.text_embedding(batch.ids, batch.mask)
         # Offsets in training alone, so that rare labels are not taught that they are rare (`data.frame_targets`).
         logits = model.score(model.heads["audio"](audio.sequence), texts) + batch.offsets[None, :, None]  # (B, N, T)
@@ -117,7 +120,7 @@ class FrameTask:
         self,
         recipe: Recipe,
         model: PEAFrame,
-        feed: BatchStream,
+        feed: Batches,
         collator: Collator,
         targets: FrameTargetMaker,
         dist: DistContext = ALONE,
@@ -145,7 +148,7 @@ class FrameTask:
 def evaluate_frames(
     model: PEAFrame,
     rows: Sequence[Row],
-    cache: FeatureCache,
+    cache: FeatureCache | LiveFeatures,
     collator: Collator,
     targets: FrameTargetMaker,
     candidates: int,
@@ -162,16 +165,21 @@ def evaluate_frames(
     if not rows:
         return {}
     texts = _read(model, collator, labels or [""])
+    kept: list[Row] = []  # those that can be read
     lengths: list[int] = []
     logits: list[np.ndarray] = []
     pooled: list[np.ndarray] = []
-    for start in range(0, len(rows), batch_size):
-        some = rows[start : start + batch_size]
-        batch = collator(some, [cache.load(row) for row in some], np.random.default_rng(0)).to(device)
-        audio = model.audio_hidden(batch.audio, batch.audio_lengths)
+    for some, clips in cache.in_batches(rows, batch_size):
+        kept += some
+        batch = collator(some, clips, np.random.default_rng(0)).to(device)
+        latents, own = latents_of(model, batch.audio, batch.audio_lengths)
+        audio = model.audio_hidden(latents, own)
         logits += list(model.score(model.heads["audio"](audio.sequence), texts).float().cpu().numpy())
         pooled.append(model.heads["audio"](audio.pooled).float().cpu().numpy())
-        lengths += batch.audio_lengths.tolist()
+        lengths += own.tolist()
+    if not kept:
+        return {}
+    rows = kept
     found = _retrieval(model, rows, np.concatenate(pooled), collator, candidates)
     if not labels:
         return found

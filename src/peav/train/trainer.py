@@ -24,7 +24,7 @@ from peav.jobs import Stopped, stop_asked
 from peav.model import PEAV, PLM, PEAFrame
 from peav.model.lora import merge_low_rank
 from peav.train.agreement import changes
-from peav.train.batches import BatchStream
+from peav.train.batches import Batches
 from peav.train.finetune import Average
 from peav.train.optimizer import make_optimizer, take_step
 from peav.train.recipe import Recipe, recipe_of
@@ -32,6 +32,7 @@ from peav.train.train_checkpoint import load_state, remove_state, save_state, st
 from peav.utils.storage import write_all
 
 Model = PEAV | PEAFrame | PLM
+MAY_CHANGE = ("output ", "report_to ", "data.decode.workers ")  # when a run goes on; as `changes` names them
 
 
 class Task(Protocol):
@@ -39,13 +40,15 @@ class Task(Protocol):
 
     Attributes:
         module: the model, as its `model`, and the parts that only training needs; all of it is saved.
-        feed: the batches.
+        feed: the batches, a property here so that a task may hold those of one kind.
         weights: how much each loss counts.
     """
 
     module: Any
-    feed: BatchStream
     weights: Mapping[str, float]
+
+    @property
+    def feed(self) -> Batches: ...  # noqa: D102
 
     def losses(self, wrapped: nn.Module, batch: Any, number: int) -> dict[str, Tensor]:
         """This process's share of each loss on its part of batch `number`: fp32 scalars."""
@@ -99,7 +102,9 @@ class Trainer:
             with stop_asked() as asked:
                 self._loop(loader, asked)
         finally:
-            loader.shutdown(cancel_futures=True)
+            # What it has begun goes on to its end: processes talk to each other there.
+            loader.shutdown()
+            self.task.feed.close()
         self._take_best()
         return self.evaluate(self.recipe.evaluation.final_candidates)
 
@@ -111,10 +116,12 @@ class Trainer:
             began = time.perf_counter()
             batches = ahead.result()
             waited = time.perf_counter() - began
+            queue = self.task.feed.queue
             ahead = loader.submit(self._load, self.step + 1)  # while this step computes
             record = self._step(batches)
             self.step += 1
             record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
+            record |= {} if queue is None else {"queue": queue}
             if self.step % evaluation.every == 0 and self.step < optim.steps:  # the end has one of its own
                 record["eval"] = self.evaluate(evaluation.candidates)
                 # Before the line is in the log, where `_best` looks for earlier figures. Weights that a kill leaves
@@ -240,11 +247,8 @@ class Trainer:
             # on.
             before = asdict(recipe_of(json.loads(path.read_text(encoding="utf-8"))))
             before = json.loads(json.dumps(before))  # tuples as lists, as in `recipe`
-            may_change = ("output", "report_to")
-            changed = [
-                name for key in recipe if key not in may_change for name in changes(key, before[key], recipe[key])
-            ]
-            if changed:
+            found = [name for key in recipe for name in changes(key, before[key], recipe[key])]
+            if changed := [name for name in found if not name.startswith(MAY_CHANGE)]:
                 raise TrainingError(
                     f"{path} differs from this recipe in {', '.join(changed)}: set that back, or choose another output"
                 )

@@ -154,6 +154,12 @@ class Workers:
             self._closed = True
             self._changed.notify_all()
 
+    @property
+    def ready(self) -> int:
+        """How many items wait to be taken."""
+        with self._changed:
+            return sum(not isinstance(item, End | Warning) for items in self._ready.values() for item in items)
+
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         # A thread for each worker, which starts it and outlives it: Linux kills a worker when the thread that started
         # it ends (`peav.utils.worker`).

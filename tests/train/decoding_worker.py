@@ -1,0 +1,69 @@
+"""Batches that are decoded while training, as digests: what the tests compare, here and from processes of torchrun.
+
+python -m torch.distributed.run --nproc-per-node 2 decoding_worker.py FOLDER WORKERS BATCHES
+
+writes FOLDER/seen-RANK.json: for each batch the clips of this process, and the list of unreadable clips as it knows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from peav.data.collate import Batch, Collator
+from peav.data.manifest import read_manifest
+from peav.distributed import ALONE, DistContext, process_group
+from peav.features.live import LiveFeatures
+from peav.inference.tokenizer import train_tokenizer
+from peav.model import PEAV, preset
+from peav.train.decoding import DecodingStream, UnreadableClips
+
+SIZE, SEED = 4, 3
+
+
+@cache
+def model() -> PEAV:
+    return PEAV(preset("nano"))
+
+
+def stream(folder: Path, workers: int, dist: DistContext = ALONE, resume: bool = True) -> DecodingStream:
+    """Batches of four: two from each half of the folder's manifest."""
+    rows = read_manifest(folder / "manifest.jsonl")
+    half = len(rows) // 2
+    texts = [text for row in rows for texts in row.captions.values() for text in texts]
+    collator = Collator(train_tokenizer(texts, 400), 16)
+    dist = dist.apart()
+    unreadable = UnreadableClips(folder / "failures.jsonl", len(rows), dist, resume)
+    live = LiveFeatures(model(), 1.0, workers)
+    return DecodingStream([rows[:half], rows[half:]], [1, 1], SIZE, SEED, live, collator, unreadable, dist)
+
+
+def clips(batch: Batch) -> list[list[str]]:
+    """Of each clip its id, and digests of its sound, its frames and its captions, whatever they are padded to."""
+    found = []
+    for place, name in enumerate(batch.ids):
+        texts = [texts.ids[place][texts.mask[place]] for texts in batch.texts.values()]
+        sound = batch.audio[place, : batch.audio_lengths[place]]
+        frames = batch.frames[place, : batch.frame_lengths[place]]
+        found.append([name, *(hashlib.sha256(x.numpy().tobytes()).hexdigest() for x in (sound, frames, *texts))])
+    return found
+
+
+def main() -> None:
+    folder, workers, batches = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    with process_group(torch.device("cpu")) as dist:
+        feed = stream(folder, workers, dist)
+        seen = [clips(feed.batch(number)) for number in range(batches)]
+        feed.close()
+        known = sorted(feed.unreadable.known.items())
+        (folder / f"seen-{dist.rank}.json").write_text(json.dumps({"seen": seen, "known": known}))
+
+
+if __name__ == "__main__":
+    main()
