@@ -119,6 +119,12 @@ class Collator:
             targets={name: _targets(make, rows, clips, audio.shape[1]) for name, make in self.targets.items()},
         )
 
+    def drawn(self, row: Row, rng: np.random.Generator) -> Row:
+        """The row with no captions but those that were drawn: a batch of it has these, whatever it is drawn with."""
+        texts = {kind: self.draw(row, kind, rng) for kind in MODALITIES}
+        captions: dict[str, list[str]] = {kind: [text] for kind, text in texts.items() if text is not None}
+        return replace(row, captions=captions, synthetic={}, transcript=None)
+
     def draw(self, row: Row, kind: str, rng: np.random.Generator) -> str | None:
         """A caption of a row, or None: there is none of that kind."""
         captions = row.captions.get(kind, [])

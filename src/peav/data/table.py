@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -135,15 +135,45 @@ class RowTable(Sequence[Row]):
         """The rows with another `split`, or without pictures (`video_path` False), by their groups."""
         return RowTable(self.folder, list(map(change, self.groups)))
 
-    def some(self, count: int) -> list[Row]:
+    def some(self, count: int) -> Iterator[Row]:
         """At most `count` rows, the same ones each time, evenly from all groups; in the table's order."""
         if count >= len(self):
-            return list(self)
-        return [self[place] for place in sorted(Permutation(len(self), (0,))(np.arange(count)).tolist())]
+            return iter(self)
+        places = sorted(Permutation(len(self), (0,))(np.arange(count)).tolist())
+        return (self[place] for place in places)
 
     def licenses(self) -> Counter[str]:
         """How many rows have each license, `unknown` for none."""
         return sum((Counter(group.licenses) for group in self.groups), start=Counter())
+
+
+class JoinedRows(Sequence[Row]):
+    """The rows of several sources, one after the other, without a list of them all."""
+
+    def __init__(self, parts: Sequence[Sequence[Row]]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        for part in self.parts:
+            if place < len(part):
+                return part[place]
+            place -= len(part)
+        raise AssertionError
+
+    def __iter__(self) -> Iterator[Row]:
+        return chain.from_iterable(self.parts)
 
 
 def select(rows: Sequence[Row], chosen: Callable[[Any], bool]) -> Sequence[Row]:

@@ -41,6 +41,9 @@ FACTS = pa.schema(
 )
 """What the index is told of each row; `seconds` is null where the manifest does not say how long a clip lasts."""
 
+Kind = tuple[str | None, str | None, int | None, float | None, bool, bool, bool]
+"""What rows of a group have in common: the first seven fields of it."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -79,7 +82,7 @@ class IndexWriter(AbstractContextManager["IndexWriter"]):
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.rows = folder, 0
-        self._numbers: dict[tuple[Any, ...], int] = {}  # of groups
+        self._numbers: dict[Kind, int] = {}  # of groups
         self._licenses: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._names: dict[str, set[str]] = {"source": set(), "license": set()}
         self._groups = open(folder / "groups.i32", "wb")  # noqa: SIM115
@@ -100,8 +103,8 @@ class IndexWriter(AbstractContextManager["IndexWriter"]):
         kinds, which = _kinds(columns)
         numbers = np.empty(len(kinds), np.int32)
         for at, (kind, count) in enumerate(zip(kinds, np.bincount(which, minlength=len(kinds)).tolist(), strict=True)):
-            split, source, *rest, license = kind
-            key = (split, self._known("source", source, None), *rest)
+            split, source, fold, least, audio, video, says, license = kind
+            key = (split, self._known("source", source, None), fold, least, audio, video, says)
             numbers[at] = self._numbers.setdefault(key, len(self._numbers))
             name = "unknown" if license is None else self._known("license", license, "others")
             self._licenses[int(numbers[at])][str(name)] += count
@@ -126,7 +129,7 @@ class IndexWriter(AbstractContextManager["IndexWriter"]):
         ends = np.cumsum(counts, dtype=np.int64) if self.rows else np.empty(0, np.int64)
         starts = ends - counts
         found = [
-            Group(*key, start=int(starts[number]), stop=int(ends[number]), licenses=dict(self._licenses[number]))
+            Group(*key, int(starts[number]), int(ends[number]), dict(self._licenses[number]))
             for key, number in self._numbers.items()
         ]
         if self.rows:

@@ -135,8 +135,8 @@ def _write(folder: Path, manifests: Sequence[str], progress: Progress) -> None:
                 progress(index.rows)
     if not index.rows:
         raise ManifestError(f"{', '.join(manifests)}: no rows; check the path")
-    about = {"groups": [asdict(group) for group in index.finish()]}
-    about |= {"pieces": [asdict(piece) for piece in rows.pieces], "digest": rows.digest.hexdigest()}
+    groups, pieces = [asdict(group) for group in index.finish()], [asdict(piece) for piece in rows.pieces]
+    about = {"groups": groups, "pieces": pieces, "digest": rows.digest.hexdigest()}
     write_all(folder / ABOUT, json.dumps(about))
     _refuse_repeated(RowStore(folder), index.repeated())
 
@@ -171,8 +171,9 @@ def _text(path: Path) -> Batches:
 
 def _facts(row: Row) -> dict[str, Any]:
     lasts, fold = row.extra.get("duration") if row.end is None else row.end, row.extra.get("fold")
-    known = isinstance(lasts, (int, float)) and abs(lasts) < 2**63  # a number, and one that float64 can hold
-    seconds = float(lasts) - (row.start or 0.0) if known else -1.0
+    seconds = -1.0
+    if isinstance(lasts, (int, float)) and not isinstance(lasts, bool) and abs(lasts) < 2**63:  # as float64 can hold
+        seconds = lasts - (row.start or 0.0)
     return {
         "id": row.id,
         "split": row.split,

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from peav.data.manifest import Row, by_fold
+from peav.data.manifest import Row, by_fold, check_fold
 from peav.data.table import RowTable, select
 from peav.features.extract import ClipFeatures
 from peav.features.store import FeatureCache
@@ -45,8 +45,8 @@ class SourceTransform:
 
     Its options are what `__init__` takes, in most a dataclass's fields. `copies` says what it does to a clip that is
     drawn: None: nothing; 0: it is changed; N: N changed copies stand beside it in the batch, on top of
-    `optim.batch_size`. One transform of a source may have `copies`. What it is given of a large manifest are all rows in
-    memory, as of any other, unless `takes_tables`.
+    `optim.batch_size`. One transform of a source may have `copies`. Rows of a large manifest are all read into memory
+    for it, unless it is a `Choice`.
     """
 
     copies: int | None = None
@@ -54,10 +54,8 @@ class SourceTransform:
     """What clips must have to train, for the message where none has it."""
     needs_codec: ClassVar[bool] = False
     """Whether `draw` runs the codec, which must then be whole in each process."""
-    takes_tables: ClassVar[bool] = False
-    """Whether `all_rows` chooses from a `RowTable` without reading its rows; such a transform changes nothing else."""
 
-    def all_rows(self, rows: list[Row]) -> list[Row]:
+    def all_rows(self, rows: list[Row]) -> Sequence[Row]:
         """The rows of the source, those held out too, as they shall be read."""
         return rows
 
@@ -80,12 +78,10 @@ class SourceTransform:
 
 
 class Choice(SourceTransform):
-    """A transform that only chooses rows, of any source."""
+    """Chooses rows or their splits by `all_rows`, and reads none of a `RowTable` for it (see `data.table.select`)."""
 
-    takes_tables = True
-
-    def all_rows(self, rows: Sequence[Row]) -> Sequence[Row]:  # type: ignore[override]
-        """The rows that it chooses, of a list or of a `RowTable`."""
+    def all_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """What it makes of the rows, of a list another list and of a table another table."""
         raise NotImplementedError
 
 

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from peav.data.collate import Collator
 from peav.data.manifest import Row
-from peav.data.sampler import MixtureSampler
+from peav.data.sampler import LARGE, MixtureSampler
 from peav.data.transforms import SourceTransform
 from peav.distributed import ALONE, DistContext
 from peav.errors import TrainingError
@@ -86,6 +87,10 @@ class Batches:
 class BatchStream(Batches):
     """Batches of features that are stored.
 
+    Captions are drawn for all rows of a batch by one generator. Where a source is large (see `data.sampler`) each clip
+    has one of its own instead, and a process reads the rows of its own clips alone. Collates other than `Collator` need
+    all rows, whose texts they share.
+
     Args:
         transforms: by the number of a source, what changes its clips when they are drawn; for the others see `Batches`.
     """
@@ -106,17 +111,20 @@ class BatchStream(Batches):
         copies = {source: transform.copies or 0 for source, transform in transforms.items()}
         super().__init__(sources, weights, batch_size, seed, cache, dist, copies)
         self.collate, self.transforms = collate, transforms
+        self.large = max(map(len, sources)) > LARGE and isinstance(collate, Collator)
 
     def batch(self, number: int) -> Any:
         """The collated batch of this number, counted from 0."""
         sampled, own = self._sampled(number), self.places
-        rows, changed = [], {}
-        for place, (row, transform) in enumerate(sampled):
+        rows: dict[int, Row] = {}
+        changed: dict[int, ClipFeatures | None] = {}
+        # Of another process's clips the row alone: captions are drawn for all rows by one generator.
+        for place in own if self.large else range(self.size):
+            source, index, transform = sampled[place]
+            rows[place] = self.sources[source][index]
             if transform is not None:
-                # Of another process's clips the row alone: captions are drawn for all rows by one generator.
                 rng = np.random.default_rng((self.seed, 2 if transform.copies else 3, number, place))
-                row, changed[place] = transform.draw(row, rng, load=place in own)
-            rows.append(row)
+                rows[place], changed[place] = transform.draw(rows[place], rng, load=place in own)
         # In one call: from object storage many are read at a time.
         plain = iter(self.cache.load_all([rows[place] for place in own if place not in changed]))
         clips = []
@@ -124,22 +132,27 @@ class BatchStream(Batches):
             clip = changed[place] if place in changed else next(plain)
             assert clip is not None, "a transform that was asked for features gave none"
             clips.append(clip)
-        # 1, 2 and 3 keep the draws of captions, copies and changes apart. The sampler's (seed, source, epoch) can meet
+        # 1 to 4 keep the draws of captions, copies and changes apart. The sampler's (seed, source, epoch) can meet
         # them, which does no harm; other numbers would give every run other batches.
-        return self.collate(
-            rows, clips, np.random.default_rng((self.seed, 1, number)), self.dist.local_shard(self.size)
-        )
+        rng = np.random.default_rng((self.seed, 1, number))
+        if not self.large:
+            return self.collate(list(rows.values()), clips, rng, self.dist.local_shard(self.size))
+        assert isinstance(self.collate, Collator)
+        draws = {place: np.random.default_rng((self.seed, 4, number, place)) for place in own}
+        return self.collate([self.collate.drawn(rows[place], draws[place]) for place in own], clips, rng)
 
     def ids(self, number: int) -> list[str]:
         """The ids of the clips of a batch, in its order."""
-        return [row.id for row, _ in self._sampled(number)]
+        return [self.sources[source][index].id for source, index, _ in self._sampled(number)]
 
-    def _sampled(self, number: int) -> list[tuple[Row, SourceTransform | None]]:
-        """The clips of a batch, each with what changes it; after a clip the copies that a transform makes of it."""
-        sampled: list[tuple[Row, SourceTransform | None]] = []
+    def _sampled(self, number: int) -> list[tuple[int, int, SourceTransform | None]]:
+        """The clips of a batch by source and index, each with what changes it; after a clip the copies that a transform
+        makes of it.
+        """
+        sampled: list[tuple[int, int, SourceTransform | None]] = []
         for source, index in self.sampler.batch(number):
-            row, transform = self.sources[source][index], self.transforms.get(source)
+            transform = self.transforms.get(source)
             copies = 0 if transform is None else transform.copies
-            sampled.append((row, None if copies else transform))
-            sampled += [(row, transform)] * (copies or 0)
+            sampled.append((source, index, None if copies else transform))
+            sampled += [(source, index, transform)] * (copies or 0)
         return sampled

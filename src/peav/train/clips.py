@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, starmap
 from pathlib import Path
 
 from peav.data.manifest import Row
 from peav.data.places import PLACES, Place, PlaceContext, is_prepared, read_place
-from peav.data.transforms import TRANSFORMS, SourceContext, SourceTransform
+from peav.data.table import JoinedRows, RowTable, select
+from peav.data.transforms import TRANSFORMS, Choice, SourceContext, SourceTransform
 from peav.errors import RecipeError, TrainingError
 from peav.features.failures import TooManyFailures, clip_failure
 from peav.features.keys import clip_key
@@ -19,20 +21,23 @@ from peav.recipes.config import from_options
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe, Source
 
+HELD_OUT = 10_000  # rows of a split of a table that are held out at most
+TOLD = 100_000  # rows of a table whose texts a tokenizer learns from at most
+
 
 @dataclass(frozen=True)
 class Clips:
     """Training rows by source with their weights, and held-out rows; `transforms` are by the number of a source what
-    changes its clips when they are drawn.
+    changes its clips when they are drawn. The rows of a large manifest are a `RowTable`.
     """
 
-    sources: list[list[Row]]
+    sources: list[Sequence[Row]]
     weights: list[float]
     validation: list[Row]
     test: list[Row]
     transforms: Mapping[int, SourceTransform] = field(default_factory=dict)
 
-    def groups(self) -> list[list[Row]]:
+    def groups(self) -> list[Sequence[Row]]:
         """The rows of each source, then those held out."""
         return [*self.sources, self.validation, self.test]
 
@@ -44,10 +49,10 @@ class Clips:
             weight * len(rows) ** (1 / temperature) for weight, rows in zip(self.weights, self.sources, strict=True)
         ]
 
-    def changed(self, change: Callable[[list[Row]], list[Row]]) -> Clips:
+    def changed(self, change: Callable[[Sequence[Row]], Sequence[Row]]) -> Clips:
         """What `change` makes of the rows of each source, and of those held out."""
-        *sources, validation, test = map(change, self.groups())
-        return replace(self, sources=sources, validation=validation, test=test)
+        sources, (validation, test) = map(change, self.sources), map(list, map(change, (self.validation, self.test)))
+        return replace(self, sources=list(sources), validation=validation, test=test)
 
     def held_out_by(self, streams: Callable[[Row], tuple[bool, bool]]) -> Clips:
         """The same with the plain texts of rows that are held out under the kinds of the `streams` of their files."""
@@ -59,15 +64,23 @@ class Clips:
 
     def sound_alone(self) -> Clips:
         """The clips that have sound, without their pictures."""
-        return self.changed(lambda rows: [replace(row, video_path=None) for row in rows if row.audio_path is not None])
+        return self.changed(_heard)
 
-    def training(self) -> list[Row]:
+    def training(self) -> Sequence[Row]:
         """The rows of all sources."""
-        return [row for rows in self.sources for row in rows]
+        return JoinedRows(self.sources)
 
-    def all(self) -> list[Row]:
+    def all(self) -> Sequence[Row]:
         """Every row."""
-        return [row for rows in self.groups() for row in rows]
+        return JoinedRows(self.groups())
+
+    def licenses(self) -> Counter[str]:
+        """How many training rows have each license, `unknown` for none."""
+        counts = (
+            rows.licenses() if isinstance(rows, RowTable) else Counter(row.license or "unknown" for row in rows)
+            for rows in self.sources
+        )
+        return sum(counts, start=Counter())
 
     def started(self, recipe: Recipe, cache: FeatureCache) -> Clips:
         """The clips that may be drawn, once transforms are ready to change them."""
@@ -75,7 +88,7 @@ class Clips:
         for number, transform in self.transforms.items():
             failures = Path(recipe.output) / f"source-{number}-failures.jsonl"
             context = SourceContext(cache, recipe.data.max_seconds, failures)
-            sources[number] = transform.start(sources[number], context)
+            sources[number] = transform.start(list(sources[number]), context)
         return replace(self, sources=sources)
 
 
@@ -93,19 +106,20 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     """
     data = recipe.data
     context = PlaceContext(data.cache, data.workers, reporter.stage, reporter.advance)
-    sources: list[list[Row]] = []
+    sources: list[Sequence[Row]] = []
     held_out: dict[str, list[Row]] = {"validation": [], "test": []}
     changing: dict[int, SourceTransform] = {}
     transforms = [_transforms(recipe, source) for source in data.sources]  # all of them first: a mistake costs no time
     for number, (source, own) in enumerate(zip(data.sources, transforms, strict=True)):
         rows = _rows(source, context)
         for transform in own:
-            rows = transform.all_rows(rows)
+            rows = transform.all_rows(rows) if isinstance(transform, Choice) else transform.all_rows(list(rows))
         for split, some in held_out.items():
-            some += [row for row in rows if row.split == split]
-        chosen = [row for row in rows if row.trains]
+            some += _held_out(rows, split)
+        chosen = select(rows, lambda row: row.trains)
         for transform in own:
-            chosen = transform.train_rows(chosen, data.max_seconds)
+            if not isinstance(transform, Choice):
+                chosen = transform.train_rows(list(chosen), data.max_seconds)
             if transform.copies is not None:
                 changing[number] = transform
         if not chosen:
@@ -117,7 +131,21 @@ def gather(recipe: Recipe, reporter: Reporter) -> Clips:
     return Clips(sources, [source.weight for source in data.sources], validation, test, changing)
 
 
-def _rows(source: Source, context: PlaceContext) -> list[Row]:
+def _heard(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows with sound, without their pictures."""
+    some = select(rows, lambda row: bool(row.audio_path))
+    if isinstance(some, RowTable):
+        return some.changed(lambda group: replace(group, video_path=False))
+    return [replace(row, video_path=None) for row in some]
+
+
+def _held_out(rows: Sequence[Row], split: str) -> list[Row]:
+    """The rows of a split; of a table some, evenly, since features of all of them are made and kept in memory."""
+    own = select(rows, lambda row: row.split == split)
+    return list(own.some(HELD_OUT) if isinstance(own, RowTable) else own)
+
+
+def _rows(source: Source, context: PlaceContext) -> Sequence[Row]:
     if isinstance(source.place, str):
         return read_place(source.place, context)
     return from_options(Place, PLACES, source.place, "a source's place").rows(context)
@@ -162,7 +190,8 @@ def with_features(recipe: Recipe, cache: FeatureCache, clips: Clips, reporter: R
     return clips
 
 
-def texts_of(rows: Sequence[Row]) -> list[str]:
-    """Every caption and transcript."""
-    texts = (text for row in rows for text in (*chain(*row.captions.values()), row.transcript))
-    return [text for text in texts if text]
+def texts_of(sources: Sequence[Sequence[Row]]) -> Iterator[str]:
+    """Every caption and transcript; of a large table, those of some rows."""
+    for rows in sources:
+        for row in rows.some(TOLD) if isinstance(rows, RowTable) else rows:
+            yield from filter(None, (*chain(*row.captions.values()), row.transcript))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -105,7 +104,7 @@ def _train(
     if dist.is_main:
         result["data_wait"] = data_wait(output)
         figures = {split: result[split] for split in ("validation", "test")}
-        licenses = Counter(row.license or "unknown" for row in clips.training())
+        licenses = clips.licenses()
         if isinstance(task, CaptionTask):
             task.captioner.save_pretrained(output / "model", figures=figures, licenses=licenses)
         else:
@@ -273,5 +272,5 @@ def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
         raise RecipeError(f"model: {recipe.model!r} is no PE-AV preset; choose tiny, small, base or large")
     model = PEAV(config)
     if (tokenizer := take_text(recipe, model)) is None:
-        tokenizer = train_tokenizer(texts_of(clips.training()), config.text.vocab_size)
+        tokenizer = train_tokenizer(texts_of(clips.sources), config.text.vocab_size)
     return model, tokenizer
