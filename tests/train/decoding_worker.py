@@ -15,8 +15,12 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # it runs as a program
+
+from noise_clip import write_clip
+
 from peav.data.collate import Batch, Collator
-from peav.data.manifest import read_manifest
+from peav.data.manifest import read_manifest, write_manifest
 from peav.distributed import ALONE, DistContext, process_group
 from peav.features.live import LiveFeatures
 from peav.inference.tokenizer import train_tokenizer
@@ -24,6 +28,17 @@ from peav.model import PEAV, preset
 from peav.train.decoding import DecodingStream, UnreadableClips
 
 SIZE, SEED = 4, 3
+
+
+def write_clips(folder: Path, count: int) -> Path:
+    """So many short clips with a manifest: of every six, one has no sound and one no pictures."""
+    records = []
+    for number in range(count):
+        name, streams = f"clip-{number:02d}", {"sound": number % 6 != 1, "pictures": number % 6 != 2}
+        path = write_clip(folder / f"{name}.mkv", 0.3 + 0.02 * number, number, **streams)
+        records.append({"id": name, "path": path.name, "text": f"a clip of the number {number}"})
+    write_manifest(folder / "manifest.jsonl", records)
+    return folder
 
 
 @cache

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding_worker import SEED, SIZE, clips, model, stream
-from noise_clip import write_clip
+from decoding_worker import SEED, SIZE, clips, model, stream, write_clips
 
-from peav.data.manifest import Row, read_manifest, write_manifest
+from peav.data.manifest import Row, read_manifest
 from peav.errors import RecipeError, TrainingError
 from peav.features.keys import clip_key
 from peav.features.live import LiveFeatures
@@ -25,15 +24,7 @@ NAMES = [f"clip-{number:02d}" for number in range(CLIPS)]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twelve clips: of each source one has no sound, one no pictures."""
-    records = []
-    for number, name in enumerate(NAMES):
-        path = write_clip(
-            tmp_path / f"{name}.mkv", 0.3 + 0.02 * number, number, sound=number % 6 != 1, pictures=number % 6 != 2
-        )
-        records.append({"id": name, "path": path.name, "text": f"a clip of the number {number}"})
-    write_manifest(tmp_path / "manifest.jsonl", records)
-    return tmp_path
+    return write_clips(tmp_path, CLIPS)
 
 
 def seen(folder: Path, workers: int, numbers: range = range(BATCHES), resume: bool = True) -> list[list[list[str]]]:

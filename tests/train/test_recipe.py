@@ -15,7 +15,7 @@ from peav.train.clips import Clips
 from peav.train.recipe import Data, Optim, Recipe, Source, read_recipe
 
 ABLATIONS = [SHIPPED / f"{name}.yaml" for name in ("ablations", "ablation_loss", "ablation_engine", "ablation_stage2")]
-RECIPES = sorted(set(SHIPPED.glob("*.yaml")) - set(ABLATIONS))
+RECIPES = sorted({*SHIPPED.glob("*.yaml"), *SHIPPED.glob("mini/*.yaml")} - set(ABLATIONS))
 MINIMAL = "{name: x, output: o, data: {cache: c, sources: [{place: m.jsonl}]}, optim: {steps: 3, batch_size: 2}}"
 
 
@@ -35,8 +35,9 @@ def test_shipped_ablations_are_valid_and_headed_by_their_command(path: Path) -> 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid_and_headed_by_their_command(path: Path) -> None:
-    assert read_recipe(path).name == path.stem
-    assert path.read_text().startswith(f"# peav train {path.stem}\n")
+    name = path.relative_to(SHIPPED).with_suffix("").as_posix()
+    assert read_recipe(path).name == name.replace("/", "_")
+    assert path.read_text().startswith(f"# peav train {name}\n")
 
 
 def test_shipped_recipes_are_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

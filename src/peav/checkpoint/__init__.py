@@ -9,7 +9,7 @@ from .convert import LAYOUTS, convert
 from .files import load_tokenizer
 from .hub import resolve
 from .load import load_config, load_model, save_pretrained
-from .text_encoders import load_text_encoder
+from .text_encoders import load_text_encoder, save_text_encoder
 
 __all__ = [
     "LAYOUTS",
@@ -22,4 +22,5 @@ __all__ = [
     "load_tokenizer",
     "resolve",
     "save_pretrained",
+    "save_text_encoder",
 ]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from peav.errors import CheckpointError
 from peav.model import TextConfig
 from peav.model.text import TextEncoder
+from peav.utils.storage import write_all
 
 from . import common_layout, files, hub
 from .convert import read_checkpoint
 from .fields import Section
-from .key_map import Tensors, read_entries
-from .transformers_configs import MODERNBERT, read_modernbert
+from .key_map import Tensors, read_entries, write_entries
+from .transformers_configs import MODERNBERT, read_modernbert, write_modernbert
 
 _FREE = {"num_hidden_layers", "max_length"}  # may differ between a checkpoint and the model that takes it over
 
@@ -50,6 +53,22 @@ def load_text_encoder(
     state = {name: tensors[f"text.{name}"].float() for name in encoder.state_dict()}
     encoder.load_state_dict(state, assign=True)
     return encoder
+
+
+def save_text_encoder(encoder: TextEncoder, tokenizer: Tokenizer, folder: str | os.PathLike[str]) -> None:
+    """Write a text encoder and its tokenizer as the hub has ModernBERT; `load_text_encoder` and transformers read it.
+
+    Its final norm, which PE-AV never reads, has ones for weights.
+    """
+    config, path = encoder.config, Path(folder)
+    ours = {f"text.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    ours["text.final_norm.weight"] = torch.ones(config.hidden_size)
+    theirs, _ = write_entries(common_layout.text(config.num_hidden_layers), ours)
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {name.removeprefix("text_model."): tensor for name, tensor in theirs.items()}
+    files.write_safetensors(path / "model.safetensors", tensors)
+    write_all(path / "tokenizer.json", tokenizer.to_str(pretty=True))
+    files.write_json(path / files.CONFIG, write_modernbert(config))  # last: a folder without it holds no checkpoint
 
 
 def _check(name: str, found: TextConfig, wanted: TextConfig) -> None:

@@ -20,6 +20,7 @@ SHARDS = "shards"  # the folder of manifests in one that `peav caption` made
 # Short names of the classes that a recipe may give as a source's place; any other is path/to/file.py:Class.
 PLACES = {
     "world": "peav.synth.world.place:World",
+    "world_tars": "peav.synth.world.place:WorldTars",
     "mixtures": "peav.synth.mix.mixtures:Mixtures",
 }
 

@@ -42,6 +42,12 @@ def read_mapping(path: Path, overrides: Mapping[str, str] | None = None) -> dict
     return values
 
 
+def maker_of(model: str) -> str | None:
+    """The shipped recipe whose run writes the checkpoint `model`, if one does."""
+    outputs = {name: read_mapping(Path(name)).get("output") for name in shipped_recipes()}
+    return next((name for name, output in outputs.items() if output and Path(output, "model") == Path(model)), None)
+
+
 def from_options(
     base: type[T], registry: Mapping[str, str], options: str | Mapping[str, Any], where: str, *first: Any
 ) -> T:

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from peav.data.manifest import Row
 from peav.errors import RecipeError
-from peav.features.store import FeatureCache
 from peav.model import PEAV
 from peav.model.lora import add_low_rank
 from peav.objectives.pairs import Pair, needed
-from peav.train.evaluate import has
+from peav.train.evaluate import Features, has
 from peav.train.recipe import Recipe, Tune
 
 
@@ -78,7 +77,7 @@ def _parts(model: PEAV, pairs: Iterable[Pair]) -> dict[str, list[nn.Module]]:
     }
 
 
-def drop_unused_pairs(recipe: Recipe, rows: Sequence[Row], cache: FeatureCache) -> Recipe:
+def drop_unused_pairs(recipe: Recipe, rows: Sequence[Row], cache: Features) -> Recipe:
     """The recipe with those of its pairs alone of which some row has both sides.
 
     The others would teach nothing, while their towers run and decay.

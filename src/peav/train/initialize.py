@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,8 @@ from peav.data.manifest import Row
 from peav.errors import RecipeError
 from peav.features.extract import add_weights
 from peav.features.store import FeatureCache
-from peav.model import PEAV
+from peav.model import PEAV, TextConfig
+from peav.recipes.config import from_options
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe
 from peav.utils.storage import write_all
@@ -31,6 +32,8 @@ INITIALIZERS = {
     "distill_codec": "peav.lab.codec:DistillCodec",
     "pretrain_frames": "peav.lab.frames:PretrainFrames",
 }
+# Short names of the classes that a recipe may give as `text.checkpoint`.
+TEXT_ENCODERS = {"random_modernbert": "peav.lab.modernbert:RandomModernBERT"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,14 @@ class Initializer:
         raise NotImplementedError
 
 
+class TextEncoderMaker:
+    """Makes the checkpoint of a text encoder where it is not there yet; its options are what `__init__` takes."""
+
+    def make(self, config: TextConfig, texts: Callable[[], Iterable[str]]) -> str:
+        """The checkpoint's folder; `config` is that of the model that takes it over, `texts` are those that train."""
+        raise NotImplementedError
+
+
 def take_codec(recipe: Recipe, model: PEAV, checkpoint: str | None) -> None:
     """Give a model the codec of a checkpoint that a recipe names, if it does."""
     if checkpoint is not None:
@@ -95,11 +106,14 @@ def take_codec(recipe: Recipe, model: PEAV, checkpoint: str | None) -> None:
         model.audio.codec.load_state_dict(source.audio.codec.state_dict())
 
 
-def take_text(recipe: Recipe, model: PEAV) -> Tokenizer | None:
+def take_text(recipe: Recipe, model: PEAV, texts: Callable[[], Iterable[str]]) -> Tokenizer | None:
     """Give a model the text encoder of the checkpoint that a recipe names, if it does; returns its tokenizer."""
     checkpoint = recipe.text.checkpoint
     if checkpoint is None:
         return None
+    if not isinstance(checkpoint, str):
+        maker = from_options(TextEncoderMaker, TEXT_ENCODERS, checkpoint, "text.checkpoint")
+        checkpoint = maker.make(model.config.text, texts)
     directory = resolve(checkpoint, cache_dir=recipe.hub_cache)
     tokenizer = load_tokenizer(directory, model.config.text.vocab_size)
     if tokenizer is None:

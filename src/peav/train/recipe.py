@@ -112,10 +112,10 @@ class Frames:
 @dataclass(frozen=True)
 class Text:
     """The text encoder of a fresh model: random, or taken over from `checkpoint` together with its tokenizer, as in the
-    paper (ModernBERT, or a PE-AV checkpoint; see `checkpoint.load_text_encoder`). It then trains with the rest.
+    paper (ModernBERT, a PE-AV checkpoint, or a class that makes one; see `train.initialize`). It trains with the rest.
     """
 
-    checkpoint: str | None = None
+    checkpoint: str | Options | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from peav.inference.tokenizer import train_tokenizer
 from peav.jobs import GOES_ON, stoppable
 from peav.model import PEAV, PLM, PEAFrame, PEAVConfig, preset
 from peav.objectives.auxiliary import AUXILIARY, AuxiliaryLoss, LossContext, loss_name
-from peav.recipes.config import from_options
+from peav.recipes.config import from_options, maker_of
 from peav.train.agreement import agree_on_recipe, agree_on_start
 from peav.train.batches import Batches, BatchStream, Collate
 from peav.train.clips import Clips, gather, prepared_folders, texts_of, with_features
@@ -84,6 +84,8 @@ def _train(
     if recipe.optim.bf16 and emulated and dist.is_main:
         warnings.warn("this processor is tens of times slower in bf16 than in fp32: set optim.bf16=false", stacklevel=2)
     agree_on_recipe(recipe, dist)
+    if not recipe.from_scratch and local(recipe.model) is None and (maker := maker_of(recipe.model)):
+        raise RecipeError(f"model: {recipe.model} is not there yet; `peav train {maker}` makes it, run that first")
     with dist.main_first():
         model, tokenizer, cache, clips = _prepare(recipe, reporter)
     if (tune := recipe.tune) is not None:
@@ -271,6 +273,7 @@ def build(recipe: Recipe, clips: Clips) -> tuple[PEAV, Tokenizer]:
     if not isinstance(config, PEAVConfig):
         raise RecipeError(f"model: {recipe.model!r} is no PE-AV preset; choose tiny, small, base or large")
     model = PEAV(config)
-    if (tokenizer := take_text(recipe, model)) is None:
-        tokenizer = train_tokenizer(texts_of(clips.sources), config.text.vocab_size)
+    texts = partial(texts_of, clips.sources)
+    if (tokenizer := take_text(recipe, model, texts)) is None:
+        tokenizer = train_tokenizer(texts(), config.text.vocab_size)
     return model, tokenizer

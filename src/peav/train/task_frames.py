@@ -172,11 +172,11 @@ def evaluate_frames(
     for some, clips in cache.in_batches(rows, batch_size):
         kept += some
         batch = collator(some, clips, np.random.default_rng(0)).to(device)
-        latents, own = latents_of(model, batch.audio, batch.audio_lengths)
-        audio = model.audio_hidden(latents, own)
+        audio_latents, steps = latents_of(model, batch.audio, batch.audio_lengths)
+        audio = model.audio_hidden(audio_latents, steps)
         logits += list(model.score(model.heads["audio"](audio.sequence), texts).float().cpu().numpy())
         pooled.append(model.heads["audio"](audio.pooled).float().cpu().numpy())
-        lengths += own.tolist()
+        lengths += steps.tolist()
     if not kept:
         return {}
     rows = kept
