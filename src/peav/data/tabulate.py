@@ -26,7 +26,7 @@ from peav.data.table_index import FACTS, IndexWriter
 from peav.errors import ManifestError
 from peav.utils.atomic import sync
 from peav.utils.lock import FolderLock
-from peav.utils.storage import size_and_time, write_all
+from peav.utils.storage import version_mark, write_all
 
 FORMAT = 1  # of a table: one of another format is made again
 FOLDER = "manifests"  # in the cache of a run
@@ -105,7 +105,7 @@ def _rows_in(path: Path, most: int | None) -> int:
 
 def _place(manifests: Sequence[str], cache: str | Path) -> Path:
     try:
-        versions = [(os.path.abspath(path), *size_and_time(path)) for path in manifests]
+        versions = [(os.path.abspath(path), version_mark(path)) for path in manifests]
     except FileNotFoundError as error:
         raise ManifestError(f"{error.filename}: no such manifest; check the path") from error
     digest = hashlib.sha256(json.dumps([FORMAT, versions]).encode()).hexdigest()
