@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from peav.checkpoint import CheckpointError, load_model, load_text_encoder
+from peav.checkpoint import CheckpointError, load_model, load_text_encoder, load_tokenizer, save_text_encoder
 from peav.checkpoint.fields import Section
 from peav.checkpoint.transformers_configs import MODERNBERT, read_modernbert
+from peav.inference.tokenizer import train_tokenizer
 from peav.model import TextConfig, preset
+from peav.model.text import TextEncoder
 
 pytest.importorskip("transformers")
 from transformers import ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, PreTrainedModel
@@ -51,6 +53,21 @@ def test_modernbert_is_cut_after_the_layers_that_the_model_has(tmp_path: Path, k
         expected = theirs(ids, output_hidden_states=True).hidden_states[OURS.num_hidden_layers]
         found = load_text_encoder(tmp_path, OURS)(ids)
     torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_what_we_write_is_read_by_us_and_by_transformers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = replace(OURS, vocab_size=300)  # a tokenizer has an entry for each byte
+    encoder = TextEncoder(config)
+    save_text_encoder(encoder, train_tokenizer(["a dog", "a cat"], config.vocab_size), tmp_path)
+    ids = torch.randint(3, 60, (2, 30), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = encoder(ids)
+        assert torch.equal(load_text_encoder(tmp_path, config)(ids), expected)
+        theirs = ModernBertModel.from_pretrained(tmp_path)(ids, output_hidden_states=True)
+    final = torch.nn.functional.layer_norm(expected, expected.shape[-1:], eps=config.layer_norm_eps)
+    torch.testing.assert_close(theirs.last_hidden_state, final, rtol=2e-5, atol=2e-5)
+    assert load_tokenizer(tmp_path, config.vocab_size) is not None
 
 
 @pytest.mark.parametrize("layout", ["transformers", "perception_models"])
