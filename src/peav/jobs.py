@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from peav.utils.atomic import disk_errors, sync
+from peav.utils.atomic import disk_errors, on_disk, sync
 from peav.utils.jsonl import read_lines, to_line
 from peav.utils.storage import remove, write_all
 
@@ -82,7 +82,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, mark: Mapping[str, Any], *, alone: bool = False, resume: bool = True) -> None:
-        self.path, self.mark, self.alone = path, dict(mark), alone
+        self.path, self.mark, self.alone = on_disk(path), dict(mark), alone
         self.failed: Counter[str] = Counter()
         self._pace = Pace()
         found = read_lines(path)

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from peav.errors import CheckpointError
+from peav.utils.atomic import on_disk
 
 SHIPPED = ("tiny", "frame-tiny")
 PACKAGE_WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -100,7 +101,7 @@ def _shipped(name: str) -> Path:
 
 
 def _download(name: str, revision: str, patterns: list[str], cache_dir: str | os.PathLike[str] | None) -> Path:
-    cache = None if cache_dir is None else os.fspath(cache_dir)
+    cache = None if cache_dir is None else os.fspath(on_disk(cache_dir, "the hub's cache"))
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, cache_dir=cache))
     except HFValidationError as error:

@@ -94,12 +94,13 @@ def eval(
 def _named(option: str) -> Benchmark:
     """The benchmark of NAME=PATH."""
     from peav.eval.benchmarks import BENCHMARKS, Benchmark
+    from peav.utils.atomic import on_disk
     from peav.utils.plugins import load_class
 
     name, equals, path = option.partition("=")
     if not equals or not path:
         fail(f"--bench {option}: write it as NAME=PATH; names are {', '.join(BENCHMARKS)}, or path/to/file.py:Class")
-    return load_class(name, Benchmark, BENCHMARKS)(Path(path))
+    return load_class(name, Benchmark, BENCHMARKS)(on_disk(path, "--bench"))
 
 
 def _failures(embedder: FileEmbedder) -> list[dict[str, str]]:

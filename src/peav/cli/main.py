@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import peav
 from peav.cli.console import echo, err, escape, fail, one_line_warnings
+from peav.utils.atomic import on_disk
 from peav.utils.terminal import visible
 
 # OpenMP's threads burn a processor while they wait, which others may need; read once, when torch is loaded.
@@ -78,11 +82,28 @@ class Verbs(TyperGroup):
             raise
 
 
+def function(verb: str) -> Callable[..., None]:
+    """Import what a verb does."""
+    name, first = verb.replace(" ", "_"), verb.split()[0]
+    found: Callable[..., None] = getattr(import_module(f"peav.cli.{name if first in VERBS else first}"), name)
+    return found
+
+
 def load(verb: str) -> Any:
     """Import a verb and make its command."""
+    carry_out = function(verb)
+
+    @wraps(carry_out)  # its options are read off it
+    def run(**given: Any) -> None:
+        # An address that a verb takes is a plain text to it; of a path it would make a folder `s3:` here.
+        for value in given.values():
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, Path):
+                    on_disk(path)
+        carry_out(**given)
+
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    function, first = verb.replace(" ", "_"), verb.split()[0]
-    single.command(verb)(getattr(import_module(f"peav.cli.{function if first in VERBS else first}"), function))
+    single.command(verb)(run)
     return typer.main.get_command(single)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from peav.cli.console import err, fail, shown
+from peav.utils.atomic import on_disk
 from peav.utils.text import lines, read_text, readable
 
 if TYPE_CHECKING:
@@ -134,5 +135,5 @@ def postprocessing(
     try:
         value: Any = threshold and float(threshold)
     except ValueError:
-        value = read_thresholds(Path(str(threshold)))
+        value = read_thresholds(on_disk(str(threshold), "--threshold"))
     return own.adjusted(labels, value, low=low, median=median, min_gap=min_gap, min_length=min_length)

@@ -17,6 +17,7 @@ from peav.distributed import is_alone
 from peav.errors import RecipeError, TrainingError
 from peav.recipes.config import from_mapping, read_mapping
 from peav.train.recipe import FIGURES, Recipe, read_recipe
+from peav.utils.atomic import on_disk
 from peav.utils.lock import FolderLock
 
 
@@ -41,6 +42,7 @@ class Ablations:
     figures: tuple[str, ...] = FIGURES
 
     def __post_init__(self) -> None:
+        on_disk(self.output, "output")
         if not self.groups or not all(self.groups.values()):
             raise RecipeError("groups: give at least one group, and each at least one variant")
         if not self.seeds:

@@ -13,7 +13,7 @@ from peav.media import Window, iter_audio, iter_frames, probe
 from peav.media.write import write_media
 from peav.search.query import Hit
 from peav.types import TimedCaption
-from peav.utils.atomic import atomic_write
+from peav.utils.atomic import atomic_write, on_disk
 from peav.utils.page import document, resource
 from peav.utils.terminal import visible
 from peav.utils.text import clock, counted
@@ -43,7 +43,7 @@ def to_m3u(hits: Sequence[Hit]) -> str:
 
 def cut_clips(hits: Sequence[Hit], folder: Path, failed: Failed) -> list[Path]:
     """Write each window as a file of its own, named by its rank: mp4 with pictures, flac (mono) of sound alone."""
-    folder.mkdir(parents=True, exist_ok=True)
+    on_disk(folder).mkdir(parents=True, exist_ok=True)
     written = []
     for rank, hit in enumerate(hits, 1):
         try:

@@ -15,6 +15,7 @@ from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
 from peav.recipes.config import from_mapping, read_mapping
 from peav.train.decoding import Decode
 from peav.train.legacy import modernized
+from peav.utils.atomic import on_disk
 
 FIGURES = (*CLIPS, SPEECH, "auroc", "likelihood")
 PARTS = ("audio", "video", "fusion", "text", "heads")
@@ -69,6 +70,7 @@ class Data:
     decode: Decode | None = None
 
     def __post_init__(self) -> None:
+        on_disk(self.cache, "data.cache")
         if not self.sources:
             raise RecipeError("data.sources: give at least one")
         if self.temperature is not None and self.temperature <= 0:
@@ -326,6 +328,7 @@ class Recipe:
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
     def __post_init__(self) -> None:
+        on_disk(self.output, "output")
         if self.tune is not None and (self.tune.rank or self.tune.ema) and self.parallel == "fsdp":
             raise RecipeError("tune.rank and tune.ema need the model whole in each process; set parallel: ddp")
         if self.tune is not None and self.tune.rank and self.codec.trainable:

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from peav.errors import StorageError
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as `Path` leaves it, too: of s3://bucket/x it makes s3:/bucket/x
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -31,6 +34,25 @@ _MACHINE = _machine()
 _TEMPORARY = re.compile(rf"\..+\.peav-{_MACHINE}-(\d{{1,9}})-\w+\.tmp")
 
 
+def on_disk(path: str | os.PathLike[str], what: str = "") -> Path:
+    """A path, which must not be the address of something in object storage: that would be a folder `s3:` here.
+
+    Args:
+        what: the option or key that it was given by, for the message.
+
+    Raises:
+        StorageError: it is an address.
+    """
+    if _ADDRESS.match(os.fspath(path)):
+        scheme, _, rest = os.fspath(path).partition(":/")
+        address = f"{what and f'{what}: '}{scheme}://{rest.lstrip('/')}"
+        raise StorageError(
+            f"{address} is an address, and this must be a path on a disk; in object storage may be manifests, tars, "
+            "what these name, and the features of `peav prepare`"
+        )
+    return Path(path)
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; on success flush it to disk and rename it into place.
@@ -38,8 +60,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     If the block raises, or the process dies, `path` keeps what it held. Parent folders are made. Temporary files are
     named `.<name>.peav-<machine>-<process>-<random>.tmp`; what killed processes of this machine left of them is
     removed by the next success that replaces a file in the folder, or is a process's first there.
+
+    Raises:
+        StorageError: `path` is an address.
     """
-    target = Path(path)
+    target = on_disk(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.peav-{_MACHINE}-{os.getpid()}-"
     temporary = target.parent / f"{prefix}{secrets.token_hex(6)}.tmp"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from peav.utils.atomic import on_disk
+
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _PATIENCE = 0.1  # seconds, in which a lock file that was just removed is made again
 
@@ -23,10 +25,11 @@ class FolderLock:
 
     Raises:
         BlockingIOError: another process, or another lock of this one, holds the folder.
+        StorageError: it is an address in object storage, where nothing can be held.
     """
 
     def __init__(self, folder: Path, held: Exception | None = None) -> None:
-        self.path, self._held = folder / "lock", held
+        self.path, self._held = on_disk(folder) / "lock", held
         self._lock = FileLock(self.path, thread_local=False)  # any thread may release it
         while not self._acquired():
             pass  # the folder was just released, and so removed

@@ -14,6 +14,7 @@ from peav.errors import MixingError
 from peav.jobs import claim, failure, write_failures
 from peav.synth.mix.mixer import Mixer, Mixing, audible, sounds_of
 from peav.synth.mix.write import without_sources, write_mixes
+from peav.utils.atomic import on_disk
 from peav.utils.text import readable
 
 
@@ -52,7 +53,7 @@ class Mixtures(Place):
 
 def make_mixtures(wanted: Mixtures, jobs: int = 1, progress: Callable[[int], None] = lambda done: None) -> list[Row]:
     """The rows of both splits, `train` and `validation`. Raises MixingError where the folder holds other mixtures."""
-    folder = Path(wanted.folder)
+    folder = on_disk(wanted.folder, "the mixtures' folder")
     _claim(folder, wanted)
     rows = [row for path in wanted.sounds for row in read_rows(Path(path), wanted.test_fold)]
     if wanted.without is not None:

@@ -17,7 +17,7 @@ from peav.data.manifest import Row, read_manifest
 from peav.data.places import Place, PlaceContext
 from peav.data.webdataset import read_webdataset
 from peav.synth.world.write import generate
-from peav.utils.atomic import atomic_write
+from peav.utils.atomic import atomic_write, on_disk
 from peav.utils.jsonl import read_lines
 
 T = TypeVar("T")
@@ -54,15 +54,15 @@ class World(Place):
     def made(self, context: PlaceContext) -> Path:
         """Make the clips; returns their manifest."""
         context.stage("world", sum(self.counts.values()))
-        numbers = count(1)
+        folder, numbers = on_disk(self.folder, "a world's folder"), count(1)
 
         def progress(_done: int) -> None:
             context.advance(next(numbers))  # of all splits
 
         for split, clips in self.counts.items():
             if clips:
-                generate(Path(self.folder), clips, self.seed, splits=(split,), jobs=context.workers, progress=progress)
-        return Path(self.folder) / "manifest.jsonl"
+                generate(folder, clips, self.seed, splits=(split,), jobs=context.workers, progress=progress)
+        return folder / "manifest.jsonl"
 
 
 @dataclass(frozen=True)
