@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,20 @@ class Branches(nn.Module):
         loss.backward()
         self.optimizer.step()
         return loss.item()
+
+
+def test_a_checkpoint_is_written_without_a_second_copy_in_memory(tmp_path: Path) -> None:
+    module = nn.Linear(1000, 1000)
+    module.more = nn.ModuleList(nn.Linear(1000, 1000) for _ in range(7))
+    optimizer = torch.optim.AdamW(module.parameters())
+    sum(parameter.sum() for parameter in module.parameters()).backward()
+    optimizer.step()
+    tracemalloc.start()
+    save_state(tmp_path, 1, module, optimizer)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "step-0000001.pt").stat().st_size > 96e6
+    assert most < 10e6  # of the 4 MB of one matrix, not of all that the file holds
 
 
 @pytest.mark.parametrize("saved", [1, 2, 3, 4])

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from peav.utils.atomic import atomic_write
 
 KEEP = 2
 _MAGIC = b"peav-state-1 "
+_HEADER = len(_MAGIC) + 64 + 1  # the magic, a SHA-256 and the end of the line
 
 
 def save_state(
@@ -59,13 +61,57 @@ def _save_whole(path: Path, step: int, module: nn.Module, optimizer: torch.optim
     weights, optimizer_state = get_state_dict(module, optimizer, options=options)
     if dist.is_main:
         remove_unfinished(path.parent)
-        # In memory first: the digest stands at the file's head.
-        buffer = io.BytesIO()
-        torch.save({"version": VERSION, "step": step, "module": weights, "optimizer": optimizer_state}, buffer)
-        content = buffer.getbuffer()
+        state = {"version": VERSION, "step": step, "module": weights, "optimizer": optimizer_state}
         with atomic_write(path) as temporary, open(temporary, "wb") as out:
-            out.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
-            out.write(content)
+            out.write(_header(""))
+            digested = _Digested(out)
+            torch.save(state, cast(BinaryIO, digested))
+            out.seek(0)  # the digest stands at the file's head, and is known at its end
+            out.write(_header(digested.sha256.hexdigest()))
+
+
+class _Digested:
+    """A file that is written from here on, and the digest of what is: the state is never in memory a second time."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.sha256, self._out = hashlib.sha256(), out
+
+    def write(self, data: bytes) -> int:
+        """Write at the end."""
+        self.sha256.update(data)
+        return self._out.write(data)
+
+    def flush(self) -> None:
+        """Write what the file holds back."""
+        self._out.flush()
+
+
+class _Content(io.RawIOBase):
+    """What stands in a file behind the header, as a file of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+        file.seek(_HEADER)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell() - _HEADER
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: _HEADER, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._size}[whence]
+        return self._file.seek(start + offset) - _HEADER
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer)  # type: ignore[attr-defined]
+
+
+def _header(digest: str) -> bytes:
+    return _MAGIC + f"{digest:0>64}\n".encode()
 
 
 def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, dist: DistContext = ALONE) -> int:
@@ -94,11 +140,10 @@ def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, 
 def read_state(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, checked. Raises StateError."""
     with open(path, "rb") as file:
-        header, content = file.readline(), file.read()
-    digest = header.removeprefix(_MAGIC).strip().decode(errors="replace")
-    if not header.startswith(_MAGIC) or hashlib.sha256(content).hexdigest() != digest:
-        raise StateError(f"{path}: torn or changed since it was written")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        header = file.read(_HEADER)
+        if header != _header(hashlib.file_digest(file, "sha256").hexdigest()):
+            raise StateError(f"{path}: torn or changed since it was written")
+        state: dict[str, Any] = torch.load(io.BufferedReader(_Content(file)), map_location="cpu", weights_only=True)
     return state
 
 
