@@ -70,10 +70,10 @@ def main() -> None:
     esc: dict[str, str] = yaml.safe_load(SYNONYMS.read_text(encoding="utf-8"))
     tiny = Tagger(name="tiny", kind="audio", model="tiny")
     say(f"ESC-10 fold {asked.fold}", heard(rows), [{row.extra["label"]} for row in rows], tiny, by_regex(esc, own))
-    tests = [row for row in read_manifest(asked.world / "manifest.jsonl", "test") if row.events][: asked.clips]
-    tests.sort(key=lambda row: row.events[0].label)
+    sounding = [row for row in read_manifest(asked.world / "manifest.jsonl", "test") if sounds_of(row)]
+    tests = sorted(sounding[: asked.clips], key=lambda row: row.events[0].label)
     labels = Tagger(name="tiny", kind="audio", model="tiny", labels=[kind.label for kind in KINDS.values()])
-    say("the world", heard(tests), [set(things(row, "audio")) - {PERSON} for row in tests], labels, of_the_world)
+    say("the world", heard(tests), [sounds_of(row) for row in tests], labels, of_the_world)
     for title, sounds in nothing().items():
         say(title, sounds, [set[str]()] * len(sounds), tiny, by_regex(esc, esc))
 
@@ -81,6 +81,11 @@ def main() -> None:
 def heard(rows: Sequence[Row]) -> list[np.ndarray]:
     """The sound of each row at RATE, up to ten seconds."""
     return [load_audio(row.audio_path)[: 10 * RATE] for row in rows if row.audio_path]
+
+
+def sounds_of(row: Row) -> set[str]:
+    """What sounds in a clip of the world, but for voices: who only speaks is no sound to be named."""
+    return set(things(row, "audio")) - {PERSON}
 
 
 def nothing() -> dict[str, list[np.ndarray]]:
