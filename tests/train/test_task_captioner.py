@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from training_runs import Noting, Silent, losses, recipe_file
 
 from peav.captioner import Captioner
+from peav.cli.train import result_table
 from peav.data.manifest import Row
 from peav.errors import RecipeError
 from peav.train import plan, read_recipe, train
@@ -58,6 +59,8 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bits_and_adapters_go_on_from
 ) -> None:
     figures = train(read_recipe(recipe(tmp_path, world, parts, "whole")), Silent())
     assert set(figures["test"]) == {"likelihood", "shuffled"}
+    shown = list(result_table(figures).columns[1].cells)
+    assert shown == [f"{100 * figures['validation'][name]:.1f} %" for name in ("likelihood", "shuffled")]
     cut = recipe(tmp_path, world, parts, "cut")
     train(read_recipe(cut), Silent())
     for path in states(tmp_path / "cut" / "checkpoints")[1:]:

@@ -189,9 +189,9 @@ def result_table(result: Mapping[str, Any]) -> Table:
     for name in (name for name in names if not name.endswith("chance")):
         cells = [name]
         for figures in result.values():
-            chance = figures.get(f"{name}_chance", figures.get("chance", 0.0))
-            value = figures.get(name)
-            cells += ["", ""] if value is None else [f"{100 * value:.1f} %", f"{value / chance:.1f}"]
+            chance, value = figures.get(f"{name}_chance", figures.get("chance")), figures.get(name)
+            times = "" if value is None or not chance else f"{value / chance:.1f}"  # of words there is no chance
+            cells += ["" if value is None else f"{100 * value:.1f} %", times]
         table.add_row(*cells)
     if not table.rows:
         table.add_row("nothing was held out: give some rows the split validation or test")
