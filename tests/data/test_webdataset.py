@@ -270,6 +270,7 @@ def test_a_missing_a_compressed_and_a_torn_tar_are_named(tmp_path: Path) -> None
         read_webdataset(str(tmp_path / "packed.tar"))
     write_tar(tmp_path / "torn.tar", [("a.wav", b"x" * 2000), ("b.wav", b"x" * 2000)])
     data = (tmp_path / "torn.tar").read_bytes()
-    (tmp_path / "torn.tar").write_bytes(data[:3500])
-    with pytest.raises(ManifestError, match=r"torn.tar: cannot be read"):
-        read_webdataset(str(tmp_path / "torn.tar"))
+    for size in (3500, 2560, 2560 + 512):  # within a clip, between two of them, and after a header
+        (tmp_path / "torn.tar").write_bytes(data[:size])
+        with pytest.raises(ManifestError, match=r"torn.tar: cannot be read"):
+            read_webdataset(str(tmp_path / "torn.tar"))

@@ -118,7 +118,11 @@ def _members(tar: str, file: BinaryIO) -> list[tarfile.TarInfo]:
     try:
         # "r:" takes no compression: members of a compressed tar have no place from which they can be read.
         with tarfile.open(fileobj=file, mode="r:") as archive:
-            return [member for member in archive if member.isfile()]
+            members = [member for member in archive if member.isfile()]
+            file.seek(archive.offset)
+            if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:  # cut off between two members
+                raise tarfile.ReadError("it lacks the mark of a tar's end")
+            return members
     except StorageError:
         raise
     except (tarfile.TarError, ValueError, OverflowError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
@@ -24,9 +25,11 @@ from peav.jobs import GOES_ON, Pace, stoppable, write_failures
 from peav.model import PEAV
 from peav.utils.jsonl import read_lines
 from peav.utils.lock import FolderLock
-from peav.utils.storage import FilePart, is_remote, join, names_in, read_all, remove, write_all
+from peav.utils.remote import write_new
+from peav.utils.storage import FilePart, is_remote, join, names_in, read_all, remove, sizes_in, write_all
 from peav.utils.text import counted
 
+logger = logging.getLogger(__name__)
 SHARD_CLIPS = 256
 
 
@@ -67,14 +70,15 @@ def prepare(
     computed is on the disk within seconds, so that a run that stops loses nothing else.
 
     Args:
-        folder: a path, or an address in object storage. One process at a time may write there; a second is refused,
-            except in object storage, which has no locks.
+        folder: a path, or an address in object storage. One process at a time may write there, and a second is
+            refused; not in object storage, which has no locks: neither writes over what the other has made.
         name: of the model, for messages.
         jobs: clips decoded at a time.
         progress: told how many rows are done.
 
     Raises:
         PreparedError: another codec, frame encoder or size made what is there, or another process writes there.
+        StorageError: the clips' storage or that of the folder fails.
         TooManyFailures: see `features.failures`.
     """
     done = 0
@@ -158,9 +162,10 @@ class Shards:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.places: dict[str, dict[str, Any]] = {}
-        indices = [name for name in names_in(folder) if name.startswith("shard-") and name.endswith(".jsonl")]
+        sizes = sizes_in(folder)
+        indices = [name for name in sorted(sizes) if name.startswith("shard-") and name.endswith(".jsonl")]
         for name in indices:
-            self._take(name, read_all(join(folder, name)))
+            self._take(name, read_all(join(folder, name)), sizes.get(_shard(name), 0))
         self.number = 1 + max((int(name[6:-6]) for name in indices), default=-1)
 
     def has(self, clip: Clip) -> bool:
@@ -169,21 +174,26 @@ class Shards:
 
     def write(self, clips: Sequence[tuple[Clip, bytes]]) -> None:
         """One more shard; its index comes last, so that a shard counts from then on."""
-        name = f"shard-{self.number:06d}"
         shard, offsets = _tar((f"{clip.key}.safetensors", data) for clip, data in clips)
         entries = [
             shard_entry(clip.key, start, data, clip.version) for (clip, data), start in zip(clips, offsets, strict=True)
         ]
-        write_all(join(self.folder, f"{name}.tar"), shard)
+        self.number = _put(self.folder, "shard", self.number, shard)
+        name = f"shard-{self.number:06d}.jsonl"
         index = "".join(json.dumps(entry) + "\n" for entry in entries)
-        write_all(join(self.folder, f"{name}.jsonl"), index)
-        self._take(f"{name}.jsonl", index)
+        write_all(join(self.folder, name), index)
+        self._take(name, index, len(shard))
         self.number += 1
 
-    def _take(self, name: str, index: bytes | str) -> None:
-        shard = f"{name.removesuffix('.jsonl')}.tar"
-        for line in map(json.loads, index.splitlines()):
-            self.places[line["name"]] = line | {"shard": shard}
+    def _take(self, name: str, index: bytes | str, size: int) -> None:
+        """Note where a shard's clips lie, as far as its `size` in bytes goes."""
+        lines = [json.loads(line) for line in index.splitlines()]
+        there = [line for line in lines if line["offset"] + line["size"] <= size]
+        if len(there) < len(lines):
+            lost = counted(len(lines) - len(there), "clip")
+            logger.warning("%s: ends early; the features of %s are made again", join(self.folder, _shard(name)), lost)
+        for line in there:
+            self.places[line["name"]] = line | {"shard": _shard(name)}
 
 
 class Pending:
@@ -213,9 +223,8 @@ class Pending:
         """Have what is new on the disk."""
         if not self.new:
             return
-        name = f"pending-{len(self.names):06d}.tar"
-        write_all(join(self.folder, name), _tar(self.new.items())[0])
-        self.names.append(name)
+        number = _put(self.folder, "pending", len(self.names), _tar(self.new.items())[0])
+        self.names.append(f"pending-{number:06d}.tar")
         self.new = {}
 
     def clear(self) -> None:
@@ -245,6 +254,25 @@ def _tar(members: Iterable[tuple[str, bytes]]) -> tuple[bytes, list[int]]:
             offsets.append(tar.offset + tarfile.BLOCKSIZE)  # past the member's header
             tar.addfile(member, io.BytesIO(data))
     return file.getvalue(), offsets
+
+
+def _shard(index: str) -> str:
+    """The tar that an index belongs to."""
+    return index.removesuffix("jsonl") + "tar"
+
+
+def _put(folder: str, stem: str, number: int, data: bytes) -> int:
+    """Write `stem-number.tar`; in object storage, which has no locks, with the next number that nobody has taken.
+
+    Returns the number.
+    """
+    name = join(folder, f"{stem}-{{:06d}}.tar")
+    if not is_remote(folder):
+        write_all(name.format(number), data)
+        return number
+    while not write_new(name.format(number), data):
+        number += 1
+    return number
 
 
 def _claim(folder: str, spec: FeatureSpec) -> None:

@@ -23,6 +23,7 @@ QUIET = 1.0  # seconds of trouble of which nobody is told
 # Answers that stay the same however often they are asked for.
 _FINAL = (errno.EINVAL, errno.ENOSYS, errno.ENAMETOOLONG, errno.EPERM, getattr(errno, "EREMCHG", errno.EINVAL))
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3")
+_WRONG = ("ParamValidationError", "NoRegionError")
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError")
 
 _given_up: set[str] = set()  # places, such as buckets, of which the last call was tried in vain
@@ -55,9 +56,11 @@ def call(path: str, action: Callable[[Any, str], T]) -> T:
     while True:
         try:
             result = action(*_system(path))
-        except (FileNotFoundError, FileExistsError) as error:
+        except FileNotFoundError as error:
             if _code(error) == "NoSuchBucket":
                 raise StorageError(f"{path}: no such bucket; check the address, or make the bucket first") from error
+            raise FileNotFoundError(errno.ENOENT, "no such file", path) from error
+        except FileExistsError:
             raise
         except Exception as error:
             patience = _patience(error)
@@ -66,7 +69,7 @@ def call(path: str, action: Callable[[Any, str], T]) -> T:
             lasted = time.monotonic() - began
             if lasted >= patience or place in _given_up:
                 _given_up.add(place)
-                raise StorageError(_said(path, error, lasted)) from error
+                raise StorageError(_said(path, error, patience and lasted)) from error
             if lasted >= QUIET and not told:
                 told = True
                 again = f"it is tried again for up to {patience:g} s"
@@ -98,6 +101,18 @@ def fetch(path: str, offset: int, size: int, etag: str = "") -> bytes:
         return data
 
     return call(path, read) if size > 0 else b""
+
+
+def write_new(path: str, data: bytes) -> bool:
+    """Write a file at an address where there is none, whoever else does just now; whether it was written.
+
+    Raises StorageError as `call`.
+    """
+    try:
+        call(path, lambda system, inner: system.pipe_file(inner, data, mode="create"))
+    except FileExistsError:
+        return False
+    return True
 
 
 def open_file(path: str) -> BinaryIO:
@@ -149,10 +164,17 @@ class _Remote(io.RawIOBase):
         return self.position
 
     def readinto(self, buffer: Any) -> int:
-        data = fetch(self.path, self.position, min(len(buffer), max(0, self.size - self.position)), self.etag)
+        data = self._next(len(buffer))
         buffer[: len(data)] = data
-        self.position += len(data)
         return len(data)
+
+    def readall(self) -> bytes:  # Python's own asks for 8 kB at a time
+        return self._next(self.size)
+
+    def _next(self, size: int) -> bytes:
+        data = fetch(self.path, self.position, min(size, max(0, self.size - self.position)), self.etag)
+        self.position += len(data)
+        return data
 
 
 def _system(path: str) -> tuple[Any, str]:
@@ -237,7 +259,7 @@ def _patience(error: Exception) -> float | None:
         return None
     if not isinstance(error, OSError | ValueError) and type(error).__module__.split(".")[0] not in _CLIENTS:
         return None
-    if isinstance(error, ValueError) or type(error).__name__ in _NO_CREDENTIALS:
+    if isinstance(error, ValueError) or type(error).__name__ in (*_WRONG, *_NO_CREDENTIALS):
         return 0.0
     if isinstance(error, OSError) and error.errno in _FINAL:
         return 0.0
@@ -252,7 +274,7 @@ def _said(path: str, error: Exception, lasted: float) -> str:
         return f"{path}: no credentials ({shown}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, PermissionError):
         return f"{path}: access is denied ({shown}); check the credentials, and what they may do there"
-    if lasted < QUIET:
+    if not lasted:
         return f"{path}: cannot be used ({shown}); check the address, and the endpoint in AWS_ENDPOINT_URL"
     return (
         f"{path}: the storage has failed for {lasted:.0f} s ({shown}); check that it runs, and the endpoint in "
@@ -263,7 +285,7 @@ def _said(path: str, error: Exception, lasted: float) -> str:
 def _shown(error: Exception) -> str:
     """What an error says, in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]} ..."
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def _place(path: str) -> str:

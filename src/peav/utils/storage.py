@@ -99,7 +99,10 @@ def open_binary(path: str | Path) -> BinaryIO:
 
 
 def read_all(path: str | Path) -> bytes:
-    """A whole file. Raises FileNotFoundError."""
+    """A whole file. Raises FileNotFoundError, StorageError."""
+    if is_remote(path):
+        data: bytes = call(str(path), lambda system, inner: system.cat_file(inner))
+        return data
     with open_binary(path) as file:
         return file.read()
 
