@@ -7,7 +7,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
@@ -20,7 +20,11 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from peav.errors import TrainingError
+from peav.utils.peers import JOINING, Peers, end_of, tell
+
 Parallel = Literal["ddp", "fsdp"]
+TIMEOUT = timedelta(minutes=30)  # of one collective: a checkpoint may be slow to write; who is gone `peers` sees
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,13 @@ class DistContext:
     """This process, number `rank` of `world_size`, and how it talks to the others; alone (the default) it does not.
 
     `group` is a process group apart from the one that averages gradients: the order of its messages must not depend on
-    when gradients are averaged.
+    when gradients are averaged. `peers` is how it knows whether the others are there.
     """
 
     rank: int = 0
     world_size: int = 1
     group: torch_dist.ProcessGroup | None = None
+    peers: Peers | None = None
 
     @property
     def is_main(self) -> bool:
@@ -73,14 +78,24 @@ class DistContext:
         if self.world_size > 1:
             torch_dist.barrier(group=self.group)
 
+    def meet(self) -> None:
+        """Return when every process has come here, however long that takes; `barrier` has a time-out."""
+        if self.peers is None:
+            self.barrier()
+        else:
+            self.peers.meet()
+
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process goes through the block alone, then the others: they find what it has made."""
+        """The main process goes through the block alone, then the others: they find what it has made. All leave it
+        together.
+        """
         if not self.is_main:
-            self.barrier()
+            self.meet()
         yield
         if self.is_main:
-            self.barrier()
+            self.meet()
+        self.meet()
 
     def local_shard(self, count: int) -> slice:
         """Which of `count` clips of the global batch this process loads: one in every `world_size`, so that each has
@@ -129,20 +144,64 @@ def is_alone() -> bool:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[DistContext]:
-    """Join the processes that torchrun started, and leave them at the end; alone where it started none."""
+    """Join the processes that torchrun started, and leave them at the end; alone where it started none.
+
+    What is raised within the block ends all of them.
+
+    Raises:
+        TrainingError: another process has failed or is gone, or does not come within a minute.
+    """
     if is_alone():
         yield ALONE
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # Long: the main process may make a world and its features while the others wait.
-    torch_dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _store(keeps=rank == 0)
+    peers = Peers(store, _store(), rank, world_size)
     try:
-        yield DistContext(torch_dist.get_rank(), torch_dist.get_world_size(), torch_dist.new_group())
+        peers.join()
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        inner = torch_dist.PrefixStore("torch", store)
+        torch_dist.init_process_group(backend, store=inner, rank=rank, world_size=world_size, timeout=TIMEOUT)
+        yield DistContext(rank, world_size, torch_dist.new_group(timeout=TIMEOUT), peers)
+    except BaseException as error:
+        if (cause := peers.cause(error)) is not None:
+            raise TrainingError(cause) from error
+        raise
     finally:
-        torch_dist.destroy_process_group()
+        _past.append(rank)
+        if torch_dist.is_initialized():
+            torch_dist.destroy_process_group()
+        peers.leave()
         # A handled error may have left cycles that hold a group, whose threads must end before the interpreter does.
         gc.collect()
+
+
+@contextmanager
+def ends_all() -> Iterator[None]:
+    """What is raised within the block, before this process has joined the others, ends all of them."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_alone():
+            with suppress(RuntimeError):  # nobody keeps a store yet: the others see that this one does not come
+                tell(_store(), end_of(int(os.environ["RANK"]), error))
+        raise
+
+
+_past: list[int] = []  # a number for each run that this process has been in: the next one has keys of its own
+
+
+def _store(keeps: bool = False) -> torch_dist.Store:
+    """A connection to what the processes of this run write for each other; torchrun keeps it, or this process."""
+    keeps = keeps and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    host, port, wait = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=JOINING)
+    try:
+        store = torch_dist.TCPStore(host, port, None, keeps, wait, wait_for_workers=False, multi_tenant=True)
+    except RuntimeError as error:
+        raise TrainingError(f"process 0 cannot be reached at {host}:{port} for {JOINING:.0f} s") from error
+    return torch_dist.PrefixStore(f"peav/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{len(_past)}", store)
 
 
 def local_device() -> torch.device:

@@ -1,8 +1,9 @@
 """A toy model in shards, trained and saved under torchrun.
 
-torchrun shards_worker.py FOLDER STEPS OUT [full]: go on from the newest checkpoint in FOLDER to STEPS steps, save each;
-the first process writes all weights and optimizer states to OUT. With `full` the last process's disk is full from the
-second save on; what it raised is then in OUT.<rank>.
+torchrun shards_worker.py FOLDER STEPS OUT [full|apart]: go on from the newest checkpoint in FOLDER to STEPS steps,
+save each; the first process writes all weights and optimizer states to OUT. With `full` the last process's disk is full
+from the second save on, with `apart` each process has a folder of its own in FOLDER; what it raised is then in
+OUT.<rank>.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Toy(nn.Module):
 def main() -> None:
     folder, steps, out = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     with process_group(torch.device("cpu")) as dist:
+        folder = folder / str(dist.rank) if sys.argv[4:] == ["apart"] else folder
         model = Toy()
         if dist.world_size > 1:
             fully_shard(model)

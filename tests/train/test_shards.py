@@ -61,6 +61,15 @@ def test_a_full_disk_of_one_process_stops_all_and_leaves_the_last_checkpoint_who
 
 
 @pytest.mark.slow
+def test_a_checkpoint_that_lacks_a_process_s_part_gets_no_name(tmp_path: Path) -> None:
+    """As on machines of which each has an output of its own."""
+    run(2, tmp_path, 1, tmp_path / "out.pt", "apart")
+    for rank in (0, 1):
+        assert "lacks a process's part" in (tmp_path / f"out.{rank}").read_text()
+        assert states(tmp_path / str(rank)) == []
+
+
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_no_checkpoint_and_is_removed(tmp_path: Path) -> None:
     for name in (".step-0000009.shards.tmp", ".step-0000008.shards.gone"):
         (tmp_path / "c" / name).mkdir(parents=True)

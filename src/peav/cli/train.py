@@ -69,6 +69,7 @@ def train(
     Several processes share each batch under torchrun: `torchrun --nproc-per-node 8 -m peav train mine.yaml`.
     """
     from peav.checkpoint.hub import full_name
+    from peav.distributed import ends_all
     from peav.train import plan, read_recipe
     from peav.train import train as run
 
@@ -83,16 +84,17 @@ def train(
     pairs |= {} if cache_dir is None else {"hub_cache": json.dumps(str(cache_dir))}
     pairs |= {} if data is None else {"data.sources": json.dumps([{"place": data}])}
     pairs |= dict(_split(override) for override in overrides or ())
-    if init is not None and read_recipe(recipe, pairs).from_scratch:
+    with ends_all():
+        wanted = read_recipe(recipe, pairs)
+    if init is not None and wanted.from_scratch:
         fail(f"--init goes with a recipe that has `tune:` (finetune), `align:` or `captioner:`, and {recipe} has none")
     if dry_run:
-        cost = plan(read_recipe(recipe, pairs), devices, teraflops)
+        cost = plan(wanted, devices, teraflops)
         if as_json:
             print_json(asdict(cost))
         else:
             out.print(cost_table(cost))
         return
-    wanted = read_recipe(recipe, pairs)
     with training_bar(leads) as progress:
         result = run(wanted, ProgressReporter(progress), resume)
     if not leads:

@@ -36,6 +36,7 @@ from peav.train.clips import Clips, gather, prepared_folders, texts_of, with_fea
 from peav.train.decoding import DecodingStream, UnreadableClips
 from peav.train.finetune import drop_unused_pairs, reinit
 from peav.train.initialize import INITIALIZERS, InitContext, Initializer, take_codec, take_frames, take_text
+from peav.train.output import claimed
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe
 from peav.train.task_captioner import CaptionCollator, CaptionTask, make_captioner
@@ -59,10 +60,10 @@ def train(recipe: Recipe, reporter: Reporter, resume: bool = False) -> dict[str,
     """
     device = local_device()
     output = Path(recipe.output)
-    with process_group(device) as dist, stoppable(lambda: _kept(recipe)):
-        output.mkdir(parents=True, exist_ok=True)
-        earlier_states(output, resume)  # before hours of preparation
-        with tracked(recipe, dist.is_main) as track:
+    with stoppable(lambda: _kept(recipe)), process_group(device) as dist:
+        agree_on_recipe(recipe, resume, dist)
+        with claimed(output, dist), tracked(recipe, dist.is_main) as track:
+            earlier_states(output, resume)  # before hours of preparation
             return _train(recipe, reporter, resume, device, dist, track)
 
 
@@ -83,7 +84,6 @@ def _train(
     emulated = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")
     if recipe.optim.bf16 and emulated and dist.is_main:
         warnings.warn("this processor is tens of times slower in bf16 than in fp32: set optim.bf16=false", stacklevel=2)
-    agree_on_recipe(recipe, dist)
     if not recipe.from_scratch and local(recipe.model) is None and (maker := maker_of(recipe.model)):
         raise RecipeError(f"model: {recipe.model} is not there yet; `peav train {maker}` makes it, run that first")
     with dist.main_first():

@@ -57,13 +57,26 @@ def save_shards(path: Path, step: int, module: nn.Module, optimizer: torch.optim
     own = [*temporary.glob(f"__{dist.rank}_*.distcp"), *([temporary / METADATA] if dist.is_main else [])]
     with atomic_write(temporary / SUMS.format(dist.rank)) as sums:
         sums.write_text(json.dumps({file.name: _digest(file) for file in own}))
-    # Every process's sums are there before the folder has its name.
+    # Every process's sums are there before the folder has its name, and the main process sees them.
     dist.barrier()
+    absent = [rank for rank in range(dist.world_size) if not _arrived(temporary / SUMS.format(rank), dist)]
+    if dist.all_reduce_sum(torch.tensor(float(bool(absent)), device=next(module.parameters()).device)):
+        raise OSError(f"{path}: lacks a process's part: the output must be on a disk that all machines share")
     if dist.is_main:
         remove_folder(path)  # of the same step, by a run that was since resumed before it
         temporary.replace(path)
         sync(path.parent)
     dist.barrier()
+
+
+def _arrived(sums: Path, dist: DistContext) -> bool:
+    """Whether the main process, which gives the folder its name, sees the files that are listed in `sums`."""
+    if not dist.is_main:
+        return True
+    try:
+        return all((sums.parent / name).exists() for name in json.loads(sums.read_text()))
+    except (OSError, ValueError):
+        return False
 
 
 def remove_unfinished(folder: Path) -> None:
