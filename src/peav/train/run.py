@@ -142,7 +142,7 @@ def _task(
     clips: Clips,
     dist: DistContext,
     device: torch.device,
-    resume: bool,
+    resume: bool = False,
 ) -> Task:
     """What the recipe trains: frames where it has `align`, a captioner where it has one, else pairs."""
     data, codec = recipe.data, model.config.audio.codec
