@@ -2,42 +2,19 @@
 
     python benchmarks/codec_memory.py            (about five minutes on one processor core)
 
-Prints the largest resident set above what the process held before, waveform excluded, latents included.
+Prints the most memory of its own, above what the process held before, waveform excluded, latents included.
 """
 
 from __future__ import annotations
 
 import argparse
-import threading
-import time
 
-import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from peav.bench.measure import Watch
 from peav.model import PEAV, preset
-
-
-class Watch:
-    """`peak` bytes of resident memory above the start, and `seconds` of CPU time, of the block."""
-
-    def __enter__(self) -> Watch:
-        self.process, self.peak, self.running = psutil.Process(), 0, True
-        self.base, self.began = self.process.memory_info().rss, time.process_time()
-        self.thread = threading.Thread(target=self._watch)
-        self.thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while self.running:
-            self.peak = max(self.peak, self.process.memory_info().rss - self.base)
-            time.sleep(0.005)
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.process_time() - self.began
-        self.running = False
-        self.thread.join()
 
 
 def main() -> None:

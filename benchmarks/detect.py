@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from codec_memory import Watch
 from rich.console import Console
 from rich.table import Table
 
 import peav
+from peav.bench.measure import Watch
 from peav.checkpoint import convert, load_tokenizer, save_pretrained
 from peav.detector import Detector
 from peav.inference.streaming import LIVE, RECORDED, StreamingWindow

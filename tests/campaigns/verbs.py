@@ -352,6 +352,21 @@ def caption_report(folder: Path) -> str:
 
 
 @check
+def bench(folder: Path) -> str:
+    small = ("--seconds", 0.4, "--frames", 2, "--clips", 2, "--repeats", 1, "--files", 4)
+    report = as_json(folder, "bench", *small, "-o", "bench.json")
+    assert report == json.loads((folder / "bench.json").read_text())
+    assert (folder / "bench.svg").read_text().count("<rect") == 1 + len(report["parts"])
+    ours = {row["part"]: row for row in report["parts"] if row["by"] == "peav"}
+    assert set(ours) == {"codec", "audio encoder", "frame encoder", "text encoder", "training step"}, set(ours)
+    assert all(row["seconds_a_unit"] > 0 and row["gflop_a_unit"] > 0 for row in ours.values()), ours
+    others = {row["by"] for row in report["parts"]} - {"peav"}
+    assert bool(others) == (not report["left_out"]), report["left_out"]
+    assert set(report["files"]) == {"decode", "embed, one core", "embed, all cores"}
+    return f"{report['peak_gflops']:.0f} GFLOP a second at most" + "".join(f"; beside {name}" for name in others)
+
+
+@check
 def average(folder: Path) -> str:
     as_json(folder, "average", "tiny", _tiny(), "-o", "averaged")
     assert same(weights(folder / "averaged"), weights(_tiny())), "a model averaged with itself is another"

@@ -46,6 +46,7 @@ VERBS = {
     "mix": "Mix labeled sounds into soundscapes with timed events.",
     "average": "Average the weights of several checkpoints.",
     "convert": "Convert a checkpoint between the three layouts.",
+    "bench": "Measure how fast a model is on this machine, beside transformers.",
     "doctor": "Check that everything works on this machine.",
 }
 
