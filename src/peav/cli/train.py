@@ -16,12 +16,12 @@ from rich.table import Table
 
 from peav.cli import options
 from peav.cli.console import fail, out, print_json, shown
+from peav.cli.train_plan import cost_table
 from peav.utils.progress import bar
 
 if TYPE_CHECKING:
     from peav.train import Plan
 
-GIB = 2**30
 STAGES = {
     "world": "making clips",
     "mixtures": "mixing sounds",
@@ -62,6 +62,23 @@ def train(
     teraflops: Annotated[
         float, typer.Option(min=0.001, help="With --dry-run: what one GPU sustains; 400 is two fifths of an H100.")
     ] = 400.0,
+    device_memory: Annotated[float, typer.Option(min=0.001, help="With --dry-run: GiB of one GPU.")] = 80.0,
+    network: Annotated[
+        float | None, typer.Option(min=0.001, help="With --dry-run: GB a second that one GPU sends.")
+    ] = None,
+    decode_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="With --dry-run: clips a second that one core decodes; measured on the recipe's clips by default.",
+        ),
+    ] = None,
+    clip_bytes: Annotated[
+        float | None, typer.Option(min=1, help="With --dry-run: bytes of a clip's media; measured by default.")
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="With --dry-run: how many clips there are; counted by default.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a model from a recipe: clips, codec, frame encoder, features, training, held-out retrieval.
@@ -70,7 +87,7 @@ def train(
     """
     from peav.checkpoint.hub import full_name
     from peav.distributed import ends_all
-    from peav.train import plan, read_recipe
+    from peav.train import Cluster, Media, plan, read_recipe
     from peav.train import train as run
 
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, one reports
@@ -89,11 +106,9 @@ def train(
     if init is not None and wanted.from_scratch:
         fail(f"--init goes with a recipe that has `tune:` (finetune), `align:` or `captioner:`, and {recipe} has none")
     if dry_run:
-        cost = plan(wanted, devices, teraflops)
-        if as_json:
-            print_json(asdict(cost))
-        else:
-            out.print(cost_table(cost))
+        cluster = Cluster(devices, teraflops, device_memory, network)
+        stated = Media(None if decode_rate is None else 1 / decode_rate, clip_bytes, clips)
+        _print_cost(plan(wanted, cluster=cluster, media=stated), as_json)
         return
     with training_bar(leads) as progress:
         result = run(wanted, ProgressReporter(progress), resume)
@@ -107,6 +122,16 @@ def train(
         loads = "peav.load" if wanted.captioner is None else "peav.Captioner.load"
         out.print(f"[bold]the model:[/] {shown(made)}  [dim]for --model, or {loads}[/]", soft_wrap=True)
         out.print(f"[bold]the curves:[/] {shown(made.with_name('curves.html'))}", soft_wrap=True)
+
+
+def _print_cost(cost: Plan, as_json: bool) -> None:
+    """Fails after that where the run cannot be carried out."""
+    if as_json:
+        print_json(asdict(cost))
+    else:
+        out.print(cost_table(cost))
+    if cost.refused:
+        fail("; ".join(cost.refused))
 
 
 def _split(override: str) -> tuple[str, str]:
@@ -144,37 +169,6 @@ class ProgressReporter:
         if "eval" in record:
             figures = "  ".join(f"{name} {value:.3f}" for name, value in record["eval"].items())
             self.progress.console.print(f"step {record['step']}: {figures}")
-
-
-def cost_table(cost: Plan) -> Table:
-    """Parameters, operations, memory and time of a run."""
-    table = Table(title=f"cost on {cost.devices} device{'s' if cost.devices > 1 else ''}")
-    table.add_column("what")
-    table.add_column("how much", justify="right")
-    table.add_row("parameters", f"{_figure(cost.parameters / 1e6)} M")
-    table.add_row("of which train", f"{_figure(cost.trainable / 1e6)} M")
-    for part, flops in cost.flops.items():
-        table.add_row(f"a clip: {part}", f"{_figure(flops / 1e9)} GFLOP")
-    table.add_row("a step, all devices", f"{_figure(cost.step_flops / 1e15)} PFLOP")
-    for what, size in cost.memory.items():
-        table.add_row(f"a device: {what}", f"{_figure(size / GIB)} GiB")
-    table.add_row("a device: together", f"{_figure(sum(cost.memory.values()) / GIB)} GiB")
-    table.add_row("device time", _time(cost.hours))
-    table.add_row("time", _time(cost.hours / cost.devices))
-    return table
-
-
-def _time(hours: float) -> str:
-    """In the unit that people would use."""
-    for unit, length in (("s", 1 / 3600), ("min", 1 / 60), ("hours", 1.0)):
-        if hours < 90 * length:
-            return f"{_figure(hours / length)} {unit}"
-    return f"{_figure(hours / 24)} days"
-
-
-def _figure(value: float) -> str:
-    """Three digits at least: runs range from minutes on one processor to months of many GPUs."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def result_table(result: Mapping[str, Any]) -> Table:

@@ -74,6 +74,8 @@ class Recomputed(nn.Module):
 class Attention(nn.Module):
     """Shared head bookkeeping: split a fused projection, attend, merge."""
 
+    fused = False  # in training on a CPU, too, as on other devices: to count what these would do
+
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -86,7 +88,7 @@ class Attention(nn.Module):
     @staticmethod
     def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Scaled dot-product attention, heads merged: (B, L, D). `mask` is bool, True where a key may be seen."""
-        if q.requires_grad and q.device.type == "cpu":
+        if q.requires_grad and q.device.type == "cpu" and not Attention.fused:
             # On a CPU the backward pass of the fused kernel is slower than the formula's at short lengths.
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, Lq, Lk)
             # Not -inf, which would make NaN of a query that may see no key; exp(-1e4) is 0 in any dtype.

@@ -31,14 +31,48 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[e
 
 def read_mapping(path: Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A YAML file of keys and values; arguments and errors as in `train.recipe.read_recipe`."""
+    values = _mapping(path)
+    for key, value in (overrides or {}).items():
+        _set(values, key, _yaml(value, key))
+    return values
+
+
+def read_based(path: Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The same of a file that may build on another: `base` names it, as a recipe or by a path beside this one.
+
+    What the file says replaces what its base says, key by key; lists are replaced whole. `overrides` come last.
+    """
+    values = _based(path, ())
+    for key, value in (overrides or {}).items():
+        _set(values, key, _yaml(value, key))
+    return values
+
+
+def _based(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    own, values = find_recipe(path).absolute(), _mapping(path)
+    if own in above:
+        raise RecipeError(f"{path}: base: it builds on itself")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise RecipeError(f"{path}: base: give one recipe, not {base!r}")
+    beside = own.parent / base
+    return _merged(_based(beside if beside.is_file() else Path(base), (*above, own)), values)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    both = {key for key in base.keys() & own.keys() if isinstance(base[key], dict) and isinstance(own[key], dict)}
+    return base | own | {key: _merged(base[key], own[key]) for key in both}
+
+
+def _mapping(path: Path) -> dict[str, Any]:
     path = find_recipe(path)
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; give a YAML file, or one of {', '.join(shipped_recipes())}")
     values = _yaml(read_text(path, RecipeError), str(path))
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
-    for key, value in (overrides or {}).items():
-        _set(values, key, _yaml(value, key))
     return values
 
 

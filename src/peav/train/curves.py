@@ -24,6 +24,7 @@ POINTS = 500  # of a curve: about as many as a panel has pixels
 SECTIONS = ("Loss", "Pairs", "Other losses", "Figures on validation clips", "Optimizer", "Speed")
 OPTIMIZER = {"lr": "learning rate", "norm": "gradient norm"}
 SPEED = {"clips_per_second": "clips a second", "seconds": "seconds a step", "wait": "seconds a step waits for data"}
+SPEED |= {"memory": "GiB of memory at most", "peak_share": "share of the device's matrix-product peak"}
 BAR = (
     '<div class="bar"><label>smoothing <input id="smoothing" type="range" min="0" max="0.98" step="0.02" value="0.8">'
     '</label><label>step <input id="step" type="range"><output></output></label>'

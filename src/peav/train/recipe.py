@@ -12,7 +12,7 @@ from peav.eval.directions import CLIPS, SPEECH
 from peav.model import PRESETS, PLMConfig
 from peav.objectives.auxiliary import loss_name
 from peav.objectives.pairs import FINETUNE, PAIRS, PRETRAIN, Pair
-from peav.recipes.config import from_mapping, read_mapping
+from peav.recipes.config import from_mapping, read_based
 from peav.train.decoding import Decode
 from peav.train.legacy import modernized
 from peav.utils.atomic import on_disk
@@ -390,12 +390,13 @@ class Recipe:
 
 
 def read_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:
-    """Read a YAML recipe; `overrides` maps dotted keys to YAML values, e.g. {"optim.steps": "10"}.
+    """Read a YAML recipe, and the one that it builds on with `base`, if any; `overrides` maps dotted keys to YAML
+    values, e.g. {"optim.steps": "10"}.
 
     Raises:
         RecipeError: the file is missing, a key is unknown or missing, or a value has the wrong type.
     """
-    return recipe_of(read_mapping(Path(path), overrides))
+    return recipe_of(read_based(Path(path), overrides))
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:

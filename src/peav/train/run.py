@@ -36,6 +36,7 @@ from peav.train.clips import Clips, gather, prepared_folders, texts_of, with_fea
 from peav.train.decoding import DecodingStream, UnreadableClips
 from peav.train.finetune import drop_unused_pairs, reinit
 from peav.train.initialize import INITIALIZERS, InitContext, Initializer, take_codec, take_frames, take_text
+from peav.train.meter import meter
 from peav.train.output import claimed
 from peav.train.progress import Reporter
 from peav.train.recipe import Recipe
@@ -98,7 +99,7 @@ def _train(
         reporter.step(record)
         track(record)
 
-    trainer = Trainer(recipe, task, clips.validation, on_step, dist)
+    trainer = Trainer(recipe, task, clips.validation, on_step, dist, meter(recipe, device, dist))
     reporter.stage("train", recipe.optim.steps)
     result: dict[str, Any] = {"validation": trainer.run(resume)}
     result["test"] = trainer.evaluate(recipe.evaluation.final_candidates, clips.test)

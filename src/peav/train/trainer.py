@@ -26,6 +26,7 @@ from peav.model.lora import merge_low_rank
 from peav.train.agreement import changes
 from peav.train.batches import Batches
 from peav.train.finetune import Average
+from peav.train.meter import Meter
 from peav.train.optimizer import make_optimizer, take_step
 from peav.train.recipe import Recipe, recipe_of
 from peav.train.train_checkpoint import load_state, remove_state, save_state, states, step_of
@@ -64,6 +65,7 @@ class Trainer:
         dist: the processes that share each batch.
         held_out: rows for the periodic evaluation.
         on_step: called after each step with its log record.
+        meter: what it adds to a step's record; by default memory alone.
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class Trainer:
         held_out: Sequence[Row],
         on_step: Callable[[Mapping[str, Any]], None] = lambda record: None,
         dist: DistContext = ALONE,
+        meter: Meter | None = None,
     ) -> None:
         self.recipe, self.task, self.held_out, self.on_step, self.dist = recipe, task, held_out, on_step, dist
         self.module = task.module
         self.device = next(self.module.parameters()).device
+        self.meter = meter or Meter(self.device)
         self.average: Average | None = None
         if recipe.tune is not None and recipe.tune.ema:
             self.average = Average(self.module.model, recipe.tune.ema)
@@ -122,6 +126,7 @@ class Trainer:
             self.step += 1
             record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
             record |= {} if queue is None else {"queue": queue}
+            record |= self.meter(record)
             if self.step % evaluation.every == 0 and self.step < optim.steps:  # the end has one of its own
                 record["eval"] = self.evaluate(evaluation.candidates)
                 # Before the line is in the log, where `_best` looks for earlier figures. Weights that a kill leaves
