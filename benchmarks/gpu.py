@@ -6,9 +6,6 @@ python benchmarks/gpu.py [--cpu] --out FOLDER [--seconds 450]   --cpu: a small f
 from __future__ import annotations
 
 import argparse
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,47 +13,28 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import no_decoder  # noqa: F401  before peav, where PyAV is not installed
 import torch
 from gpu_training import run as train_small_recipe
 from torch import Tensor
 
+from peav.checkpoint import load_model
+from peav.checkpoint.bundle import Checkpoint, parameter_shapes
+from peav.checkpoint.convert import write_checkpoint
+from peav.data.collate import Batch, Texts
+from peav.model import PEAV, PEAVConfig, preset
+from peav.train import plan
+from peav.train.contrastive_module import ContrastiveModule
+from peav.train.meter import matmul_peak, most_memory
+from peav.train.optimizer import make_optimizer, take_step
+from peav.train.recipe import Recipe, recipe_of
+from peav.train.skeleton import TOKENS, Clip, clip_of
+
 KEPT = Path(".gpu")  # what `benchmarks/gpu.sh prepare` made
-
-
-class NoDecoder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stands in for PyAV where it is not installed: peav then imports, and decodes nothing."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Of `av` and all in it."""
-        ours = name.split(".")[0] == "av"
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if ours else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Whatever is asked of it is a class of errors, of which nothing is ever made."""
-        module.__getattr__ = lambda name: type(name, (Exception,), {})  # type: ignore[method-assign]
-
-
-if importlib.util.find_spec("av") is None:
-    sys.meta_path.insert(0, NoDecoder())
-
-from peav.checkpoint import load_model  # noqa: E402
-from peav.checkpoint.bundle import Checkpoint, parameter_shapes  # noqa: E402
-from peav.checkpoint.convert import write_checkpoint  # noqa: E402
-from peav.data.collate import Batch, Texts  # noqa: E402
-from peav.model import PEAV, PEAVConfig, preset  # noqa: E402
-from peav.train import plan  # noqa: E402
-from peav.train.contrastive_module import ContrastiveModule  # noqa: E402
-from peav.train.meter import matmul_peak, most_memory  # noqa: E402
-from peav.train.optimizer import make_optimizer, take_step  # noqa: E402
-from peav.train.recipe import Recipe, recipe_of  # noqa: E402
-from peav.train.skeleton import TOKENS, Clip, clip_of  # noqa: E402
 
 
 class Bench:
@@ -78,8 +56,9 @@ class Bench:
 
     def tests(self) -> dict[str, Any]:
         """The tests of networks and training steps on generated tensors."""
-        environment = os.environ | {"PEAV_TEST_DEVICE": self.device.type}
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        environment = os.environ | {"PEAV_TEST_DEVICE": self.device.type, "PYTHONPATH": paths}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no_decoder"]
         done = subprocess.run(
             [*command, "tests/test_on_gpu.py"], env=environment, capture_output=True, text=True, check=False
         )
