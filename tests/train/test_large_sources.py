@@ -20,7 +20,7 @@ from peav.distributed import DistContext
 from peav.features.extract import ClipFeatures
 from peav.inference.tokenizer import train_tokenizer
 from peav.train import batches, read_recipe, train
-from peav.train.agreement import _digest
+from peav.train.agreement import _digests
 from peav.train.batches import BatchStream
 from peav.train.clips import gather, texts_of
 from peav.types import MODALITIES
@@ -175,8 +175,8 @@ def test_processes_compare_tables_by_their_digest(tmp_path: Path) -> None:
     table = tabulate.make_table([path], tmp_path / "cache")
     again = tabulate.make_table([path], tmp_path / "another")
     train_rows = table.where(lambda group: group.trains)
-    assert _digest([table]) == _digest([again])
-    assert len({_digest([table]), _digest([train_rows]), _digest([[], table])}) == 3
+    assert _digests([table]) == _digests([again])
+    assert len({tuple(_digests(sources)) for sources in ([table], [train_rows], [[], table])}) == 3
 
 
 @pytest.mark.slow

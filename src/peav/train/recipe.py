@@ -19,8 +19,6 @@ from peav.utils.atomic import on_disk
 
 FIGURES = (*CLIPS, SPEECH, "auroc", "likelihood")
 PARTS = ("audio", "video", "fusion", "text", "heads")
-
-
 Options = Mapping[str, Any]
 """What a class that a recipe names is made with: `{class: word_swap, share: 0.35}`."""
 
@@ -354,34 +352,32 @@ class Recipe:
     def _check_align(self) -> None:
         if self.tune is not None:
             raise RecipeError("tune and align are two kinds of training; leave one of them out")
-        wrong = {
-            "codec.trainable": self.codec.trainable,
-            "optim.recompute": self.optim.recompute,
-            "parallel: fsdp": self.parallel == "fsdp",
-            "objective.auxiliary": bool(self.objective.auxiliary),
-            "frames.num_frames": self.frames.num_frames is not None,
-        }
-        if given := [name for name, there in wrong.items() if there]:
-            raise RecipeError(f"align: frame-level training knows no {', '.join(given)}; leave it out")
+        self._refuse("align: frame-level training", {})
 
     def _check_captioner(self) -> None:
         if self.tune is not None or self.align is not None:
             raise RecipeError("captioner, tune and align are kinds of training of their own; leave the others out")
         if not self.frames.frozen:
             raise RecipeError("captioner: the frame encoder does not train; set frames: {frozen: true}")
+        more = {
+            "optim.buckets": self.optim.buckets > 1,
+            "initializers": bool(self.initializers),
+            "frames.checkpoint": self.frames.checkpoint is not None,
+            "data.decode": self.data.decode is not None,
+        }
+        self._refuse("captioner: its training", more)
+
+    def _refuse(self, kind: str, more: Mapping[str, bool]) -> None:
+        """Raises RecipeError for keys that are set and that this kind of training does not know: these, and `more`."""
         wrong = {
             "codec.trainable": self.codec.trainable,
             "optim.recompute": self.optim.recompute,
-            "optim.buckets": self.optim.buckets > 1,
             "parallel: fsdp": self.parallel == "fsdp",
             "objective.auxiliary": bool(self.objective.auxiliary),
-            "initializers": bool(self.initializers),
-            "frames.checkpoint": self.frames.checkpoint is not None,
             "frames.num_frames": self.frames.num_frames is not None,
-            "data.decode": self.data.decode is not None,
         }
-        if given := [name for name, there in wrong.items() if there]:
-            raise RecipeError(f"captioner: its training knows no {', '.join(given)}; leave it out")
+        if given := ", ".join(name for name, there in (wrong | dict(more)).items() if there):
+            raise RecipeError(f"{kind} knows no {given}; leave it out")
 
     @property
     def from_scratch(self) -> bool:
