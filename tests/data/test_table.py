@@ -6,10 +6,13 @@ import json
 import math
 import os
 import pickle
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from peav.data.manifest import Row, parse_row, read_manifest, unique, write_mani
 from peav.data.table import RowTable, select
 from peav.data.table_index import EDGES, Group
 from peav.data.tabulate import count_rows, find_table, is_large, make_table
+from peav.data.transforms import Where
 from peav.errors import ManifestError
 
 SPLITS = (None, "train", "validation", "test", "other")
@@ -130,6 +134,31 @@ def test_what_is_chosen_of_a_table_is_what_is_chosen_of_its_rows(tmp_path: Path,
             assert own == sorted(own)
 
 
+@pytest.mark.parametrize(
+    "asked", [{}, {"source": "web"}, {"at_least": 10.0}, {"at_least": 2, "below": 5}, {"below": 5}], ids=str
+)
+def test_clips_of_one_source_or_length_are_chosen_alike_of_lists_and_tables(tmp_path: Path, asked: dict) -> None:
+    path = written(tmp_path, "m.parquet", [record(number) for number in range(100)])
+    table, rows = make_table([path], tmp_path / "cache"), read_manifest(path)
+    expected = [
+        row
+        for row in rows
+        if row.source == asked.get("source", row.source)
+        and (
+            not asked.keys() & {"at_least", "below"}
+            or (seconds(row) is not None and asked.get("at_least", 0) <= seconds(row) < asked.get("below", math.inf))
+        )
+    ]
+    assert Where(**asked).all_rows(rows) == expected
+    assert sorted(Where(**asked).all_rows(table), key=lambda row: row.id) == sorted(expected, key=lambda row: row.id)
+    assert expected
+
+
+def test_a_length_that_clips_are_not_sorted_by_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at_least is one of 0, 2, 5, 10, .* seconds, not 7"):
+        Where(at_least=7.0)
+
+
 def seconds(row: Row) -> float | None:
     end = row.end if row.end is not None else row.extra.get("duration")
     return None if end is None else end - (row.start or 0)
@@ -149,8 +178,6 @@ def test_groups_say_of_each_row_what_is_so(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_table_may_give_other_splits_and_sound_alone(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     path = written(tmp_path, "m.parquet", [record(number) for number in range(30)])
     table = make_table([path], tmp_path / "cache")
     heard = table.changed(lambda group: replace(group, split="test", video_path=False))
@@ -295,6 +322,32 @@ def test_one_process_makes_a_table_and_the_others_wait(tmp_path: Path, monkeypat
     assert sorted(os.listdir(cache / "manifests")) == [tables[0].folder.name]
 
 
+MAKE = """
+import sys, time
+from peav.data import tabulate
+print("ready", flush=True)
+sys.stdin.readline()
+table = tabulate.make_table(sys.argv[1:2], sys.argv[2], lambda done: (print("made", done), time.sleep(0.2)))
+print("rows", len(table), table[5].id)
+"""
+
+
+@pytest.mark.slow
+def test_of_several_processes_one_makes_the_table_and_all_have_it(tmp_path: Path) -> None:
+    path = written(tmp_path, "m.jsonl", [record(number) for number in range(40)])
+    command = [sys.executable, "-c", MAKE, path, str(tmp_path / "cache")]
+    asking = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(3)
+    ]
+    for process in asking:
+        assert process.stdout.readline() == "ready\n"
+    for process in asking:
+        process.stdin.write("go\n")
+    said = [process.communicate()[0].splitlines() for process in asking]
+    assert sorted(map(len, said)) == [1, 1, 2]
+    assert len({lines[-1] for lines in said}) == 1
+
+
 def test_what_a_killed_process_left_is_made_anew(tmp_path: Path) -> None:
     path, cache = written(tmp_path, "m.jsonl", [record(number) for number in range(40)]), tmp_path / "cache"
     folder = make_table([path], cache).folder
@@ -353,6 +406,13 @@ def test_more_sources_than_can_be_kept_apart_are_read_all_the_same(
     assert {group.source for group in table.groups} == {"s0", "s1", "s2", None}
     assert {row.source for row in table} == {f"s{n}" for n in range(40)}
     assert table.licenses() == {"by 0": 1, "by 1": 1, "by 2": 1, "others": 37}
+
+
+def test_a_fold_of_each_row_s_own_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peav.data.table_index.GROUPS", 30)
+    path = written(tmp_path, "m.jsonl", [{"path": f"{n}.wav", "fold": n} for n in range(40)])
+    with pytest.raises(ManifestError, match="more than 30 different splits, folds"):
+        make_table([path], tmp_path / "cache")
 
 
 def test_the_line_of_large_is_the_sampler_s() -> None:

@@ -14,7 +14,7 @@ from training_runs import Noting, Silent, losses, recipe_file
 
 from peav.data import tabulate
 from peav.data.collate import Collator
-from peav.data.manifest import Row, read_manifest, write_manifest
+from peav.data.manifest import Row, write_manifest
 from peav.data.table import RowTable
 from peav.distributed import DistContext
 from peav.features.extract import ClipFeatures
@@ -23,6 +23,7 @@ from peav.train import batches, read_recipe, train
 from peav.train.agreement import _digests
 from peav.train.batches import BatchStream
 from peav.train.clips import gather, texts_of
+from peav.train.train_checkpoint import remove_state, states
 from peav.types import MODALITIES
 
 
@@ -181,9 +182,6 @@ def test_processes_compare_tables_by_their_digest(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_from_a_table_resumes_with_the_same_losses(world: Path, tmp_path: Path, all_large: None) -> None:
-    lines = read_manifest(world / "manifest.jsonl")
-    assert len(lines) > 3
-
     def run(name: str, steps: int, resume: bool = False) -> Path:
         recipe = read_recipe(recipe_file(tmp_path, world, name), {"optim.steps": json.dumps(steps)})
         train(recipe, Noting(), resume)
@@ -191,10 +189,8 @@ def test_a_run_from_a_table_resumes_with_the_same_losses(world: Path, tmp_path: 
 
     whole = losses(run("whole", 6))
     assert losses(run("again", 6)) == whole
-    # A run that ends after fewer steps has another rate at each; so one that is stopped is cut at a checkpoint.
-    kept = run("stopped", 6)
-    for path in (kept / "checkpoints").iterdir():
-        if path.name > sorted(path.name for path in (kept / "checkpoints").iterdir())[0]:
-            path.unlink() if path.is_file() else [*map(Path.unlink, path.iterdir()), path.rmdir()]
+    run("stopped", 6)
+    for path in states(tmp_path / "stopped" / "checkpoints")[1:]:  # as if it had been killed after step 2
+        remove_state(path)
     assert losses(run("stopped", 6, resume=True)) == whole
     assert (world / "cache" / "manifests").is_dir()

@@ -8,6 +8,7 @@ sound, pictures and a transcript. Everything is written as rows come; memory doe
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -19,11 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from peav.data.manifest import Row
 from peav.errors import ManifestError
 from peav.utils.atomic import sync
 
 EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)  # seconds
-NAMES = 4096  # of sources, and of licenses, that are told apart
+NAMES = 1024  # of sources, and of licenses, that are told apart
+GROUPS = 2**20
 ORDER = "order.u32"
 CHUNK = 2**22  # rows at a time
 FACTS = pa.schema(
@@ -73,6 +76,19 @@ class Group:
         return self.split in (None, "train")
 
 
+def length(row: Row) -> float | None:
+    """How long a clip lasts in seconds, None where its manifest does not say."""
+    end, start = row.extra.get("duration") if row.end is None else row.end, row.start or 0.0
+    if not isinstance(end, (int, float)) or isinstance(end, bool) or abs(end) >= 2**63:  # none that float64 can hold
+        return None
+    return end - start if end >= start else None
+
+
+def bucket_of(seconds: float | None) -> float | None:
+    """Of `EDGES` the last that is not above; None of None."""
+    return None if seconds is None else EDGES[bisect_right(EDGES, seconds) - 1]
+
+
 class IndexWriter(AbstractContextManager["IndexWriter"]):
     """Takes the facts of all rows in their order, then writes the order by groups.
 
@@ -109,6 +125,11 @@ class IndexWriter(AbstractContextManager["IndexWriter"]):
             name = "unknown" if license is None else self._known("license", license, "others")
             self._licenses[int(numbers[at])][str(name)] += count
         numbers[which].tofile(self._groups)
+        if len(self._numbers) > GROUPS:
+            raise ManifestError(
+                f"rows of more than {GROUPS} different splits, folds, sources and lengths; `split` and `fold` say what "
+                "is held out: give what is a row's own another name"
+            )
 
     def _known(self, kind: str, name: str | None, other: str | None) -> str | None:
         """A name, or `other` for those that come after so many that they cannot be kept apart."""

@@ -22,7 +22,7 @@ from peav.data.manifest import Row, parse_row, twice
 from peav.data.records import COLUMNAR, arrow_batches, read_records
 from peav.data.sampler import LARGE
 from peav.data.table import ABOUT, LINE, RECORD, Piece, RowStore, RowTable
-from peav.data.table_index import FACTS, IndexWriter
+from peav.data.table_index import FACTS, IndexWriter, length
 from peav.errors import ManifestError
 from peav.utils.atomic import sync
 from peav.utils.lock import FolderLock
@@ -170,16 +170,13 @@ def _text(path: Path) -> Batches:
 
 
 def _facts(row: Row) -> dict[str, Any]:
-    lasts, fold = row.extra.get("duration") if row.end is None else row.end, row.extra.get("fold")
-    seconds = -1.0
-    if isinstance(lasts, (int, float)) and not isinstance(lasts, bool) and abs(lasts) < 2**63:  # as float64 can hold
-        seconds = lasts - (row.start or 0.0)
+    fold = row.extra.get("fold")
     return {
         "id": row.id,
         "split": row.split,
         "source": row.source,
         "fold": fold if fold is not None and abs(fold) < 2**63 else None,
-        "seconds": seconds if seconds >= 0 else None,
+        "seconds": length(row),
         "audio_path": row.audio_path is not None,
         "video_path": row.video_path is not None,
         "transcript": bool(row.transcript),

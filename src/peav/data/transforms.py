@@ -15,6 +15,7 @@ import numpy as np
 
 from peav.data.manifest import Row, by_fold, check_fold
 from peav.data.table import RowTable, select
+from peav.data.table_index import EDGES, Group, bucket_of, length
 from peav.features.extract import ClipFeatures
 from peav.features.store import FeatureCache
 
@@ -22,6 +23,7 @@ TRANSFORMS = {
     "test_fold": "peav.data.transforms:TestFold",
     "train_only": "peav.data.transforms:TrainOnly",
     "transcripts": "peav.data.transforms:Transcripts",
+    "where": "peav.data.transforms:Where",
     "remix": "peav.lab.remix:Remix",
     "synthetic_captions": "peav.lab.captioner:SyntheticCaptions",
     "without_mixed": "peav.lab.remix:WithoutMixed",
@@ -117,3 +119,36 @@ class TestFold(Choice):
             return by_fold(rows, self.fold, "the source")
         check_fold({group.fold for group in rows.groups}, self.fold, "the source")
         return rows.changed(lambda group: replace(group, split="test" if group.fold == self.fold else "train"))
+
+
+@dataclass
+class Where(Choice):
+    """The clips of one `source`, of some length, or both, so that they can have a weight of their own.
+
+    Clips last from `at_least` to below `below` seconds, by what the manifest says (`start` and `end`, or `duration`);
+    where it says nothing they are left out. Both are of `table_index.EDGES`, by which large manifests are sorted.
+    """
+
+    source: str | None = None
+    at_least: float = 0.0
+    below: float | None = None
+
+    fits = "the source and the length that `where` asks for"
+
+    def __post_init__(self) -> None:
+        for name in ("at_least", "below"):
+            if getattr(self, name) not in (None, *EDGES):
+                edges = ", ".join(f"{edge:g}" for edge in EDGES)
+                raise ValueError(f"where: {name} is one of {edges} seconds, not {getattr(self, name):g}")
+
+    def all_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows that fit, of all splits."""
+        return select(rows, self._fits)
+
+    def _fits(self, row: Row | Group) -> bool:
+        if self.source is not None and row.source != self.source:
+            return False
+        least = row.least if isinstance(row, Group) else bucket_of(length(row))
+        if least is None:
+            return self.at_least == 0 and self.below is None
+        return self.at_least <= least and (self.below is None or least < self.below)
