@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,8 +27,8 @@ import pyarrow.parquet as pq
 
 from peav.data.permutation import Permutation
 from peav.data.sampler import MixtureSampler
-from peav.data.table_index import IndexWriter
-from peav.data.tabulate import FACTS, find_table, make_table
+from peav.data.table_index import FACTS, IndexWriter
+from peav.data.tabulate import find_table, make_table
 
 BATCH, PROCESSES = 3024, 48  # as the paper's, and as many processes
 PART = 500_000
@@ -126,28 +125,31 @@ def draw(manifest: str, cache: str) -> dict[str, object]:
     }
 
 
-def orders(clips: int, folder: Path) -> dict[str, object]:
-    """A sampler and an index of so many clips, without rows: what no disk here has room for."""
+def orders(clips: int, folder: Path) -> None:
+    """Prints what a sampler and an index of so many clips cost, without rows."""
     sampler = MixtureSampler([clips], [1.0], BATCH, 0)
-    found: dict[str, object] = {"order of a step, ms": timed(lambda k: sampler.batch(9973 * k))}
-    seen = np.zeros(clips, bool)
-    order = Permutation(clips, (0, 0, 0))
-    began = time.perf_counter()
-    for first in range(0, clips, 2**20):
-        seen[order(np.arange(first, min(first + 2**20, clips)))] = True
-    found |= {"every clip once": bool(seen.all()), "a whole epoch, s": round(time.perf_counter() - began, 1)}
-    del seen
-    rng, began = np.random.default_rng(0), time.perf_counter()
+    said("order of a step, ms", timed(lambda k: sampler.batch(9973 * k)))
+    said("RssAnon of the sampler, GB", round(memory(), 3))
+    rng, began, busy = np.random.default_rng(0), time.perf_counter(), time.process_time()
     with IndexWriter(folder) as index:
         for first in range(0, clips, 2**16):
-            size = min(2**16, clips - first)
-            index.add(facts(first, size, rng))
+            index.add(facts(first, min(2**16, clips - first), rng))
     groups = index.finish()
     assert not list(index.repeated())
-    found |= {"index, s": round(time.perf_counter() - began, 1), "groups": len(groups)}
-    found |= {"bytes of the index": (folder / "order.u32").stat().st_size}
-    found |= {"RssAnon, GB": round(memory(), 3), "largest resident, with mapped pages, GB": peak()}
-    return found
+    cost = {"s": round(time.perf_counter() - began, 1), "CPU s": round(time.process_time() - busy, 1)}
+    said("index", cost | {"groups": len(groups), "bytes": (folder / "order.u32").stat().st_size})
+    said("RssAnon of the index, GB", round(memory(), 3))
+    seen = np.zeros(clips, bool)
+    order, began = Permutation(clips, (0, 0, 0)), time.perf_counter()
+    for first in range(0, clips, 2**20):
+        seen[order(np.arange(first, min(first + 2**20, clips)))] = True
+    said("every clip comes once in an epoch", bool(seen.all()))
+    said("a whole epoch, s", round(time.perf_counter() - began, 1))
+
+
+def said(name: str, value: object) -> None:
+    """A line, as soon as it is known."""
+    print(f"{name}: {value}", flush=True)
 
 
 def facts(first: int, count: int, rng: np.random.Generator) -> pa.RecordBatch:
@@ -167,11 +169,6 @@ def facts(first: int, count: int, rng: np.random.Generator) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(values, schema=FACTS)
 
 
-def peak() -> float:
-    """The largest that this process was, in GB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
@@ -184,11 +181,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if asked.orders:
-            print(json.dumps(orders(asked.orders, folder), indent=1))
+            orders(asked.orders, folder)
             return
         manifest, cache = folder / "m.parquet", folder / "cache"
         generate(manifest, asked.rows)
-        print(f"manifest: {manifest.stat().st_size / 1e9:.2f} GB", flush=True)
+        said("manifest, GB", round(manifest.stat().st_size / 1e9, 2))
         began, busy, most = time.perf_counter(), time.process_time(), 0.0
 
         def note(_: int) -> None:
@@ -197,10 +194,8 @@ def main() -> None:
 
         table = make_table([str(manifest)], cache, note)
         size = sum(path.stat().st_size for path in table.folder.iterdir())
-        said = f"{time.perf_counter() - began:.1f} s, {time.process_time() - busy:.1f} CPU s"
-        print(
-            f"table: {said}, {size / 1e9:.2f} GB, RssAnon at most {most:.2f} GB, {len(table.groups)} groups", flush=True
-        )
+        cost = f"{time.perf_counter() - began:.1f} s, {time.process_time() - busy:.1f} CPU s, {size / 1e9:.2f} GB"
+        said("table", f"{cost}, RssAnon at most {most:.2f} GB, {len(table.groups)} groups")
         command = [sys.executable, __file__, "--draw", str(manifest), str(cache)]
         print(json.dumps(json.loads(subprocess.run(command, check=True, capture_output=True).stdout), indent=1))
 
