@@ -17,7 +17,7 @@ from peav.types import MODALITIES, Event, Word, modalities
 from peav.utils.atomic import atomic_write
 from peav.utils.checks import nested, seconds, shown, span, string
 from peav.utils.renamed import renamed
-from peav.utils.storage import FilePart
+from peav.utils.storage import WHOLE, FilePart, is_remote, join, parent
 
 DEPTH = 32  # of lists and objects in each other: whatever copies or writes a row goes as deep
 
@@ -27,7 +27,7 @@ class Row:
     """One clip: where its media lie, what is said of it, and every extra column as it was read.
 
     `audio_path` and `video_path` are absolute; both point to the same file where a manifest gives `path`. They are
-    parts of an archive where the clip comes out of one.
+    parts of an archive where the clip comes out of one, and of themselves where they lie in object storage.
     `start` and `end` are seconds within the file, None for the whole of it. `plain` are texts that the manifest gives
     without a kind; `captions` then has them under every kind that the paths allow, see `with_streams`. `synthetic` are
     those of the `captions` that a machine wrote: a column of its own in a manifest, in `captions` after the others.
@@ -71,14 +71,13 @@ class Row:
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
-    """Read a `.jsonl`, `.csv`, `.tsv`, `.parquet` or `.arrow` manifest, all rows or one split of it.
+    """Read a `.jsonl`, `.csv`, `.tsv`, `.parquet` or `.arrow` manifest, on disk or at an address; all rows or one split.
 
     Raises:
         ManifestError: the file is missing, a line cannot be read, a row lacks a path or holds something of another
             type, or ids (the paths of rows without) repeat.
     """
-    path = Path(path)
-    rows = unique((where, parse_row(record, path.parent, where)) for where, record in read_records(path))
+    rows = unique((where, parse_row(record, parent(path), where)) for where, record in read_records(path))
     return [row for row in rows if split is None or row.split == split]
 
 
@@ -140,15 +139,18 @@ def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> No
                 out.writelines(json.dumps(dict(record), ensure_ascii=False) + "\n" for record in records)
 
 
-def parse_row(record: Mapping[str, Any], folder: Path, where: str) -> Row:
-    """A manifest's record as a row; its paths are relative to `folder`. Raises ManifestError that begins `where`."""
+def parse_row(record: Mapping[str, Any], folder: Path | str, where: str) -> Row:
+    """A manifest's record as a row; its paths are addresses, or relative to `folder`, which may be one.
+
+    Raises ManifestError that begins `where`.
+    """
     try:
         return _row(dict(record), folder)
     except ValueError as error:
         raise ManifestError(f"{where}: {error}") from error
 
 
-def _row(values: dict[str, Any], folder: Path) -> Row:
+def _row(values: dict[str, Any], folder: Path | str) -> Row:
     """Takes from `values` what a row has fields for; the rest passes through."""
     if nested(values, DEPTH):
         raise ValueError(f"lists and objects in each other, more than {DEPTH} deep; write it flatter")
@@ -173,8 +175,8 @@ def _row(values: dict[str, Any], folder: Path) -> Row:
         values["fold"] = _fold(values["fold"])
     return Row(
         id=string(identity, "id"),
-        audio_path=folder.absolute() / audio if audio else None,
-        video_path=folder.absolute() / video if video else None,
+        audio_path=_place(folder, audio) if audio else None,
+        video_path=_place(folder, video) if video else None,
         start=start,
         end=end,
         captions=_joined(captions, synthetic),
@@ -193,6 +195,12 @@ def _path(value: Any, name: str) -> str | None:
     if "\0" in string(value, name):
         raise ValueError(f"{name} holds a zero byte")
     return str(value)
+
+
+def _place(folder: Path | str, path: str) -> Path | FilePart:
+    if isinstance(folder, str) or is_remote(path):
+        return FilePart(path if is_remote(path) else join(str(folder), path), 0, WHOLE, "")
+    return folder.absolute() / path
 
 
 def _times(start: Any, end: Any) -> tuple[float | None, float | None]:

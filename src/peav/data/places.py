@@ -47,7 +47,7 @@ def read_clips(place: str, index: str | None = None) -> list[Row]:
     """The clips of manifests, of WebDataset tars, of a folder with a manifest or of `peav caption`; all splits.
 
     Args:
-        place: a path, or a pattern for several; of tars also an address.
+        place: a path or an address, or a pattern for several; folders are on disk.
         index: as in `read_webdataset`.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peav.errors import ManifestError
+from peav.errors import ManifestError, StorageError
 from peav.utils.checks import shown
-from peav.utils.text import parse_json, table, text_lines
+from peav.utils.storage import is_remote, open_binary, read_all
+from peav.utils.text import decode, parse_json, table, text_lines
 
 COLUMNAR = (".parquet", ".arrow")
 SUFFIXES = (".jsonl", ".csv", ".tsv", *COLUMNAR)
@@ -20,28 +22,39 @@ NUMBERS = ("start", "end", "duration")
 NESTED = ("captions", "synthetic", "events", "words")
 
 
-def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each record of a manifest with its place, FILE:LINE, for messages; of Parquet and Arrow, FILE:ROW. Of text one
-    line is in memory at a time.
+def read_records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each record of a manifest with its place, FILE:LINE, for messages; of Parquet and Arrow, FILE:ROW. Of text on disk
+    one line is in memory at a time.
 
     Cells of CSV are texts, but times and `fold` are numbers, and captions, synthetic, events and words are JSON. Empty
     cells are absent.
 
     Raises:
-        ManifestError: the file is missing, of another kind, or a line cannot be read.
+        ManifestError: the file is missing, of another kind, or a line cannot be read. StorageError: of an address.
     """
-    if not path.is_file():
+    suffix = Path(path).suffix
+    if not is_remote(path) and not Path(path).is_file():
         raise ManifestError(f"{path}: no such manifest; give a file in {', '.join(SUFFIXES)}")
-    if path.suffix in COLUMNAR:
+    if suffix in COLUMNAR:
         yield from _from_columns(path)
-    elif path.suffix in (".csv", ".tsv"):
+    elif suffix in (".csv", ".tsv"):
         yield from _from_csv(path)
     else:
         yield from _from_json(path)
 
 
-def _from_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(text_lines(path, ManifestError), start=1):
+def _lines(path: str | Path) -> Iterator[str]:
+    """Every line of a text with its end."""
+    if not is_remote(path):
+        return text_lines(path, ManifestError)
+    try:
+        return io.StringIO(decode(read_all(path), str(path), ManifestError), newline="")
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: no such manifest; check the address") from error
+
+
+def _from_json(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -51,29 +64,35 @@ def _from_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, record
 
 
-def _from_columns(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _from_columns(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     records = chain.from_iterable(batch.to_pylist() for batch in read_batches(path, 1024))
     for number, record in enumerate(records, start=1):
         yield f"{path}:{number}", record
 
 
-def read_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+def read_batches(path: str | Path, rows: int) -> Iterator[pa.RecordBatch]:
     """The rows of a `.parquet` or `.arrow` manifest, at most so many at a time.
 
     Raises:
-        ManifestError: it cannot be read.
+        ManifestError: it cannot be read. StorageError: of an address.
     """
-    kind = path.suffix[1:].title()
+    suffix = Path(path).suffix
     try:
-        with pa.memory_map(str(path)) as file:
-            if path.suffix == ".parquet":
+        with pa.PythonFile(open_binary(path)) if is_remote(path) else pa.memory_map(str(path)) as file:
+            if suffix == ".parquet":
                 yield from pq.ParquetFile(file).iter_batches(rows)
             else:
                 for batch in arrow_batches(file):
                     batch.validate(full=True)  # the bytes are a stranger's
                     yield from (batch.slice(first, rows) for first in range(0, len(batch), rows))
+    except StorageError:
+        raise
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: no such manifest; check the address") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ManifestError(f"{path}: not a {kind} file that can be read ({error}); write it again") from error
+        raise ManifestError(
+            f"{path}: not a {suffix[1:].title()} file that can be read ({error}); write it again"
+        ) from error
 
 
 def arrow_batches(file: pa.NativeFile) -> Iterator[pa.RecordBatch]:
@@ -87,8 +106,8 @@ def arrow_batches(file: pa.NativeFile) -> Iterator[pa.RecordBatch]:
     yield from map(reader.get_batch, range(reader.num_record_batches))
 
 
-def _from_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    rows = table(text_lines(path, ManifestError), "\t" if path.suffix == ".tsv" else ",", str(path), ManifestError)
+def _from_csv(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = table(_lines(path), "\t" if Path(path).suffix == ".tsv" else ",", str(path), ManifestError)
     for where, cells in rows:
         yield where, {name: _value(name, cell, where) for name, cell in cells.items() if cell != ""}
 

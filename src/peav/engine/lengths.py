@@ -12,7 +12,7 @@ from peav.engine.clip import Answer
 from peav.engine.cutting import look_at
 from peav.engine.partition import read_rows
 from peav.engine.segment import Segmenter, known_duration
-from peav.utils.storage import FilePart, is_remote
+from peav.utils.storage import WHOLE, FilePart
 
 PROBED = 64  # rows whose length no manifest tells, and as many whose files' sizes are looked at
 
@@ -59,7 +59,7 @@ def _sample(rows: Iterator[Row]) -> list[Row]:
 def _bytes(row: Row) -> int | None:
     """Of a row's files; None where that takes more than a look."""
     places = {place for place in (row.audio_path, row.video_path) if place is not None}
-    if any(not isinstance(place, FilePart) and is_remote(place) for place in places):
+    if any(isinstance(place, FilePart) and place.size == WHOLE for place in places):
         return None
     try:
         return sum(place.size if isinstance(place, FilePart) else place.stat().st_size for place in places)

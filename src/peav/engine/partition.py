@@ -15,6 +15,7 @@ from peav.data.records import SUFFIXES, read_records
 from peav.errors import ManifestError
 from peav.features.keys import media_version
 from peav.media.find import VIDEO_EXTENSIONS, find_media
+from peav.utils.storage import parent
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def listed(places: str | Sequence[str]) -> list[str]:
 def _rows(place: str) -> Iterator[Row]:
     path = Path(place)
     if place.endswith(SUFFIXES):
-        return (parse_row(record, path.parent, where) for where, record in read_records(path))
+        return (parse_row(record, parent(place), where) for where, record in read_records(place))
     if path.is_dir() and manifest_in(path) is None and not (path / SHARDS).is_dir():
         return _files(path)
     return iter(read_clips(place))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peav.data.manifest import Row
 from peav.jobs import version_of
-from peav.utils.storage import FilePart
+from peav.utils.storage import WHOLE, FilePart, version_mark
 
 
 def clip_key(row: Row) -> str:
@@ -20,7 +20,8 @@ def clip_key(row: Row) -> str:
 def media_version(row: Row) -> str:
     """Tells a clip's files from others in their place.
 
-    Empty where that cannot be told: they are gone, or in a tar, whose version is in the clip's key.
+    Empty where that cannot be told: they are gone, or in a tar, whose version is in the clip's key. Files in object
+    storage are asked for one by one. Raises StorageError.
     """
     marks = []
     for path in dict.fromkeys((row.audio_path, row.video_path)):
@@ -29,6 +30,11 @@ def media_version(row: Row) -> str:
             if size < 0:  # it is refused when it is read
                 return ""
             marks.append(f"{size}-{time}")
+        elif path is not None and path.size == WHOLE:
+            try:
+                marks.append(version_mark(path.path))
+            except FileNotFoundError:
+                return ""
     return " ".join(marks)
 
 

@@ -10,7 +10,7 @@ from av.container import InputContainer
 from peav.errors import MediaError, NotMediaError
 from peav.media.joined import sections
 from peav.media.limits import check_duration
-from peav.media.source import Source, name_of, size_of
+from peav.media.source import Source, fetched, name_of, size_of
 from peav.media.streams import Decoder, chosen, has_picture, packets, video_stream
 from peav.media.tracks import duration, open_tracks
 from peav.media.video import display_matrix
@@ -46,6 +46,7 @@ def probe(source: Source) -> MediaInfo:
 
     Raises a `MediaError` that names the file where it cannot be opened or holds neither audio nor video.
     """
+    source = fetched(source)
     found = [_probe(section) for section in sections(source)]
     if len(found) == 1:
         return found[0]

@@ -27,7 +27,7 @@ from peav.errors import (
 )
 from peav.media.formats import WHITELIST, kind_of
 from peav.media.limits import Limits
-from peav.utils.storage import FetchedPart, FilePart
+from peav.utils.storage import WHOLE, FetchedPart, FilePart
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def fetched(source: Any) -> Any:
     """
     if not isinstance(source, FilePart) or isinstance(source, FetchedPart):
         return source
-    return FetchedPart(source.path, source.offset, source.size, source.name, version=source.version, data=_part(source))
+    data = _part(source)
+    return FetchedPart(source.path, source.offset, len(data), source.name, version=source.version, data=data)
 
 
 def fetched_both(audio: Any, video: Any) -> tuple[Any, Any]:
@@ -253,6 +254,8 @@ def raw_part(source: Source, offset: int, size: int) -> bytes:
 
 def size_of(source: Source) -> int:
     """How many bytes a source has."""
+    if isinstance(source, FilePart) and source.size == WHOLE:
+        return len(_part(source))
     if isinstance(source, FilePart | Section):
         return source.size
     if isinstance(source, bytes):

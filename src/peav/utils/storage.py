@@ -16,11 +16,15 @@ from peav.utils.remote import call, etag_of, fetch, info_of, open_file
 _SINCE = "since it was first looked at; run the same command again, for what is there now"
 
 
+WHOLE = -1  # the size of a part that is a whole file, which nobody has looked at
+
+
 @dataclass(frozen=True)
 class FilePart:
     """Bytes within a file, such as one member of a tar: `path` may be an address, `name` is how messages call it.
 
-    `version` tells the file from another that takes its place; what is computed from the part depends on it.
+    With a `size` of WHOLE and no `name` it is all of the file, such as one in object storage. `version` tells the file
+    from another that takes its place; what is computed from the part depends on it.
     """
 
     path: str
@@ -30,7 +34,7 @@ class FilePart:
     version: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:
-        return f"{self.path}/{self.name}"
+        return f"{self.path}/{self.name}" if self.name else self.path
 
     def read(self) -> bytes:
         """The part.
@@ -39,6 +43,8 @@ class FilePart:
             OSError: the file is missing, or ends before the part does.
             StorageError: the storage fails, or the file is not of the part's `version` any more.
         """
+        if self.size == WHOLE:
+            return read_all(self.path)
         return whole(self, read_range(self.path, self.offset, self.size, self.version))
 
 
@@ -63,6 +69,11 @@ def whole(part: FilePart, data: bytes) -> bytes:
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Whether a path is the address of something in object storage."""
     return "://" in os.fspath(path)
+
+
+def parent(path: str | Path) -> Path | str:
+    """The folder of a file, or its address."""
+    return str(path).rpartition("/")[0] if is_remote(path) else Path(path).parent
 
 
 def join(folder: str, name: str) -> str:

@@ -221,7 +221,7 @@ def _files(sample: Sample, wav: bool) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="peav-") as folder:
         for name in ("audio_path", "video_path"):
             if isinstance(part := getattr(sample.clip.row, name), FilePart):
-                target = Path(folder, f"{name}{Path(part.name).suffix}")
+                target = Path(folder, f"{name}{Path(part.name or part.path).suffix}")
                 target.write_bytes(part.read())
                 places[name] = str(target)
         if wav:
