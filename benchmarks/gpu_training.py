@@ -52,6 +52,7 @@ def prepare(folder: Path) -> None:
     prepare_features(rows, str(folder / "features"), model, name="nano", root=world, max_seconds=SECONDS)
     shutil.rmtree(world)
     losses, took = _train(folder, folder / "cpu", STEPS)
+    shutil.rmtree(folder / "cpu")
     (folder / "losses.json").write_text(json.dumps({"losses": losses, "seconds": took, "torch": torch.__version__}))
     size = sum(path.stat().st_size for path in (folder / "features").rglob("*"))
     print(f"{len(rows)} clips, {size / 1e6:.1f} MB of features; {STEPS} steps on the CPU in {took:.0f} s")

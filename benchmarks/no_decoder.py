@@ -25,8 +25,14 @@ class NoDecoder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Answer whatever is asked of it."""
+
+        def answer(name: str) -> type[Exception]:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return type(name, (Exception,), {})
+
         module.__version__ = "0"  # type: ignore[attr-defined]
-        module.__getattr__ = lambda name: type(name, (Exception,), {})  # type: ignore[method-assign]
+        module.__getattr__ = answer  # type: ignore[method-assign]
 
 
 def install() -> None:

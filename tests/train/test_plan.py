@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def test_a_run_that_decodes_needs_cores_for_the_clips_that_a_device_takes(monkey
     recipe = read_recipe(SHIPPED / "phase1_small.yaml", {"model": "tiny", "optim.batch_size": "96"})
     stated = Media(decode_seconds=0.25, bytes=2e6, clips=1000)
     features = plan(recipe, 4, media=stated)
-    monkeypatch.setattr("peav.train.plan.decodes", lambda recipe: True)
+    monkeypatch.setattr(sys.modules["peav.train.plan"], "decodes", lambda _recipe: True)
     cost = plan(recipe, 4, media=stated)
     assert (features.data.decodes, features.data.cores) == (False, 0)
     assert cost.data.decodes
