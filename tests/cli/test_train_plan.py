@@ -26,6 +26,6 @@ def test_what_cannot_run_ends_with_an_error_after_what_it_would_cost() -> None:
         "missing": ["data/phase1.jsonl"],
     }
     refused = CliRunner().invoke(app, [*NANO, "--device-memory", "0.001"])
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "a device: together" in refused.stdout
     assert "GiB of memory and has 0.001" in " ".join(refused.stderr.split())
