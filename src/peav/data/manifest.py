@@ -71,7 +71,7 @@ class Row:
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Row]:
-    """Read a `.jsonl`, `.csv`, `.tsv`, `.parquet` or `.arrow` manifest, on disk or at an address; all rows or one split.
+    """Read a `.jsonl`, `.csv`, `.tsv`, `.parquet` or `.arrow` manifest, on disk or at an address, or one split of it.
 
     Raises:
         ManifestError: the file is missing, a line cannot be read, a row lacks a path or holds something of another

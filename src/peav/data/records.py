@@ -23,8 +23,8 @@ NESTED = ("captions", "synthetic", "events", "words")
 
 
 def read_records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each record of a manifest with its place, FILE:LINE, for messages; of Parquet and Arrow, FILE:ROW. Of text on disk
-    one line is in memory at a time.
+    """Each record of a manifest with its place, FILE:LINE, for messages; of Parquet and Arrow, FILE:ROW. Of text on
+    disk one line is in memory at a time.
 
     Cells of CSV are texts, but times and `fold` are numbers, and captions, synthetic, events and words are JSON. Empty
     cells are absent.
