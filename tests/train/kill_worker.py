@@ -61,9 +61,9 @@ def arm(point: str, count: int) -> None:
     save = torch.save
 
     def half_save(state: Any, out: Any) -> None:
-        save(state, out)
         if reached(FULL):
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        save(state, out)
         if reached("written in part"):
             die()
 

@@ -65,7 +65,10 @@ def _save_whole(path: Path, step: int, module: nn.Module, optimizer: torch.optim
         with atomic_write(path) as temporary, open(temporary, "wb") as out:
             out.write(_header(""))
             digested = _Digested(out)
-            torch.save(state, cast(BinaryIO, digested))
+            try:
+                torch.save(state, cast(BinaryIO, digested))
+            except RuntimeError as error:  # of a full disk torch says that a position is unexpected
+                raise digested.failed or error from error
             out.seek(0)  # the digest stands at the file's head, and is known at its end
             out.write(_header(digested.sha256.hexdigest()))
 
@@ -75,11 +78,16 @@ class _Digested:
 
     def __init__(self, out: BinaryIO) -> None:
         self.sha256, self._out = hashlib.sha256(), out
+        self.failed: OSError | None = None
 
     def write(self, data: bytes) -> int:
         """Write at the end."""
         self.sha256.update(data)
-        return self._out.write(data)
+        try:
+            return self._out.write(data)
+        except OSError as error:
+            self.failed = error
+            raise
 
     def flush(self) -> None:
         """Write what the file holds back."""
