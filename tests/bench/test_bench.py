@@ -43,6 +43,15 @@ def test_the_peak_of_memory_is_what_a_call_holds_at_once() -> None:
     assert 45 * 2**20 < peak_memory(work, CPU) < 110 * 2**20
 
 
+def test_memory_that_was_freed_before_counts_when_it_is_taken_again() -> None:
+    def work() -> None:
+        held = [torch.ones(2**14) for _ in range(800)]  # 64 kB each: the allocator keeps such pieces
+        del held
+
+    work()
+    assert peak_memory(work, CPU) > 35 * 2**20
+
+
 def test_implementations_take_turns() -> None:
     told: list[str] = []
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -76,6 +78,9 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self.peak, self.running = 0, True
+        # What was freed goes back to the system, or a call that takes it again would seem to need nothing.
+        with suppress(OSError, AttributeError):  # of glibc alone
+            ctypes.CDLL(None).malloc_trim(0)
         self.base, self.began = held(), time.process_time()
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()

@@ -78,7 +78,7 @@ def bench(
         try:
             theirs = their_model(model)
         except (ImportError, RuntimeError, CheckpointError) as error:  # as where torchvision is for another torch
-            left_out.append(f"transformers: {str(error).splitlines()[0]}")
+            left_out.append(f"transformers: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     rows: list[dict[str, Any]] = []
     peaks: list[float] = []
     with one_core() if device.type == "cpu" else nullcontext():
