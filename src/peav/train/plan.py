@@ -168,7 +168,7 @@ def count_step(recipe: Recipe) -> float:
 
 def decodes(recipe: Recipe) -> bool:
     """Whether clips are decoded while training."""
-    return getattr(recipe.data, "decode", None) is not None
+    return recipe.data.decode is not None
 
 
 def _config(recipe: Recipe) -> PEAVConfig:
