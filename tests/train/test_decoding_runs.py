@@ -83,7 +83,10 @@ def test_what_needs_stored_features_is_refused_before_anything_is_decoded(folder
     path = recipe(tmp_path, folder, "refused", 0)
     changes = (
         ({"initializers": "[{class: pretrain_frames, steps: 1}]"}, "some initializers need features"),
-        ({"data.sources": f"[{{place: {folder}/manifest.jsonl, transforms: [word_swap]}}]"}, "leave out data.decode"),
+        (
+            {"data.sources": f"[{{place: {folder}/manifest.jsonl, transforms: [{{class: word_swap, share: 0.5}}]}}]"},
+            "leave out data.decode",
+        ),
         ({"objective.auxiliary": "{words: {weight: 1}}"}, "a loss with targets needs stored latents"),
     )
     for change, message in changes:
