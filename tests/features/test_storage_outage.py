@@ -150,9 +150,7 @@ def test_a_captioner_that_opens_files_itself_ends_the_run_of_an_outage(rows: lis
         assert journal.lines == {}
 
 
-@pytest.mark.parametrize(
-    ("code", "content"), [("EIO", False), ("ESTALE", False), ("EMFILE", False), ("EACCES", True)]
-)
+@pytest.mark.parametrize(("code", "content"), [("EIO", False), ("ESTALE", False), ("EMFILE", False), ("EACCES", True)])
 def test_a_disk_that_fails_is_no_bad_file_either(
     code: str, content: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
