@@ -16,6 +16,7 @@ from peav.data.manifest import Row, read_manifest
 from peav.errors import RecipeError, TrainingError
 from peav.features.keys import clip_key
 from peav.features.live import LiveFeatures
+from peav.train import batches
 from peav.train.decoding import Decode, DecodingStream, Seen, UnreadableClips
 
 CLIPS, BATCHES = 12, 5
@@ -42,7 +43,7 @@ def listed(folder: Path, name: str = "failures.jsonl") -> list[dict]:
 def replaced(batch: int, place: int, source: list[Row], bad: set[str]) -> str:
     """The naive formula: who takes the place of a clip that cannot be read."""
     for attempt in range(1000):
-        row = source[np.random.default_rng((SEED, 4, batch, place, attempt)).integers(len(source))]
+        row = source[np.random.default_rng((SEED, 5, batch, place, attempt)).integers(len(source))]
         if row.id not in bad:
             return row.id
     raise AssertionError
@@ -135,6 +136,19 @@ def test_workers_below_zero_are_refused() -> None:
         Decode(-1)
 
 
+def by_two(folder: Path, *arguments: int) -> list[dict]:
+    """What two processes have seen."""
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        + [str(Path(__file__).with_name("decoding_worker.py")), str(folder)]
+        + [str(argument) for argument in (*arguments[:1], BATCHES, *arguments[1:])],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    return [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in range(2)]
+
+
 @pytest.mark.slow
 def test_two_processes_see_the_clips_of_one_also_where_one_alone_cannot_read_a_clip(folder: Path) -> None:
     """Each has every second place; both know every unreadable clip."""
@@ -142,17 +156,26 @@ def test_two_processes_see_the_clips_of_one_also_where_one_alone_cannot_read_a_c
     (folder / f"{bad}.mkv").write_bytes(b"")
     alone = seen(folder, 0, resume=False)
     known = listed(folder)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for workers in (0, 1):
         (folder / "failures.jsonl").unlink()
-        subprocess.run(
-            [*command, str(Path(__file__).with_name("decoding_worker.py")), str(folder), str(workers), str(BATCHES)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=True,
-            capture_output=True,
-        )
-        told = [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in range(2)]
+        told = by_two(folder, workers)
         for number, batch in enumerate(alone):
             assert [told[place % 2]["seen"][number][place // 2] for place in range(SIZE)] == batch
         assert told[0]["known"] == told[1]["known"] == [[known[0]["clip"], known[0]["batch"]]]
         assert listed(folder) == known
+
+
+@pytest.mark.slow
+def test_of_large_sources_a_process_reads_its_own_rows_and_those_that_nobody_can(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "LARGE", 3)
+    bad = seen(folder, 0)[2][1][0]
+    (folder / f"{bad}.mkv").write_bytes(b"")
+    alone = seen(folder, 0, resume=False)
+    (folder / "failures.jsonl").unlink()
+    for rank, told in enumerate(by_two(folder, 0, 3)):
+        assert told["seen"] == [batch[rank::2] for batch in alone]
+        own = {name for batch in told["seen"] for name, *_ in batch}
+        assert own < set(NAMES) - {bad}
+        assert set(told["read"]) == own | {bad}

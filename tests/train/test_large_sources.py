@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from decoding_worker import Read
 from tokenizers import Tokenizer
 from training_runs import Noting, Silent, losses, recipe_file
 
@@ -32,20 +33,6 @@ def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that manifests of the tests are large."""
     monkeypatch.setattr(tabulate, "LARGE", 3)
     monkeypatch.setattr(batches, "LARGE", 3)
-
-
-class Read(Sequence[Row]):
-    """Rows that note which of them are read."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows, self.read = rows, set[str]()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        self.read.add(self.rows[index].id)
-        return self.rows[index]
 
 
 class Latents:

@@ -32,9 +32,14 @@ class Batches:
     """The batches of a run: which clips are in batch k is a function of (seed, k). With several processes each loads
     its own rows of it.
 
+    Captions are drawn for all rows of a batch by one generator. Where a source is large (see `data.sampler`) each clip
+    has one of its own instead, and a process reads the rows of its own clips alone. Collates other than `Collator` need
+    all rows, whose texts they share.
+
     Args:
         sources: the training rows of each source, with `weights` their shares of a batch.
         cache: holds what clips are made of; evaluation asks it, too.
+        collate: makes a batch of rows and what they hold.
         copies: how many stand beside each clip of a source, by its number; they come on top of `batch_size`.
     """
 
@@ -45,10 +50,12 @@ class Batches:
         batch_size: int,
         seed: int,
         cache: FeatureCache | LiveFeatures,
+        collate: Collate,
         dist: DistContext = ALONE,
         copies: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
-        self.sources, self.seed, self.cache, self.dist = sources, seed, cache, dist
+        self.sources, self.seed, self.cache, self.collate, self.dist = sources, seed, cache, collate, dist
+        self.large = max(map(len, sources)) > LARGE and isinstance(collate, Collator)
         self.sampler = MixtureSampler([len(rows) for rows in sources], weights, batch_size, seed)
         if 0 in self.sampler.counts:
             raise TrainingError(
@@ -66,6 +73,22 @@ class Batches:
     def places(self) -> range:
         """Which places of a batch are this process's."""
         return range(self.size)[self.dist.local_shard(self.size)]
+
+    @property
+    def told(self) -> range:
+        """The places whose rows this process reads."""
+        return self.places if self.large else range(self.size)
+
+    def collated(self, number: int, rows: Mapping[int, Row], clips: Sequence[ClipFeatures]) -> Any:
+        """Batch `number` of the rows in the places that are `told`, and of the clips in this process's own."""
+        # 1 to 5 keep the draws of captions, copies, changes and replacements apart. The sampler's (seed, source, epoch)
+        # can meet them, which does no harm; other numbers would give every run other batches.
+        rng = np.random.default_rng((self.seed, 1, number))
+        if not self.large:
+            return self.collate(list(rows.values()), clips, rng, self.dist.local_shard(self.size))
+        assert isinstance(self.collate, Collator)
+        draws = {place: np.random.default_rng((self.seed, 4, number, place)) for place in rows}
+        return self.collate([self.collate.drawn(row, draws[place]) for place, row in rows.items()], clips, rng)
 
     @property
     def queue(self) -> int | None:
@@ -87,10 +110,6 @@ class Batches:
 class BatchStream(Batches):
     """Batches of features that are stored.
 
-    Captions are drawn for all rows of a batch by one generator. Where a source is large (see `data.sampler`) each clip
-    has one of its own instead, and a process reads the rows of its own clips alone. Collates other than `Collator` need
-    all rows, whose texts they share.
-
     Args:
         transforms: by the number of a source, what changes its clips when they are drawn; for the others see `Batches`.
     """
@@ -109,9 +128,8 @@ class BatchStream(Batches):
         dist: DistContext = ALONE,
     ) -> None:
         copies = {source: transform.copies or 0 for source, transform in transforms.items()}
-        super().__init__(sources, weights, batch_size, seed, cache, dist, copies)
-        self.collate, self.transforms = collate, transforms
-        self.large = max(map(len, sources)) > LARGE and isinstance(collate, Collator)
+        super().__init__(sources, weights, batch_size, seed, cache, collate, dist, copies)
+        self.transforms = transforms
 
     def batch(self, number: int) -> Any:
         """The collated batch of this number, counted from 0."""
@@ -119,7 +137,7 @@ class BatchStream(Batches):
         rows: dict[int, Row] = {}
         changed: dict[int, ClipFeatures | None] = {}
         # Of another process's clips the row alone: captions are drawn for all rows by one generator.
-        for place in own if self.large else range(self.size):
+        for place in self.told:
             source, index, transform = sampled[place]
             rows[place] = self.sources[source][index]
             if transform is not None:
@@ -132,14 +150,7 @@ class BatchStream(Batches):
             clip = changed[place] if place in changed else next(plain)
             assert clip is not None, "a transform that was asked for features gave none"
             clips.append(clip)
-        # 1 to 4 keep the draws of captions, copies and changes apart. The sampler's (seed, source, epoch) can meet
-        # them, which does no harm; other numbers would give every run other batches.
-        rng = np.random.default_rng((self.seed, 1, number))
-        if not self.large:
-            return self.collate(list(rows.values()), clips, rng, self.dist.local_shard(self.size))
-        assert isinstance(self.collate, Collator)
-        draws = {place: np.random.default_rng((self.seed, 4, number, place)) for place in own}
-        return self.collate([self.collate.drawn(rows[place], draws[place]) for place in own], clips, rng)
+        return self.collated(number, rows, clips)
 
     def ids(self, number: int) -> list[str]:
         """The ids of the clips of a batch, in its order."""

@@ -24,7 +24,7 @@ from peav.utils.atomic import disk_errors, sync
 from peav.utils.jsonl import read_lines, to_line
 from peav.utils.storage import write_all
 
-REPLACEMENTS = 4  # keeps their draws apart from others, see `batches.BatchStream`
+REPLACEMENTS = 5  # keeps their draws apart from others, see `batches.Batches`
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ class UnreadableClips:
         """Whether a clip is not to be tried for batch `number`."""
         return bool(self.known) and self.known.get(clip_key(row), number + 1) <= number
 
-    def note(self, number: int, size: int, tried: Sequence[tuple[Row, Seen]]) -> bool:
+    def note(self, number: int, size: int, tried: Sequence[tuple[Row | None, Seen]]) -> bool:
         """Add those that cannot be read of the clips `tried` for batch `number`, of `size`; whether there were any.
 
-        All processes call it with the same.
+        All processes call it with the same. Of a clip that can be read no row is needed.
 
         Raises:
             TrainingError: 100 in a row cannot be read, or more than both 20 and 5 % of the clips drawn so far.
         """
-        failed = {clip_key(row): (row, seen) for row, seen in tried if seen.error}
+        failed = {clip_key(row): (row, seen) for row, seen in tried if row is not None and seen.error}
         if failed:
             if self.dist.is_main:
                 self._write(_line(row, seen, clip, number) for clip, (row, seen) in failed.items())
@@ -101,6 +101,7 @@ class UnreadableClips:
         for row, seen in tried:
             self._in_a_row = self._in_a_row + 1 if seen.error else 0
             if self._in_a_row == IN_A_ROW:
+                assert row is not None
                 raise self._too_many(f"{IN_A_ROW} clips in a row", row, seen)
         drawn = min(self.total, (number + 1) * size)
         if failed and len(self.known) > max(FEW, SHARE * drawn):
@@ -151,8 +152,8 @@ class DecodingStream(Batches):
         unreadable: UnreadableClips,
         dist: DistContext = ALONE,
     ) -> None:
-        super().__init__(sources, weights, batch_size, seed, live, dist)
-        self.live, self.collate, self.unreadable = live, collate, unreadable
+        super().__init__(sources, weights, batch_size, seed, live, collate, dist)
+        self.live, self.unreadable = live, unreadable
         self._ahead: Ahead | None = None
         self._next = 0
 
@@ -165,21 +166,21 @@ class DecodingStream(Batches):
         ahead = self._from(number)
         read: set[int] = set()
         while True:
-            rows = self._drawn(number)
+            rows = self._rows(number, self.told)
             clips = [ahead.take((number, place), rows[place]) for place in self.places]
             seen = self._of_all(clips)
             tried = [place for place in range(self.size) if seen[place].error or place not in read]
             read.update(tried)
-            if not self.unreadable.note(number, self.size, [(rows[place], seen[place]) for place in tried]):
+            named = rows | self._rows(number, [place for place in tried if seen[place].error and place not in rows])
+            if not self.unreadable.note(number, self.size, [(named.get(place), seen[place]) for place in tried]):
                 break
         ahead.drop(number)
-        rows = [row.with_streams(one.audio, one.video) for row, one in zip(rows, seen, strict=True)]
-        good = [clip for clip in clips if isinstance(clip, ClipFeatures)]
-        return self.collate(rows, good, np.random.default_rng((self.seed, 1, number)), self.dist.local_shard(self.size))
+        streams = {place: row.with_streams(seen[place].audio, seen[place].video) for place, row in rows.items()}
+        return self.collated(number, streams, [clip for clip in clips if isinstance(clip, ClipFeatures)])
 
     def ids(self, number: int) -> list[str]:
         """The ids of the clips of a batch, in its order."""
-        return [row.id for row in self._drawn(number)]
+        return [row.id for row in self._rows(number, range(self.size)).values()]
 
     @property
     def queue(self) -> int | None:
@@ -203,13 +204,13 @@ class DecodingStream(Batches):
     def _plan(self, number: int) -> Iterator[tuple[Place, Row]]:
         """This process's clips of all batches from this one on, without those that are known to be unreadable."""
         for later in count(number):
-            rows = self._drawn(later)
-            for place in self.places:
-                yield (later, place), rows[place]
+            for place, row in self._rows(later, self.places).items():
+                yield (later, place), row
 
-    def _drawn(self, number: int) -> list[Row]:
-        """The clips of a batch, as far as is known which can be read."""
-        return [self._readable(number, place, *one) for place, one in enumerate(self.sampler.batch(number))]
+    def _rows(self, number: int, places: Iterable[int]) -> dict[int, Row]:
+        """The clips in some places of a batch, as far as is known which can be read."""
+        sampled = self.sampler.batch(number)
+        return {place: self._readable(number, place, *sampled[place]) for place in places}
 
     def _readable(self, number: int, place: int, source: int, index: int) -> Row:
         """The clip that was drawn, or the one that takes its place."""
