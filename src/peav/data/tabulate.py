@@ -28,7 +28,7 @@ from peav.utils.atomic import sync
 from peav.utils.lock import FolderLock
 from peav.utils.storage import version_mark, write_all
 
-FORMAT = 1  # of a table: one of another format is made again
+FORMAT = 2  # of a table: one of another format is made again
 FOLDER = "manifests"  # in the cache of a run
 WAIT = 0.5  # seconds between two looks at whether another process is done
 JSON_SCHEMA = pa.schema({RECORD: pa.large_string(), LINE: pa.int64()})
@@ -131,7 +131,7 @@ def _write(folder: Path, manifests: Sequence[str], progress: Progress) -> None:
             path = Path(manifest)
             for batch, told, said in _columnar(path) if path.suffix in COLUMNAR else _text(path):
                 index.add(told)
-                rows.add(manifest, batch, said)
+                rows.add(os.path.abspath(manifest), batch, said)
                 progress(index.rows)
     if not index.rows:
         raise ManifestError(f"{', '.join(manifests)}: no rows; check the path")

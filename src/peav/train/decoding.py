@@ -104,8 +104,9 @@ class UnreadableClips:
                 assert row is not None
                 raise self._too_many(f"{IN_A_ROW} clips in a row", row, seen)
         drawn = min(self.total, (number + 1) * size)
-        if failed and len(self.known) > max(FEW, SHARE * drawn):
-            share = f"{len(self.known)} clips, more than {SHARE:.0%} of those drawn so far,"
+        known = sum(first <= number for first in self.known.values())  # a run that was cut off may have been farther
+        if failed and known > max(FEW, SHARE * drawn):
+            share = f"{known} clips, more than {SHARE:.0%} of those drawn so far,"
             raise self._too_many(share, *list(failed.values())[-1])
         return bool(failed)
 
@@ -119,7 +120,7 @@ class UnreadableClips:
     def _too_many(self, count: str, row: Row, seen: Seen) -> TrainingError:
         return TrainingError(
             f"{count} cannot be read, the last being {row.id}: {seen.error}: {seen.reason}; all are in {self.path}: "
-            "repair them, remove that list and begin anew, or take them out of the data"
+            "repair them and begin anew (a run that goes on tries none of these), or take them out of the data"
         )
 
 

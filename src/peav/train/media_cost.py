@@ -10,16 +10,16 @@ from itertools import islice
 from pathlib import Path
 from statistics import mean
 
-import pyarrow.parquet as pq
-
 from peav.data.manifest import Row, parse_row
 from peav.data.places import PlaceContext, is_prepared, read_place
 from peav.data.records import SUFFIXES, read_records
+from peav.data.tabulate import count_rows
 from peav.errors import MediaError, RecipeError
 from peav.features.decode import Cut, decode
 from peav.train.recipe import Recipe
 from peav.train.skeleton import Clip
-from peav.utils.storage import FilePart, is_remote
+from peav.utils.remote import info_of
+from peav.utils.storage import WHOLE, FilePart, is_remote
 
 SAMPLE = 8  # clips of a source that are decoded
 
@@ -91,18 +91,11 @@ def _some_rows(place: str, recipe: Recipe) -> tuple[list[Row], int]:
     path = Path(place)
     if place.endswith(SUFFIXES) and path.is_file():
         parsed = (parse_row(record, path.parent, where) for where, record in read_records(path))
-        return list(islice((row for row in parsed if row.trains), SAMPLE)), _length(path)
+        return list(islice((row for row in parsed if row.trains), SAMPLE)), count_rows([place]) - (
+            path.suffix in (".csv", ".tsv")
+        )
     rows = read_place(place, PlaceContext(recipe.data.cache))
-    return [row for row in rows if row.trains][:SAMPLE], len(rows)
-
-
-def _length(manifest: Path) -> int:
-    """Rows of a manifest, told without parsing them."""
-    if manifest.suffix == ".parquet":
-        return int(pq.read_metadata(manifest).num_rows)
-    with open(manifest, "rb") as file:
-        written = sum(bool(line.strip()) for line in file)
-    return written - (manifest.suffix != ".jsonl")  # the line of names
+    return list(islice((row for row in rows if row.trains), SAMPLE)), len(rows)
 
 
 def _decoded(rows: Sequence[Row], cut: Cut, place: str) -> tuple[float, float, int]:
@@ -127,4 +120,10 @@ def _decoded(rows: Sequence[Row], cut: Cut, place: str) -> tuple[float, float, i
 def _bytes(row: Row) -> int:
     """Of all files of a clip; of a file that it is cut from, all of it."""
     places = dict.fromkeys(place for place in (row.audio_path, row.video_path) if place is not None)
-    return sum(place.size if isinstance(place, FilePart) else place.stat().st_size for place in places)
+    return sum(map(_size, places))
+
+
+def _size(place: Path | FilePart) -> int:
+    if not isinstance(place, FilePart):
+        return place.stat().st_size
+    return int(info_of(place.path)["size"]) if place.size == WHOLE else place.size

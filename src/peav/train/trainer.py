@@ -121,7 +121,8 @@ class Trainer:
             batches = ahead.result()
             waited = time.perf_counter() - began
             queue = self.task.feed.queue
-            ahead = loader.submit(self._load, self.step + 1)  # while this step computes
+            if self.step + 1 < optim.steps:  # no more: a batch that no step takes could fail, or list clips
+                ahead = loader.submit(self._load, self.step + 1)  # while this step computes
             record = self._step(batches)
             self.step += 1
             record |= {"wait": round(waited, 4), "seconds": round(time.perf_counter() - began, 3)}
@@ -178,7 +179,7 @@ class Trainer:
         name, kept = self.recipe.evaluation.keep, states(self.output / "best")
         if name is None or not kept:
             return
-        if self._agreed(self.evaluate(self.recipe.evaluation.candidates)[name] <= self._best()):
+        if self._agreed(self.evaluate(self.recipe.evaluation.candidates).get(name, -math.inf) <= self._best()):
             load_state(kept[-1], self.module, self.optimizer, self.dist)
         if self.dist.is_main:
             for path in kept[:-1]:
