@@ -307,6 +307,20 @@ def test_a_table_is_found_again_until_its_manifest_changes(tmp_path: Path) -> No
     assert len(make_table([path], cache)) == 21
 
 
+def test_a_table_that_is_found_from_another_folder_has_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    written(tmp_path / "here", "m.jsonl", [record(number) for number in range(5)])
+    monkeypatch.chdir(tmp_path / "here")
+    made = list(make_table(["m.jsonl"], tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path / "there")
+    found = find_table(["../here/m.jsonl"], tmp_path / "cache")
+    assert found is not None
+    assert list(found) == made == read_manifest(tmp_path / "here" / "m.jsonl")
+
+
 def test_one_process_makes_a_table_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, cache, made = written(tmp_path, "m.jsonl", [record(number) for number in range(40)]), tmp_path / "cache", []
     monkeypatch.setattr(tabulate, "WAIT", 0.02)

@@ -27,6 +27,7 @@ from peav.features.store import FeatureCache
 from peav.lab.codec import DistillCodec
 from peav.model import PEAV, preset
 from peav.train import read_recipe, train
+from peav.train.batches import BatchStream
 from peav.train.clips import Clips, gather, with_features
 from peav.train.initialize import InitContext
 from peav.train.recipe import Objective, Text
@@ -79,9 +80,15 @@ def test_a_run_leaves_a_checkpoint_that_loads_and_a_log_of_every_step(whole_run:
     assert 0 < result["data_wait"] < 1
 
 
-def test_the_same_recipe_gives_the_same_losses_twice(whole_run: Path, world: Path, tmp_path: Path) -> None:
+def test_the_same_recipe_gives_the_same_losses_twice(
+    whole_run: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    load = BatchStream.batch
+    monkeypatch.setattr(BatchStream, "batch", lambda feed, number: asked.append(number) or load(feed, number))
     train(read_recipe(recipe_file(tmp_path, world, "again")), Silent())
     assert losses(tmp_path / "again") == losses(whole_run)
+    assert asked == list(range(len(losses(whole_run))))  # and no batch is loaded that no step takes
 
 
 @pytest.mark.slow
