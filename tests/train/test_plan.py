@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,12 +127,12 @@ def test_the_papers_first_phase_is_planned_on_1024_devices_with_its_decoding_and
 
 
 @pytest.mark.slow
-def test_a_run_that_decodes_needs_cores_for_the_clips_that_a_device_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_decodes_needs_cores_for_the_clips_that_a_device_takes() -> None:
     """Pixels and samples are in the batch, the frozen codec in the step, and no features on the disk."""
-    recipe = read_recipe(SHIPPED / "phase1_small.yaml", {"model": "tiny", "optim.batch_size": "96"})
+    changes = {"model": "tiny", "optim.batch_size": "96"}
+    recipe = read_recipe(SHIPPED / "phase1_small.yaml", changes)
     stated = Media(decode_seconds=0.25, bytes=2e6, clips=1000)
-    features = plan(recipe, 4, media=stated)
-    monkeypatch.setattr(sys.modules["peav.train.plan"], "decodes", lambda _recipe: True)
+    features = plan(read_recipe(SHIPPED / "phase1_small.yaml", changes | {"data.decode": "null"}), 4, media=stated)
     cost = plan(recipe, 4, media=stated)
     assert (features.data.decodes, features.data.cores) == (False, 0)
     assert cost.data.decodes
@@ -152,6 +151,7 @@ def test_a_run_that_decodes_needs_cores_for_the_clips_that_a_device_takes(monkey
 def test_what_features_would_take_and_a_device_would_hold_is_refused_where_there_is_less(tmp_path: Path) -> None:
     many = Media(clips=92_000_000)
     changes = {"model": "tiny", "data.cache": str(tmp_path / "none" / "yet"), "optim.batch_size": "8"}
+    changes |= {"data.decode": "null"}
     cost = plan(read_recipe(SHIPPED / "phase1_small.yaml", changes), cluster=Cluster(memory=0.1), media=many)
     memory, features = cost.refused
     assert "GiB of memory and has 0.1" in memory
