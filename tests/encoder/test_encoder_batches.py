@@ -159,7 +159,7 @@ here = encoder.encode_audio(sound, sampling_rate=48000)
 child = os.fork()
 if child == 0:
     there = encoder.encode_audio(sound, sampling_rate=48000)
-    os._exit(0 if np.allclose(here, there, atol=1e-5) else 1)
+    os._exit(0 if np.allclose(here, there, atol=1e-4) else 1)  # with one thread, sums go another way
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run(

@@ -21,6 +21,9 @@ from peav.utils.storage import WHOLE, FilePart, is_remote, join, parent
 
 DEPTH = 32  # of lists and objects in each other: whatever copies or writes a row goes as deep
 
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "memory"})
+"""What the address of a file in a manifest may begin with."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -198,8 +201,13 @@ def _path(value: Any, name: str) -> str | None:
 
 
 def _place(folder: Path | str, path: str) -> Path | FilePart:
-    if isinstance(folder, str) or is_remote(path):
-        return FilePart(path if is_remote(path) else join(str(folder), path), 0, WHOLE, "")
+    """An address of object storage is taken as it is. Any other (http, tcp) is none: a manifest of somebody else's must
+    not make this machine knock at others.
+    """
+    if path.partition("://")[0] in OBJECT_STORES and is_remote(path):
+        return FilePart(path, 0, WHOLE, "")
+    if isinstance(folder, str):
+        return FilePart(join(folder, path), 0, WHOLE, "")
     return folder.absolute() / path
 
 

@@ -6,6 +6,7 @@ slowest. So independent batches run in lanes, threads of which each has its shar
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,3 +62,7 @@ def _executor(lanes: int, threads: int) -> ThreadPoolExecutor:
     ready.wait()
     torch.set_num_threads(threads)  # the last number that was set is that of threads to come
     return executor
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_executor.cache_clear)

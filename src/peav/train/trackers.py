@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
@@ -69,6 +70,7 @@ def _tensorboard(recipe: Recipe) -> Iterator[OnStep]:
         def on_step(record: Mapping[str, Any]) -> None:
             nonlocal writer
             if writer is None:
+                _wait_for_a_new_second(Path(recipe.output) / "tensorboard")
                 # What a killed run wrote of this step and later ones is no longer shown.
                 writer = SummaryWriter(Path(recipe.output) / "tensorboard", purge_step=record["step"])
                 stack.callback(writer.close)
@@ -77,6 +79,13 @@ def _tensorboard(recipe: Recipe) -> Iterator[OnStep]:
             writer.flush()  # a run that is killed goes on from its checkpoint, whose steps must all be here
 
         yield on_step
+
+
+def _wait_for_a_new_second(folder: Path) -> None:
+    """TensorBoard reads files in the order of their names, which tell the second in which they were begun."""
+    begun = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    while max(begun, default=0) == int(time.time()):
+        time.sleep(0.05)
 
 
 @contextmanager
