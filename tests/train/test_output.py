@@ -52,7 +52,9 @@ def test_a_process_that_is_killed_under_torchrun_ends_the_run_which_goes_on_from
     finally:
         run.kill()
         run.communicate()
-    assert f"error: process 1 on {HOST} is gone: " in errors
+    # torchrun ends the other process, too, and sometimes before that one has seen it; then it is torchrun that says it.
+    said = (f"error: process 1 on {HOST} is gone: ", f"received by PID {(tmp_path / 'pid-1').read_text().strip()}")
+    assert any(text in errors for text in said)
     before = losses(tmp_path / "run")
     assert len(before) < steps
     train(read_recipe(recipe), Silent(), resume=True)
